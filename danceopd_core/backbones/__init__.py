@@ -1,0 +1,119 @@
+"""Model families behind one protocol: each translates its clock, sign and packing to the core's convention.
+
+x_sigma = (1 - sigma) * clean + sigma * noise,  v = noise - clean,  sigma falls from 1 to 0; float32 in and out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..fields import Conditioning
+
+Sources = Sequence[Sequence[Tensor] | None]
+
+
+class Backbone(Protocol):
+    """A flow model with its text encoder and VAE. Nothing above it knows how it counts time or packs its inputs."""
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def network(self) -> nn.Module:
+        """The transformer: where adapters go."""
+        ...
+
+    @property
+    def default_targets(self) -> tuple[str, ...]:
+        """Endings of the module names that a fresh LoRA adapts."""
+        ...
+
+    @property
+    def size_multiple(self) -> int:
+        """Widths and heights, of pictures made and of sources, are multiples of this many pixels."""
+        ...
+
+    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
+        """dx/dsigma at x (B, ...) and sigma (B,), float32; the network itself runs in its own dtype."""
+        ...
+
+    def encode(
+        self, prompts: Sequence[str], sources: Sources | None = None, negatives: Sequence[str] = ()
+    ) -> Conditioning:
+        """One sample a prompt, each with a null for every negative prompt.
+
+        `sources[i]` holds the pictures (H, W, 3) in [0, 1] that prompt i edits; None or an empty sequence: text only.
+        Samples do not depend on their neighbours in the batch, so they may be cached one by one.
+        """
+        ...
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Pictures (B, H, W, 3) in [0, 1] as clean float32 latents of the model's space."""
+        ...
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Clean latents as pictures (B, H, W, 3) in [0, 1], float32."""
+        ...
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
+        """Shape of one sample's latents, without the batch; InputError unless the size fits `size_multiple`."""
+        ...
+
+    def sigmas(self, steps: int, width: int, height: int) -> Tensor:
+        """(steps + 1,) float32 from 1 to 0, as the model's own scheduler spaces them for this picture size."""
+        ...
+
+    def with_network(self, network: nn.Module) -> Backbone:
+        """The same backbone around another transformer of the same architecture (a full-checkpoint teacher)."""
+        ...
+
+    def to(self, device: torch.device | str) -> Backbone:
+        """Moves the network and the encoders, in place; returns itself."""
+        ...
+
+    def offload_encoders(self, device: torch.device | str = "cpu") -> None:
+        """Moves the text encoder and the VAE only; they work wherever they are."""
+        ...
+
+
+class Family(NamedTuple):
+    opener: str  # "module:function" of this package, imported when the family is chosen: function(folder, dtype, device)
+    pipelines: tuple[str, ...]  # the diffusers pipeline classes (model_index.json) whose folders it opens
+
+
+FAMILIES = {
+    "zimage": Family("zimage:open_zimage", ("ZImagePipeline",)),
+}
+
+
+def open_backbone(
+    folder: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Backbone:
+    """The frozen backbone in a local diffusers folder; InputError if the folder is none, or of an unknown family."""
+    folder = Path(folder)
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise InputError(
+            f"{folder} is not a diffusers model folder: it has no model_index.json. Give the folder of a whole "
+            "pipeline (transformer, text encoder, VAE, tokenizer, scheduler), not a single file or a subfolder"
+        )
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{index} does not name its pipeline (_class_name): {error!r}. Fetch it again"
+        ) from error
+    for family in FAMILIES.values():
+        if found in family.pipelines:
+            module, function = family.opener.split(":")
+            return getattr(import_module(f".{module}", __name__), function)(folder, dtype, device)
+    table = "; ".join(f"{name}: {', '.join(family.pipelines)}" for name, family in FAMILIES.items())
+    raise InputError(f"{index} holds a {found}, which no family opens. Known families are {table}")

@@ -1,0 +1,34 @@
+"""Loading the parts of a diffusers folder, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+
+
+def load_module(cls: Any, folder: Path, part: str, dtype: torch.dtype, device: torch.device | str) -> Any:
+    """A frozen diffusers or transformers module in the dtype asked.
+
+    Both libraries fill absent weights with random ones and only warn; here that is an InputError. Weights that the
+    module has no use for (a language model's head) are no fault.
+    """
+    if not (folder / part).is_dir():
+        raise InputError(f"{folder} has no {part} folder: fetch the model again, with all its parts")
+    naming = {"dtype": dtype} if cls.__module__.startswith("transformers.") else {"torch_dtype": dtype}
+    try:
+        module, report = cls.from_pretrained(
+            folder / part, local_files_only=True, output_loading_info=True, **naming
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(f"{folder / part} cannot be read as a {cls.__name__}: {error}") from error
+    faults = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if faults:
+        raise InputError(
+            f"{folder / part} does not fill a {cls.__name__}: {len(faults)} weights are missing or misshapen "
+            f"({', '.join(faults[:3])}). Fetch the model again"
+        )
+    return module.to(device).eval().requires_grad_(False)
