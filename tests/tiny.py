@@ -14,10 +14,11 @@ SPECIALS = [
     "</think>",
 ]
 CHAT = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
-    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
-    "{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}"
+    "{% endif %}{% endif %}"
 )
 
 
@@ -46,7 +47,7 @@ def qwen_tokenizer():
 
 @torch.no_grad()
 def randomize(module: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Fills every parameter: gates and output layers start at zero, and a zero network agrees with anything."""
+    """Fills every parameter: gates and output layers start at zero, and zero networks agree with anything."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         drawn = torch.randn(parameter.shape, generator=generator)

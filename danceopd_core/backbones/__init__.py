@@ -1,6 +1,6 @@
 """Model families behind one protocol: each translates its clock, sign and packing to the core's convention.
 
-x_sigma = (1 - sigma) * clean + sigma * noise,  v = noise - clean,  sigma falls from 1 to 0; float32 in and out.
+x_sigma = (1 - sigma) * clean + sigma * noise, v = noise - clean, sigma falls from 1 to 0, all float32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Sources = Sequence[Sequence[Tensor] | None]
 
 
 class Backbone(Protocol):
-    """A flow model with its text encoder and VAE. Nothing above it knows how it counts time or packs its inputs."""
+    """A flow model with its text encoder and VAE; nothing above it knows how it counts time or packs inputs."""
 
     @property
     def family(self) -> str: ...
@@ -50,7 +50,7 @@ class Backbone(Protocol):
     ) -> Conditioning:
         """One sample a prompt, each with a null for every negative prompt.
 
-        `sources[i]` holds the pictures (H, W, 3) in [0, 1] that prompt i edits; None or an empty sequence: text only.
+        `sources[i]` holds the pictures (H, W, 3) in [0, 1] that prompt i edits; None or nothing in it: text only.
         Samples do not depend on their neighbours in the batch, so they may be cached one by one.
         """
         ...
@@ -64,15 +64,15 @@ class Backbone(Protocol):
         ...
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Shape of one sample's latents, without the batch; InputError unless the size fits `size_multiple`."""
+        """Shape of one sample's latents, without the batch; InputError if `size_multiple` does not fit."""
         ...
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
-        """(steps + 1,) float32 from 1 to 0, as the model's own scheduler spaces them for this picture size."""
+        """(steps + 1,) float32 from 1 to 0, as the model's scheduler spaces them for this picture size."""
         ...
 
     def with_network(self, network: nn.Module) -> Backbone:
-        """The same backbone around another transformer of the same architecture (a full-checkpoint teacher)."""
+        """The same backbone around another transformer of its architecture (a full-checkpoint teacher)."""
         ...
 
     def to(self, device: torch.device | str) -> Backbone:
@@ -85,8 +85,12 @@ class Backbone(Protocol):
 
 
 class Family(NamedTuple):
-    opener: str  # "module:function" of this package, imported when the family is chosen: function(folder, dtype, device)
-    pipelines: tuple[str, ...]  # the diffusers pipeline classes (model_index.json) whose folders it opens
+    """`opener`: "module:function" of this package, imported when chosen and called with (folder, dtype, device).
+    `pipelines`: the diffusers pipeline classes, as model_index.json names them, whose folders it opens.
+    """
+
+    opener: str
+    pipelines: tuple[str, ...]
 
 
 FAMILIES = {
@@ -97,13 +101,13 @@ FAMILIES = {
 def open_backbone(
     folder: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Backbone:
-    """The frozen backbone in a local diffusers folder; InputError if the folder is none, or of an unknown family."""
+    """The frozen backbone in a local diffusers folder; InputError if it is none, or of an unknown family."""
     folder = Path(folder)
     index = folder / "model_index.json"
     if not index.is_file():
         raise InputError(
-            f"{folder} is not a diffusers model folder: it has no model_index.json. Give the folder of a whole "
-            "pipeline (transformer, text encoder, VAE, tokenizer, scheduler), not a single file or a subfolder"
+            f"{folder} is not a diffusers model folder: it has no model_index.json. Give the folder of a "
+            "whole pipeline (transformer, text encoder, VAE, tokenizer, scheduler), not one file or subfolder"
         )
     try:
         found = json.loads(index.read_text(encoding="utf-8"))["_class_name"]

@@ -1,4 +1,4 @@
-"""Z-Image, after diffusers' ZImagePipeline (pictures from text) and ZImageOmniPipeline (edits of source pictures).
+"""Z-Image, after diffusers' ZImagePipeline (from text) and ZImageOmniPipeline (from text and source pictures).
 
 Both paths run on the plain transformer; an edit goes without the optional SigLIP features.
 """
@@ -114,8 +114,8 @@ class ZImage:
         )
 
     def _encode_text(self, text: str) -> Tensor:
-        # One text a call, so that its embedding does not depend on a neighbour's length. The pipeline pads to 512
-        # instead; the encoder is causal and the padding masked, so the values agree to rounding.
+        # One text a call, so that its embedding does not depend on a neighbour's length. The pipeline pads to
+        # 512 instead; the encoder is causal and the padding masked, so the values agree to rounding.
         tokens = self.tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         ids, mask = tokens.input_ids, tokens.attention_mask
         device = self.text_encoder.device
@@ -141,7 +141,8 @@ class ZImage:
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
         if width % self.size_multiple or height % self.size_multiple or min(width, height) <= 0:
             raise InputError(
-                f"Z-Image has no picture of {width} x {height}: make both sides multiples of {self.size_multiple}"
+                f"Z-Image takes no picture of {width} x {height} pixels: "
+                f"make both sides multiples of {self.size_multiple}"
             )
         return (self.vae.config.latent_channels, height // 8, width // 8)
 
@@ -179,7 +180,7 @@ def _clock(sigma: Tensor) -> Tensor:
 
 
 def _edit_segments(prompt: str, pictures: int) -> list[str]:
-    """The text before, between and after the source pictures and the target (ZImageOmniPipeline._encode_prompt)."""
+    """The text before, between and after the pictures and the target, as in ZImageOmniPipeline._encode_prompt."""
     between = ["<|vision_end|><|vision_start|>"] * (pictures - 1)
     request = f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n<|vision_start|>"
     return ["<|im_start|>user\n<|vision_start|>", *between, request, "<|vision_end|><|im_end|>"]
