@@ -21,7 +21,7 @@ Sources = Sequence[Sequence[Tensor] | None]
 
 
 class Backbone(Protocol):
-    """A flow model with its text encoder and VAE; nothing above it knows how it counts time or packs inputs."""
+    """A flow model with its text encoder and VAE; nothing above knows how it counts time or packs inputs."""
 
     @property
     def family(self) -> str: ...
@@ -50,7 +50,7 @@ class Backbone(Protocol):
     ) -> Conditioning:
         """One sample a prompt, each with a null for every negative prompt.
 
-        `sources[i]` holds the pictures (H, W, 3) in [0, 1] that prompt i edits; None or nothing in it: text only.
+        `sources[i]` holds the pictures (H, W, 3) in [0, 1] that prompt i edits; None or empty: text only.
         Samples do not depend on their neighbours in the batch, so they may be cached one by one.
         """
         ...
@@ -85,7 +85,7 @@ class Backbone(Protocol):
 
 
 class Family(NamedTuple):
-    """`opener`: "module:function" of this package, imported when chosen and called with (folder, dtype, device).
+    """`opener`: "module:function" of this package, imported when chosen, called with (folder, dtype, device).
     `pipelines`: the diffusers pipeline classes, as model_index.json names them, whose folders it opens.
     """
 

@@ -13,8 +13,8 @@ from ..errors import InputError
 def load_module(cls: Any, folder: Path, part: str, dtype: torch.dtype, device: torch.device | str) -> Any:
     """A frozen diffusers or transformers module in the dtype asked.
 
-    Both libraries fill absent weights with random ones and only warn; here that is an InputError. Weights that
-    the module has no use for (a language model's head) are no fault.
+    Both libraries fill absent weights with random ones and only warn; here that is an InputError. Weights
+    that the module has no use for (a language model's head) are no fault.
     """
     if not (folder / part).is_dir():
         raise InputError(f"{folder} has no {part} folder: fetch the model again, with all its parts")

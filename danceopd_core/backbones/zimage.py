@@ -1,4 +1,4 @@
-"""Z-Image, after diffusers' ZImagePipeline (from text) and ZImageOmniPipeline (from text and source pictures).
+"""Z-Image, after diffusers' ZImagePipeline (text) and ZImageOmniPipeline (text and source pictures).
 
 Both paths run on the plain transformer; an edit goes without the optional SigLIP features.
 """
@@ -180,7 +180,7 @@ def _clock(sigma: Tensor) -> Tensor:
 
 
 def _edit_segments(prompt: str, pictures: int) -> list[str]:
-    """The text before, between and after the pictures and the target, as in ZImageOmniPipeline._encode_prompt."""
+    """The text before, between and after the pictures and the target (ZImageOmniPipeline)."""
     between = ["<|vision_end|><|vision_start|>"] * (pictures - 1)
     request = f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n<|vision_start|>"
     return ["<|im_start|>user\n<|vision_start|>", *between, request, "<|vision_end|><|im_end|>"]
