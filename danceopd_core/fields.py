@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .errors import InputError
+
 Value = Tensor | tuple[Tensor, ...]
 
 
@@ -16,8 +18,8 @@ Value = Tensor | tuple[Tensor, ...]
 class Sample:
     """What conditions one sample, as its backbone encoded it; no tensor has a batch dimension.
 
-    `nulls` maps a negative prompt to the same sample under that prompt. It travels with the sample because the
-    null of an edit still holds the sample's own source picture.
+    `nulls` maps a negative prompt to the same sample under that prompt. It travels with the sample because
+    the null of an edit still holds the sample's own source picture.
     """
 
     values: Mapping[str, Value]
@@ -81,11 +83,11 @@ def guided(field: VelocityField, scale: float, negative: str = "") -> VelocityFi
 
 
 def mixed(fields_and_weights: Sequence[tuple[VelocityField, float]]) -> VelocityField:
-    """The weighted sum of fields; ValueError unless the weights sum to 1: all paths must end at sigma 0."""
+    """The weighted sum of fields; InputError unless the weights sum to 1: all paths must end at sigma 0."""
     parts = tuple(fields_and_weights)
     total = sum(weight for _, weight in parts)
     if abs(total - 1) > 1e-6:
-        raise ValueError(f"the weights of mixed fields sum to {total:g}, not 1: divide them by their sum")
+        raise InputError(f"the weights of mixed fields sum to {total:g}, not 1: divide them by their sum")
 
     def velocity(x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
         return torch.stack([weight * part(x, sigma, cond) for part, weight in parts]).sum(0)

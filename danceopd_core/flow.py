@@ -66,7 +66,7 @@ class Transition(NamedTuple):
     std: Tensor
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The log density of x, (B,): its mean over the dimensions, so that one clip range fits every size."""
+        """The log density of x, (B,): a mean over the dimensions, so that one clip range fits all sizes."""
         z = (x - self.mean) / self.std
         return mean_per_sample(-0.5 * z.square() - self.std.log() - 0.5 * math.log(2 * math.pi))
 
@@ -74,8 +74,8 @@ class Transition(NamedTuple):
 def sde_transition(x: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor, eta: float) -> Transition:
     """One step of the SDE that has the marginals of the ODE (Flow-GRPO, arXiv 2505.05470, eq. 9).
 
-    Its diffusion is g = eta sqrt(sigma / (1 - sigma)), which has a pole at sigma = 1: there, as in the official
-    code, sigma_next stands in for the sigma of the denominator. eta -> 0 is the Euler step.
+    Its diffusion is g = eta sqrt(sigma / (1 - sigma)), which has a pole at sigma = 1: there, as in the
+    official code, sigma_next stands in for the sigma of the denominator. eta -> 0 is the Euler step.
     """
     s, ds = per_sample(sigma, x), per_sample(sigma_next - sigma, x)
     below_pole = torch.where(sigma < 0.9999, sigma, sigma_next)

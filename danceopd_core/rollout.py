@@ -113,8 +113,8 @@ def straight(
 def _walk(
     field: VelocityField, start: Start, sigmas: Tensor, indices: Tensor, step: Step, *, leave_last: bool
 ) -> Iterator[State]:
-    """Step all samples together. Each leaves the batch at its last wanted index, after a network call there only
-    if `leave_last`. Samples meet their k-th index at different steps: a state waits until it has all its rows.
+    """Step all samples together. Each leaves the batch at its last wanted index, after a network call there
+    only if `leave_last`. Samples meet their k-th index at different steps: a state waits for all its rows.
     """
     wanted = indices.tolist()
     batch, k = len(wanted), 0

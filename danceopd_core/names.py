@@ -1,0 +1,20 @@
+"""Names that a person writes, looked up in the tables of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+from .errors import InputError
+
+T = TypeVar("T")
+
+
+def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    """The table's entry; an unknown name is an InputError that lists the table and suggests the nearest."""
+    if name not in table:
+        near = get_close_matches(name.lower(), table, n=1, cutoff=0.5)
+        guess = f" (did you mean {near[0]!r}?)" if near else ""
+        raise InputError(f"no {what} is named {name!r}{guess}: there are {', '.join(table)}")
+    return table[name]
