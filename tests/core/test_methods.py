@@ -54,8 +54,8 @@ def test_every_method_brings_the_student_to_its_teacher(name, student, linear, s
 
 
 def test_a_detached_reward_leaves_flow_opd_astray(student, linear, start, generator):
-    """The official DanceOPD code's reading of Flow-OPD has an expected gradient of zero: it walks at random, where
-    the law above arrives with all else the same."""
+    """The official DanceOPD code's reading of Flow-OPD has an expected gradient of zero: it walks at random,
+    where the law above arrives with all else the same."""
     astray = method("flowopd", group=2, objective=ClippedPolicy(detach_reward=True))
     train(astray, student, linear(), start, generator, updates=250)
     assert distance(student, linear(), start) > 0.8
