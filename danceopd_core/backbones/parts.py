@@ -6,8 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from ..errors import InputError
+
+
+def load_part(cls: Any, folder: Path, part: str, **settings: Any) -> Any:
+    """`cls.from_pretrained` of one subfolder, offline; InputError if it is absent or unreadable."""
+    if not (folder / part).is_dir():
+        raise InputError(f"{folder} has no {part} folder: fetch the model again, with all its parts")
+    try:
+        return cls.from_pretrained(folder / part, local_files_only=True, **settings)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise InputError(f"{folder / part} cannot be read as a {cls.__name__}: {error}") from error
 
 
 def load_module(cls: Any, folder: Path, part: str, dtype: torch.dtype, device: torch.device | str) -> Any:
@@ -16,15 +27,8 @@ def load_module(cls: Any, folder: Path, part: str, dtype: torch.dtype, device: t
     Both libraries fill absent weights with random ones and only warn; here that is an InputError. Weights
     that the module has no use for (a language model's head) are no fault.
     """
-    if not (folder / part).is_dir():
-        raise InputError(f"{folder} has no {part} folder: fetch the model again, with all its parts")
     naming = {"dtype": dtype} if cls.__module__.startswith("transformers.") else {"torch_dtype": dtype}
-    try:
-        module, report = cls.from_pretrained(
-            folder / part, local_files_only=True, output_loading_info=True, **naming
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"{folder / part} cannot be read as a {cls.__name__}: {error}") from error
+    module, report = load_part(cls, folder, part, output_loading_info=True, **naming)
     faults = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if faults:
         raise InputError(

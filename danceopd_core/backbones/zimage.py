@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..fields import Conditioning, Sample, Value
 from . import Sources
-from .parts import load_module
+from .parts import load_module, load_part
 
 MAX_TOKENS = 512  # of one text segment, as in the pipeline
 
@@ -194,9 +194,7 @@ def open_zimage(folder: Path, dtype: torch.dtype, device: torch.device | str) ->
         network=load_module(ZImageTransformer2DModel, folder, "transformer", dtype, device),
         vae=load_module(AutoencoderKL, folder, "vae", dtype, device),
         text_encoder=load_module(Qwen3Model, folder, "text_encoder", dtype, device),
-        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(
-            folder / "scheduler", local_files_only=True
-        ),
+        tokenizer=load_part(AutoTokenizer, folder, "tokenizer"),
+        scheduler=load_part(FlowMatchEulerDiscreteScheduler, folder, "scheduler"),
         dtype=dtype,
     )

@@ -1,0 +1,109 @@
+"""Teachers that are whole fine-tuned transformers: a frozen copy of the network with other weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from .errors import InputError
+from .safe_files import finite, listed, opened
+
+PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "transformer.", "model.", "module.")
+
+
+def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
+    """A frozen copy of `network`, on its device and in its dtype, that holds the weights of a checkpoint.
+
+    `path` is a safetensors file, a diffusers transformer folder (sharded or not), or a pipeline folder.
+    What the checkpoint does not change shares its storage with `network`. InputError, naming the file
+    and the first keys, unless names and shapes agree exactly and all weights are finite; ValueError
+    after adapters were put in.
+    """
+    if any(name.endswith(".base_layer") for name, _ in network.named_modules()):
+        raise ValueError("the network has adapters already: load full checkpoints before they are put in")
+    files = _weight_files(Path(path))
+    found: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
+    for file in files:
+        with opened(file) as handle:
+            for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
+                found[key] = (file, key, tuple(handle.get_slice(key).get_shape()))
+    expected = network.state_dict()
+    prefix = max(PREFIXES, key=lambda start: sum(f"{start}{name}" in found for name in expected))
+    named = {
+        key.removeprefix(prefix) if key.startswith(prefix) else f"(no {prefix}){key}": found[key]
+        for key in found
+    }
+    _check(path, expected, named)
+
+    changed: dict[str, Tensor] = {}
+    for file in files:
+        with opened(file) as handle:
+            for name, (holder, key, _) in named.items():
+                if holder != file:
+                    continue
+                tensor = handle.get_tensor(key)
+                if not finite(tensor):
+                    raise InputError(
+                        f"{file} cannot be a teacher: {key} holds NaN or infinity; fetch it again"
+                    )
+                own = expected[name]
+                tensor = tensor.to(own.device, own.dtype)
+                if not tensor.equal(own):
+                    changed[name] = tensor
+    teacher = _sharing_copy(network)
+    for name, tensor in changed.items():
+        owner, _, last = name.rpartition(".")
+        module = teacher.get_submodule(owner)
+        setattr(module, last, nn.Parameter(tensor) if last in module._parameters else tensor)
+    return teacher.requires_grad_(False).eval()
+
+
+def _weight_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    folder = path / "transformer" if (path / "transformer").is_dir() else path
+    indices = sorted(folder.glob("*.safetensors.index.json"))
+    if len(indices) == 1:
+        try:
+            shards = set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{indices[0]} is no index of shards: {error!r}; fetch it again") from error
+        return [folder / shard for shard in sorted(shards)]
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1 or indices:
+        raise InputError(
+            f"{folder} has {len(files)} safetensors files and {len(indices)} indices "
+            f"({listed(file.name for file in [*files, *indices])}): give the one checkpoint file"
+        )
+    return files
+
+
+def _check(
+    path: str | Path, expected: dict[str, Tensor], found: dict[str, tuple[Path, str, tuple[int, ...]]]
+) -> None:
+    missing = expected.keys() - found.keys()
+    stray = {found[name][1] for name in found.keys() - expected.keys()}
+    misshapen = [
+        f"{name}: {found[name][2]} for {tuple(expected[name].shape)}"
+        for name in expected.keys() & found.keys()
+        if found[name][2] != tuple(expected[name].shape)
+    ]
+    faults = {"missing": missing, "unknown": stray, "of another shape": misshapen}
+    told = "; ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in faults.items() if names)
+    if told:
+        raise InputError(
+            f"{path} is no checkpoint of this network: expected {len(expected)} weights, found {len(found)}; "
+            f"{told}. Give the transformer of a fine-tune of this very model in diffusers' layout"
+        )
+
+
+def _sharing_copy(network: nn.Module) -> nn.Module:
+    """A copy over shared storage with its own parameter objects, so that it moves between devices alone."""
+    memo: dict[int, object] = {
+        id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()
+    }
+    memo |= {id(buffer): buffer.detach() for buffer in network.buffers()}
+    return copy.deepcopy(network, memo)
