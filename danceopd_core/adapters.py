@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -152,8 +153,10 @@ class Adapters:
             raise ValueError(f"the network already has the adapter {name!r}")
         targets = "|".join(re.escape(module) for module in lora.down)
         config = LoraConfig(r=1, lora_alpha=1, lora_dropout=0.0, target_modules=f"({targets})")
-        # On the meta device peft draws no random weights; the factors are put in below.
-        inject_adapter_in_model(config, self.network, adapter_name=name, low_cpu_mem_usage=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # many adapters are the point
+            # On the meta device peft draws no random weights; the factors are put in below.
+            inject_adapter_in_model(config, self.network, adapter_name=name, low_cpu_mem_usage=True)
         self._layers = {
             module: layer for module, layer in self.network.named_modules() if isinstance(layer, LoraLayer)
         }

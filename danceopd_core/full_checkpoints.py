@@ -50,7 +50,7 @@ def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
                         f"{file} cannot be a teacher: {key} holds NaN or infinity; fetch it again"
                     )
                 own = expected[name]
-                tensor = tensor.to(own.device, own.dtype)
+                tensor = tensor.to(own.device, own.dtype, copy=True)  # out of the mapped file
                 if not tensor.equal(own):
                     changed[name] = tensor
     teacher = _sharing_copy(network)

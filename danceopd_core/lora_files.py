@@ -65,7 +65,7 @@ def read_lora(path: str | Path, shapes: Shapes) -> Lora:
                 faults.setdefault("are no LoRA of this network", []).append(key)
                 continue
             slot = ROLES[match["role"]] if match["role"] else "alpha"
-            tensor = handle.get_tensor(key)
+            tensor = handle.get_tensor(key).clone()  # out of the mapped file
             if slot in slots.setdefault(module, {}):
                 faults.setdefault("say again what another key says", []).append(key)
             elif not finite(tensor.float() if slot == "alpha" else tensor):
@@ -160,8 +160,8 @@ def _weights_file(path: Path) -> Path:
     files = sorted(path.glob("*.safetensors"))
     if len(files) != 1:
         raise InputError(
-            f"{path} is a folder with {len(files)} safetensors files ({listed(file.name for file in files)}): "
-            "give the one LoRA file"
+            f"{path} is a folder with {len(files)} safetensors files "
+            f"({listed(file.name for file in files)}): give the one LoRA file"
         )
     return files[0]
 
