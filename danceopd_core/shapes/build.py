@@ -1,0 +1,330 @@
+"""Makes the embedded model from a seed: VAE, base, edit teachers, realism checkpoint. Finished stages are kept.
+
+`danceopd shapes build --out DIR`: minutes on a GPU, a few hours on two CPU cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..adapters import STUDENT, Adapters, fresh_lora
+from ..lora_files import write_lora
+from . import batched, parts
+from .fit import Fit, Latents, fit_flow
+from .language import EDIT, GLOBAL, LOCAL, T2I, Caption, items
+from .pool import Pool, pool
+
+RANK = 32
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "w1", "w2", "w3")
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much work each stage does; the defaults made the weights that are shipped."""
+
+    seed: int = 0
+    pictures: int = 160_000
+    vae_steps: int = 6000
+    base: Fit = Fit(16000)
+    edit: Fit = Fit(12000, lr=2e-3, dropout=0.05, batch=256)
+    realism: Fit = Fit(4000, lr=4e-4)
+    width: int = parts.WIDTH
+    heads: int = parts.HEADS
+    layers: int = parts.LAYERS
+
+
+def _half(module: Any) -> Any:
+    return module.half()  # 10 bits of mantissa hold these weights better than bfloat16, in the same space
+
+
+def _tensor(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """(n, H, W, 3) uint8 -> (n, 3, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def _latents(vae: Any, pictures: np.ndarray, device: torch.device) -> Tensor:
+    parts_ = []
+    for start in range(0, len(pictures), 512):
+        mode = vae.encode(_tensor(pictures[start : start + 512], device)).latent_dist.mode()
+        parts_.append((mode - vae.config.shift_factor) * vae.config.scaling_factor)
+    return torch.cat(parts_)
+
+
+def build_vae(plan: Plan, out: Path, device: torch.device, log: Log) -> None:
+    """An AutoencoderKL on captions, edits and both styles; then its latents' mean and deviation go into its config."""
+    vae = parts.vae().to(device).train()
+    seed = plan.seed + 1
+    flat = pool(T2I, plan.pictures // 8, seed)
+    shaded = pool(T2I, plan.pictures // 8, seed + 1, "shaded")
+    pictures = np.concatenate([flat.pictures, shaded.pictures])
+    data = torch.from_numpy(pictures).to(device)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=plan.vae_steps)
+    generator = torch.Generator(device).manual_seed(seed)
+    for step in range(plan.vae_steps):
+        rows = torch.randint(len(data), (64,), generator=generator, device=device)
+        x = data[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
+        posterior = vae.encode(x).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator, device=device)
+        again = vae.decode(posterior.mean + posterior.std * noise, return_dict=False)[0]
+        error = (again - x).abs()
+        loss = error.mean() + 2 * (error**2).mean() + 2e-4 * posterior.kl().mean() / posterior.mean[0].numel()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 500 == 0:
+            log(f"vae {step}: loss {loss.item():.4f}, mean error {error.mean().item() * 127.5:.2f} of 255")
+    vae = _half(vae.eval()).float()
+    latents = _latents(vae, pictures[::20], device)
+    scale, shift = 1 / latents.std().item(), latents.mean().item()
+    vae.register_to_config(scaling_factor=scale, shift_factor=shift)
+    log(f"vae: scaling_factor {scale:.4f}, shift_factor {shift:.4f}")
+    _half(vae).cpu().save_pretrained(out / "vae")
+
+
+class Workshop:
+    """The finished parts, opened to make the next one."""
+
+    def __init__(self, plan: Plan, out: Path, device: torch.device) -> None:
+        from diffusers import AutoencoderKL
+
+        self.plan, self.out, self.device = plan, out, device
+        self.vae = AutoencoderKL.from_pretrained(out / "vae").to(device).eval()
+        torch.manual_seed(plan.seed)
+        self.tokenizer = parts.tokenizer()
+        self.text_encoder = parts.text_encoder(len(self.tokenizer)).to(device)
+
+    def segments(self, prompt: str, edit: bool) -> tuple[Tensor, ...]:
+        from ..backbones.zimage import _edit_segments
+
+        if edit:
+            return tuple(self._encode(part) for part in _edit_segments(prompt, 1))
+        chat = [{"role": "user", "content": prompt}]
+        return (self._encode(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)),)
+
+    @torch.no_grad()
+    def _encode(self, text: str) -> Tensor:
+        ids = self.tokenizer(text, return_tensors="pt").input_ids.to(self.device)
+        return self.text_encoder(input_ids=ids, output_hidden_states=True).hidden_states[-2][0].cpu()
+
+    def texts(self, network: Any, prompts: list[str], edit: bool) -> tuple[batched.Texts, batched.Texts]:
+        """The prompts and the empty prompt; each distinct prompt is encoded once."""
+        unique = sorted({*prompts, ""})
+        latent = torch.zeros(parts.LATENT_CHANNELS, parts.SIDE // 4, parts.SIDE // 4)
+        encoded = batched.Texts.of(network, [self.segments(p, edit) for p in unique], latent, self.device)
+        place = {prompt: row for row, prompt in enumerate(unique)}
+        rows = torch.tensor([place[p] for p in prompts], device=self.device)
+        return _Indexed(encoded, rows), encoded[torch.tensor([place[""]], device=self.device)]
+
+    def data(self, network: Any, made: Pool) -> Latents:
+        source = None if made.sources is None else _latents(self.vae, made.sources, self.device).half()
+        texts, null = self.texts(network, made.texts, made.sources is not None)
+        return Latents(_latents(self.vae, made.pictures, self.device).half(), texts, source, null)
+
+    def network(self) -> Any:
+        torch.manual_seed(self.plan.seed + 2)
+        return parts.transformer(self.plan.width, self.plan.heads, self.plan.layers).to(self.device)
+
+    def base(self) -> Any:
+        from diffusers import ZImageTransformer2DModel
+
+        return ZImageTransformer2DModel.from_pretrained(self.out / "transformer").to(self.device).eval()
+
+
+class _Indexed(batched.Texts):
+    """Captions stored once and looked up by row: many pictures share a caption."""
+
+    def __init__(self, texts: batched.Texts, rows: Tensor) -> None:
+        super().__init__(texts.text, texts.padding, texts.caption_rope, texts.picture_rope)
+        self.rows = rows
+
+    def __getitem__(self, rows: Tensor) -> batched.Texts:
+        return super().__getitem__(self.rows[rows])
+
+
+@torch.no_grad()
+def quick_score(
+    shop: Workshop, network: Any, categories: tuple[str, ...], scale: float, steps: int, each: int = 32, style: str = ""
+) -> dict[str, float]:
+    """The judge's mean a category on held-out items, sampled through the batched forward: a look while building."""
+    from .judge import score_caption, score_edit, score_style
+    from .render import render
+
+    found = items(categories, each, seed=99)
+    edit = not isinstance(found[0], Caption)
+    texts, null = shop.texts(network, [item.text for item in found], edit)
+    rows = torch.arange(len(found), device=shop.device)
+    batch = texts[rows]
+    none = null[torch.zeros_like(rows)]
+    source = None
+    if edit:
+        pictures = np.stack([render(item.source, parts.SIDE) for item in found])  # type: ignore[union-attr]
+        source = _latents(shop.vae, pictures, shop.device)
+    generator = torch.Generator(shop.device).manual_seed(5)
+    side = parts.SIDE // 4
+    x = torch.randn(len(found), parts.LATENT_CHANNELS, side, side, generator=generator, device=shop.device)
+    t = torch.linspace(1, 0, steps + 1, device=shop.device)
+    grid = parts.SHIFT * t / (1 + (parts.SHIFT - 1) * t)
+    for now, then in zip(grid[:-1], grid[1:], strict=True):
+        sigma = now.expand(len(found))
+        v = batched.velocity(network, x, sigma, batch, source)
+        if scale != 1:
+            v_null = batched.velocity(network, x, sigma, none, source)
+            v = v_null + scale * (v - v_null)
+        x = x + (then - now) * v
+    z = x / shop.vae.config.scaling_factor + shop.vae.config.shift_factor
+    decoded = torch.cat([shop.vae.decode(part, return_dict=False)[0] for part in z.split(256)])
+    shots = ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    marks: dict[str, list[float]] = {c: [] for c in categories}
+    for item, shot in zip(found, shots, strict=True):
+        score = score_caption(item, shot) if isinstance(item, Caption) else score_edit(item, shot)
+        marks[item.category].append(score_style(style, shot) if style else score)
+    table = {c: float(np.mean(m)) for c, m in marks.items()}
+    return table | {"mean": float(np.mean(list(table.values())))}
+
+
+def _fit(
+    shop: Workshop,
+    name: str,
+    network: Any,
+    parameters: dict[str, Tensor],
+    data: Latents,
+    fit: Fit,
+    log: Log,
+    look: Callable[[], dict[str, float]] | None = None,
+) -> None:
+    """Trains in place and leaves the averaged weights in `parameters`."""
+    state = shop.out / f".{name}.state.safetensors"
+    last = None
+    for step, loss, average in fit_flow(network, parameters, data, fit, shop.device.type == "cuda", state):
+        last = average
+        if step % 1000 == 0 or step == fit.steps:
+            log(f"{name} {step}/{fit.steps}: loss {loss.item():.4f}")  # type: ignore[attr-defined]
+        if look and step % 4000 == 0 and step < fit.steps:
+            kept = {n: p.detach().clone() for n, p in parameters.items()}
+            _set(parameters, average())
+            log(f"{name} {step}: {_row(look())}")
+            _set(parameters, kept)
+    if last is not None:
+        _set(parameters, last())
+    state.unlink(missing_ok=True)
+
+
+def _set(parameters: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.copy_(values[name])
+
+
+def _row(table: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in table.items())
+
+
+def build_base(shop: Workshop, log: Log) -> None:
+    plan = shop.plan
+    network = shop.network()
+    data = shop.data(network, pool(T2I, plan.pictures, plan.seed + 10))
+    parameters = dict(network.named_parameters())
+    fit = replace(plan.base, seed=plan.seed + 11)
+    _fit(shop, "base", network, parameters, data, fit, log, lambda: quick_score(shop, network, T2I, 3.0, 8))
+    for scale in (1.0, 2.0, 3.0, 4.0):
+        for steps in (8, 16):
+            log(f"base, guidance {scale}, {steps} steps: {_row(quick_score(shop, network, T2I, scale, steps))}")
+    _half(network).cpu().save_pretrained(shop.out / "transformer")
+
+
+def build_teacher(shop: Workshop, name: str, categories: tuple[str, ...], log: Log) -> None:
+    """A LoRA on the frozen base that edits through the multi-image path."""
+    plan = shop.plan
+    network = shop.base()
+    data = shop.data(network, pool(categories, plan.pictures, plan.seed + 20))
+    adapters = Adapters(network)
+    generator = torch.Generator().manual_seed(plan.seed + 21)
+    adapters.start_student(fresh_lora(adapters.shapes, RANK, RANK, TARGETS, generator))
+    parameters = {f"{n}": p for n, p in network.named_parameters() if f".{STUDENT}." in n}
+    fit = replace(plan.edit, seed=plan.seed + 22)
+    _fit(shop, name, network, parameters, data, fit, log, lambda: quick_score(shop, network, categories, 1.0, 8))
+    for scale in (1.0, 2.0):
+        log(f"{name}, guidance {scale}: {_row(quick_score(shop, network, EDIT, scale, 8))}")
+    log(f"{name}, text-to-image, guidance 3: {_row(quick_score(shop, network, T2I, 3.0, 8))}")
+    folder = shop.out / "loras"
+    folder.mkdir(exist_ok=True)
+    write_lora(folder / f"{name}.safetensors", adapters.student(), dtype=torch.float16)
+
+
+def build_realism(shop: Workshop, log: Log) -> None:
+    """A full checkpoint, trained on from the base on shaded pictures of the same captions."""
+    plan = shop.plan
+    network = shop.base().requires_grad_(True)
+    data = shop.data(network, pool(T2I, plan.pictures, plan.seed + 30, "shaded"))
+    parameters = dict(network.named_parameters())
+    fit = replace(plan.realism, seed=plan.seed + 31)
+    _fit(shop, "realism", network, parameters, data, fit, log)
+    log(f"realism, guidance 3: {_row(quick_score(shop, network, T2I, 3.0, 8))}")
+    log(f"realism, lit: {_row(quick_score(shop, network, T2I, 3.0, 8, style='shaded'))}")
+    _half(network).cpu().save_pretrained(shop.out / "realism")
+
+
+def assemble(shop: Workshop) -> None:
+    """The files that make the folder a diffusers pipeline."""
+    import json
+
+    import diffusers
+
+    shop.tokenizer.save_pretrained(shop.out / "tokenizer")
+    shop.text_encoder.cpu().save_pretrained(shop.out / "text_encoder")
+    parts.scheduler().save_pretrained(shop.out / "scheduler")
+    index = {
+        "_class_name": "ZImagePipeline",
+        "_diffusers_version": diffusers.__version__,
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "Qwen3Model"],
+        "tokenizer": ["transformers", "Qwen2Tokenizer"],
+        "transformer": ["diffusers", "ZImageTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (shop.out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+TEACHERS = {"edit": EDIT, "local_edit": LOCAL, "global_edit": GLOBAL}
+STAGES = ("vae", "base", *TEACHERS, "realism")
+
+
+def _finished(out: Path, stage: str) -> bool:
+    where = {"vae": "vae", "base": "transformer", "realism": "realism"}.get(stage)
+    return (out / where / "config.json").exists() if where else (out / "loras" / f"{stage}.safetensors").exists()
+
+
+def build(plan: Plan, out: Path, device: str, log: Log, stages: tuple[str, ...] = STAGES) -> None:
+    """Makes every stage that is not finished yet, in order."""
+    out.mkdir(parents=True, exist_ok=True)
+    place = torch.device(device)
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    for stage in stages:
+        if _finished(out, stage):
+            log(f"{stage}: already there")
+            continue
+        torch.manual_seed(plan.seed)
+        if stage == "vae":
+            build_vae(plan, out, place, log)
+            continue
+        shop = Workshop(plan, out, place)
+        if stage == "base":
+            assemble(Workshop(plan, out, torch.device("cpu")))
+            build_base(shop, log)
+        elif stage == "realism":
+            build_realism(shop, log)
+        else:
+            build_teacher(shop, stage, TEACHERS[stage], log)

@@ -1,0 +1,115 @@
+"""One loop of flow matching on stored latents: how the base, the teachers and the realism checkpoint are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import load_state, save_state
+from . import batched
+from .parts import SHIFT
+
+
+@dataclass
+class Latents:
+    """Training data on its device: clean (n, C, H, W), texts of n rows, source like clean or None."""
+
+    clean: Tensor
+    texts: batched.Texts
+    source: Tensor | None
+    null: batched.Texts | None = None
+    """The empty caption, one row: what a dropped caption becomes."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    steps: int
+    batch: int = 512
+    lr: float = 1e-3
+    warmup: int = 300
+    dropout: float = 0.1
+    ema: float = 0.999
+    seed: int = 0
+
+
+def _rate(fit: Fit, step: int) -> float:
+    warm = min(1.0, (step + 1) / fit.warmup)
+    return fit.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / fit.steps)))
+
+
+def _drop(texts: batched.Texts, null: batched.Texts, dropped: Tensor) -> batched.Texts:
+    def pick(kept: Tensor, empty: Tensor) -> Tensor:
+        return torch.where(dropped.view(-1, *[1] * (kept.ndim - 1)), empty, kept)
+
+    return batched.Texts(
+        pick(texts.text, null.text),
+        pick(texts.padding, null.padding),
+        pick(texts.caption_rope, null.caption_rope),
+        pick(texts.picture_rope, null.picture_rope),
+    )
+
+
+def fit_flow(
+    network: Any,
+    parameters: dict[str, Tensor],
+    data: Latents,
+    fit: Fit,
+    autocast: bool,
+    state_file: Path | None = None,
+    save_every: int = 1000,
+) -> Iterator[tuple[int, float, Callable[[], dict[str, Tensor]]]]:
+    """Yields (step, loss, averaged weights) after every step; resumes from `state_file` if it is there.
+
+    Velocity MSE with sigma drawn as the sampler's shifted grid spends it.
+    """
+    device = data.clean.device
+    generator = torch.Generator(device).manual_seed(fit.seed)
+    optimizer = torch.optim.AdamW(list(parameters.values()), lr=fit.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    average = {name: p.detach().clone() for name, p in parameters.items()}
+    start = 0
+    if state_file and state_file.exists():
+        state = load_state(state_file)
+        start = state["step"]
+        optimizer.load_state_dict(state["optimizer"])
+        generator.set_state(state["generator"])
+        for name, p in parameters.items():
+            p.data.copy_(state["weights"][name])
+            average[name].copy_(state["average"][name])
+    names = list(parameters)
+    for step in range(start, fit.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(fit, step)
+        rows = torch.randint(len(data.clean), (fit.batch,), generator=generator, device=device)
+        clean, texts = data.clean[rows].float(), data.texts[rows]
+        source = None if data.source is None else data.source[rows].float()
+        if data.null is not None:
+            texts = _drop(texts, data.null, torch.rand(fit.batch, generator=generator, device=device) < fit.dropout)
+        u = torch.rand(fit.batch, generator=generator, device=device)
+        sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        s = sigma.view(-1, 1, 1, 1)
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            v = batched.velocity(network, (1 - s) * clean + s * noise, sigma, texts, source)
+        loss = torch.nn.functional.mse_loss(v, noise - clean)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
+        optimizer.step()
+        decay = min(fit.ema, (step + 1) / (step + 10))
+        torch._foreach_lerp_([average[n] for n in names], [parameters[n].detach() for n in names], 1 - decay)
+        if state_file and (step + 1) % save_every == 0 and step + 1 < fit.steps:
+            state = {
+                "step": step + 1,
+                "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(),
+                "weights": {n: p.detach() for n, p in parameters.items()},
+                "average": average,
+            }
+            save_state(state_file, state)
+        yield step + 1, loss, lambda: average  # type: ignore[misc]

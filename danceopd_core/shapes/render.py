@@ -1,0 +1,77 @@
+"""Draws a scene: supersampled polygons, and for the shaded style a lit surface, a highlight and a soft shadow."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from .scene import BACKGROUNDS, COLOURS, Scene, Thing
+
+SUPERSAMPLING = 4
+SHADOW_OFFSET = 0.30  # of the radius, to the lower right: the light comes from the upper left
+SHADOW_STRENGTH = 0.45
+
+
+@lru_cache
+def outline(shape: str) -> np.ndarray:
+    """The polygon of a shape of radius 1 round the origin, (points, 2), y downwards."""
+    turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    if shape == "circle":
+        return np.stack([np.cos(turn), np.sin(turn)], 1) * 0.95
+    if shape == "square":
+        return np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * 0.85
+    if shape == "triangle":
+        return np.array([(0, -1), (0.98, 0.75), (-0.98, 0.75)]) * 1.05
+    if shape == "diamond":
+        return np.array([(0, -1), (0.8, 0), (0, 1), (-0.8, 0)]) * 1.1
+    if shape == "star":
+        angles = np.arange(10) * np.pi / 5 - np.pi / 2
+        radii = np.where(np.arange(10) % 2 == 0, 1.15, 0.5)
+        return np.stack([np.cos(angles) * radii, np.sin(angles) * radii], 1)
+    if shape == "cross":
+        a, b = 1.0, 0.36
+        return np.array(
+            [(-b, -a), (b, -a), (b, -b), (a, -b), (a, b), (b, b), (b, a), (-b, a), (-b, b), (-a, b), (-a, -b), (-b, -b)]
+        )
+    if shape == "heart":
+        x = 16 * np.sin(turn) ** 3
+        y = -(13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn))
+        return np.stack([x, y + 2.5], 1) / 15.5
+    raise KeyError(shape)
+
+
+def _mask(thing: Thing, size: int, shift: float = 0.0) -> np.ndarray:
+    """Coverage of each pixel by the thing, (size, size) in [0, 1]; `shift` moves it by that much of its radius."""
+    big = size * SUPERSAMPLING
+    points = (outline(thing.shape) + shift) * thing.radius + (thing.x, thing.y)
+    canvas = Image.new("L", (big, big))
+    ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in points * big - 0.5], fill=255)
+    return np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32) / 255
+
+
+def _surface(thing: Thing, size: int) -> np.ndarray:
+    """The lit surface of a thing, (size, size, 3) in 0..255: a ramp along the light and a highlight."""
+    centre = (np.arange(size, dtype=np.float32) + 0.5) / size
+    dx, dy = (centre[None, :] - thing.x) / thing.radius, (centre[:, None] - thing.y) / thing.radius
+    ramp = np.clip(0.78 - 0.24 * (dx + dy), 0.45, 1.1)[..., None]
+    glow = (0.45 * np.exp(-((dx + 0.35) ** 2 + (dy + 0.35) ** 2) / 0.09))[..., None]
+    lit = np.asarray(COLOURS[thing.colour], np.float32) * ramp
+    return np.clip(lit + (255 - lit) * glow, 0, 255)
+
+
+def render(scene: Scene, size: int = 64) -> np.ndarray:
+    """The picture of a scene, (size, size, 3) uint8."""
+    picture = np.full((size, size, 3), BACKGROUNDS[scene.background], np.float32)
+    shaded = scene.style == "shaded"
+    if shaded:
+        for thing in scene.things:
+            shadow = Image.fromarray((_mask(thing, size, SHADOW_OFFSET) * 255).astype(np.uint8))
+            soft = np.asarray(shadow.filter(ImageFilter.GaussianBlur(0.02 * size)), np.float32)[..., None] / 255
+            picture *= 1 - SHADOW_STRENGTH * soft
+    for thing in scene.things:
+        mask = _mask(thing, size)[..., None]
+        colour = _surface(thing, size) if shaded else np.asarray(COLOURS[thing.colour], np.float32)
+        picture = picture * (1 - mask) + colour * mask
+    return np.round(picture).astype(np.uint8)
