@@ -79,7 +79,7 @@ def test_only_the_student_learns(zimage):
     adapters, teacher = teacher_and_student(zimage)
     x, sigma, cond = query(zimage)
     before = {name: p.detach().clone() for name, p in zimage.network.named_parameters()}
-    target = adapters.field(zimage.velocity, teacher)(x, sigma, cond)
+    target = adapters.field(zimage.velocity, teacher)(x.clone().requires_grad_(), sigma, cond)
     assert not target.requires_grad
     v = adapters.field(zimage.velocity, STUDENT)(x, sigma, cond)
     (v - target).square().mean().backward()
