@@ -1,0 +1,226 @@
+"""The frozen description of a run, read from and written to YAML. Nothing here opens a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from .errors import InputError
+from .overrides import overridden
+from .parse import FAULTY, Range, build, filled, plain, read_yaml, refuse
+from .shapes import is_embedded
+
+Text = Annotated[str, filled]
+Count = Annotated[int, Range(1, 10**9)]
+Whole = Annotated[int, Range(0, 10**9)]
+Positive = Annotated[float, Range(0, above=True)]
+NotNegative = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1, below=True)]
+Sigma = Annotated[float, Range(0, 1)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+
+Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
+"""The schedules of diffusers that need no more than the run's length and its warmup."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen velocity field: the base model, a full checkpoint, a LoRA, or a LoRA over a checkpoint.
+
+    checkpoint: a safetensors file, a diffusers transformer folder, or `shapes:realism`; None: the base model.
+    lora: a LoRA file, or `shapes:<name>`. strength: its factor. guidance: v_null + guidance (v - v_null); 1
+    asks no null. negative: the prompt of the null.
+    """
+
+    checkpoint: str | None = None
+    lora: str | None = None
+    strength: float = 1.0
+    guidance: NotNegative = 1.0
+    negative: str = ""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Where a route's prompts come from: exactly one of csv, prompts and shapes.
+
+    csv: a file with the columns prompt, task, source_image, target_image and caption_dict; task: only those
+    rows of it. shapes: a kind of the embedded world (`data.KINDS`); count: how many in all, 0 for a fair number.
+    """
+
+    csv: str | None = None
+    task: str | None = None
+    prompts: tuple[Text, ...] = ()
+    shapes: str | None = None
+    count: Whole = 0
+
+
+@dataclass(frozen=True)
+class Route:
+    """A teacher bound to its prompts. A teacher by weights, which sum to 1, is the mix of their velocities."""
+
+    name: Text
+    teacher: str | dict[str, float]
+    bucket: Bucket
+    weight: NotNegative = 1.0
+
+
+@dataclass(frozen=True)
+class Student:
+    """What is trained: a fresh LoRA of this rank, alpha (None: the rank) and targets (none: the family's own),
+    or the LoRA file to start from, which has its own."""
+
+    start: Text = "fresh"
+    rank: Count = 128
+    alpha: Positive | None = None
+    targets: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW. clip: the largest norm of the gradient. warmup: in updates. ema: decay of averaged weights, 0: none."""
+
+    lr: Positive = 2e-4
+    weight_decay: NotNegative = 0.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    clip: Positive = 1.0
+    schedule: Schedule = "constant"
+    warmup: Whole = 0
+    ema: Fraction = 0.0
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which k states of a path are asked about: by index with a bias of `query.QUERIES`, or uniformly in a
+    range of sigma. Methods that ask about every state have none."""
+
+    bias: str = "low"
+    k: Count = 1
+    sigma: tuple[Sigma, Sigma] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run.
+
+    model: a diffusers pipeline folder, or `shapes` for the embedded model. steps: updates, each of `batch` x
+    `accumulate` samples. rollout_steps: of a path. save_every: in updates. out: the run's folder. eta, group
+    (None: the method's own) and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD.
+    """
+
+    model: Text
+    routes: tuple[Route, ...]
+    teachers: dict[str, Teacher]
+    student: Student = field(default_factory=Student)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    query: Query = field(default_factory=Query)
+    method: str = "danceopd"
+    router: str = "weighted"
+    steps: Count = 3000
+    batch: Count = 1
+    accumulate: Count = 4
+    rollout_steps: Count = 16
+    width: Count = 1024
+    height: Count = 1024
+    seed: Seed = 0
+    save_every: Count = 300
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    device: Text = "auto"
+    gradient_checkpointing: bool = False
+    out: Text = "danceopd-runs/run"
+    eta: Positive | None = None
+    group: Count | None = None
+    ode_kl_weight: Literal["dt2", "uniform"] = "dt2"
+    anchor: NotNegative = 0.0
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any]) -> Recipe:
+        """From dicts, lists, text and numbers, as YAML or JSON give them; one InputError tells every fault."""
+        return _checked(mapping, "the recipe", [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as dicts, lists and plain values; `from_dict` gives the same recipe back."""
+        return plain(self)
+
+    def digest(self) -> str:
+        """SHA-256 of all that changes the result: not of `out`, `device` and `save_every`. Files count by path."""
+        typed = build(Recipe, self.to_dict(), "", [])  # so that 1 and 1.0 are the same weight
+        told = plain(_located(typed, Path()))
+        for name in ("out", "device", "save_every"):
+            del told[name]
+        text = json.dumps(told, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe file, changed by `key.path=value` overrides, with its files' paths made absolute.
+
+    A relative path is meant from the recipe's folder if it exists there, else from the current one; `out`
+    stays as it is. InputError tells every fault.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"the recipe {path} cannot be read: {error}") from error
+    faults: list[str] = []
+    tree = read_yaml(text, faults)
+    if tree is FAULTY:
+        refuse(str(path), faults)
+    for assignment in overrides:
+        tree = overridden(Recipe, tree, assignment, faults)
+    return _located(_checked(tree, str(path), faults), path.parent)
+
+
+def write_recipe(path: str | Path, recipe: Recipe) -> None:
+    """The recipe without what has its default value, atomically."""
+    path = Path(path)
+    text = yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _checked(tree: Any, what: str, faults: list[str]) -> Recipe:
+    from .rules import broken_rules
+
+    recipe = build(Recipe, tree, "", faults)
+    if recipe is not FAULTY:
+        faults.extend(broken_rules(recipe))
+    refuse(what, faults)
+    return recipe
+
+
+def _located(recipe: Recipe, folder: Path) -> Recipe:
+    def absolute(name: str | None) -> Any:
+        if not name or is_embedded(name):
+            return name
+        name = os.path.expanduser(name)
+        near = folder / name
+        return os.path.abspath(near if os.path.exists(near) else name)
+
+    start = recipe.student.start
+    return replace(
+        recipe,
+        model=absolute(recipe.model),
+        student=replace(recipe.student, start=start if start == "fresh" else absolute(start)),
+        teachers={
+            name: replace(teacher, checkpoint=absolute(teacher.checkpoint), lora=absolute(teacher.lora))
+            for name, teacher in recipe.teachers.items()
+        },
+        routes=tuple(
+            replace(route, bucket=replace(route.bucket, csv=absolute(route.bucket.csv))) for route in recipe.routes
+        ),
+    )
