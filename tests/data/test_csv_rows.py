@@ -1,0 +1,97 @@
+"""Laws of CSV files: read as the official trainer reads them; what it would misread in silence is refused."""
+
+import json
+
+import pytest
+
+from danceopd_core.csv_rows import numbered_rows, read_csv
+from danceopd_core.errors import InputError
+
+
+def prompts(path, task=None) -> list[str]:
+    return [item.prompt for item in read_csv(path, task)]
+
+
+def test_rows_with_their_pictures(csv_file, tmp_path):
+    path = csv_file(
+        "prompt,task,source_image,target_image,extra",
+        "  make   it red ,local_edit,in/a.png, out/a.png ,x",
+        '"a cat, sitting",,,,',
+        "far,global_edit,/elsewhere/b.png,,",
+    )
+    first, second, third = read_csv(path)
+    assert (first.prompt, first.task) == ("make it red", "local_edit")
+    assert (first.source, first.target) == (tmp_path / "in" / "a.png", tmp_path / "out" / "a.png")
+    assert (second.prompt, second.task, second.source, second.target) == ("a cat, sitting", "default", None, None)
+    assert str(third.source) == "/elsewhere/b.png"
+
+
+def test_the_home_folder_is_expanded(csv_file, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert str(read_csv(csv_file("prompt,source_image", "a,~/b.png"))[0].source) == "/home/someone/b.png"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "prompt"),
+    [
+        (json.dumps({"caption": "c", "prompt": "p"}), "p"),
+        (json.dumps({"other": "o", "caption": " c\n d "}), "c d"),
+        (json.dumps({"prompt": "", "caption": None, "empty": "", "long": "l", "later": "x"}), "l"),
+        (str({"prompt": "it's"}), "it's"),
+    ],
+)
+def test_a_blank_prompt_is_taken_from_the_mapping(csv_file, mapping, prompt):
+    quoted = '"' + mapping.replace('"', '""') + '"'
+    assert prompts(csv_file("prompt,caption_dict", f",{quoted}", f"own,{quoted}")) == [prompt, "own"]
+    assert prompts(csv_file("caption_dict", quoted)) == [prompt]
+
+
+@pytest.mark.parametrize("mapping", ["[1]", "{", "__import__('os')", "(" * 5000, "7", "{}", "['prompt']"])
+def test_rows_without_a_prompt_are_passed_over(csv_file, mapping):
+    assert prompts(csv_file("prompt,caption_dict", f',"{mapping}"', "", "a,")) == ["a"]
+
+
+def test_rows_are_numbered_as_lines_of_the_file(csv_file):
+    rows = numbered_rows(csv_file("prompt,task", "a,t", "", ",t", "b,u"))
+    assert [(row.number, row.item.prompt) for row in rows] == [(2, "a"), (5, "b")]
+
+
+def test_rows_of_one_task(csv_file):
+    path = csv_file("prompt,task", "a,edit", "b,", "c, edit ")
+    assert prompts(path, "edit") == ["a", "c"]
+    assert prompts(path, "default") == ["b"]
+    assert prompts(path) == ["a", "b", "c"]
+    with pytest.raises(
+        InputError, match=r"no task in .* is named 'edits' \(did you mean 'edit'\?\): there are edit, def"
+    ):
+        read_csv(path, "edits")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
+    (tmp_path / "a.csv").write_bytes("\ufeffprompt\r\nsüß 猫\r\n".encode())
+    assert prompts(tmp_path / "a.csv") == ["süß 猫"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "has no column prompt: it has none"),
+        (b"text,task\na,b\n", "has no column prompt: it has text, task"),
+        (b"prompt\n", "holds no prompts"),
+        (b"prompt,task\n ,edit\n", "holds no prompts"),
+        (b"prompt,task\nok,t\na cat, sitting,edit\n", "row 3, is longer than the header"),
+        (b"prompt\ncaf\xe9\n", "is not UTF-8 text"),
+        (b"prompt\na\x00b\n" + b"x" * 200_000, "is no readable CSV file|cannot be read"),
+    ],
+)
+def test_files_that_would_be_misread_are_refused(tmp_path, content, told):
+    (tmp_path / "bad.csv").write_bytes(content)
+    with pytest.raises(InputError, match=told) as caught:
+        read_csv(tmp_path / "bad.csv")
+    assert "bad.csv" in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    for path in (tmp_path / "absent.csv", tmp_path):
+        with pytest.raises(InputError, match=f"{path} cannot be read"):
+            read_csv(path)

@@ -1,0 +1,117 @@
+"""Laws of pictures: upright, opaque, eight bits, cropped at the centre, of the size that was asked."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from danceopd_core.errors import InputError
+from danceopd_core.pictures import open_picture, picture_fault
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def one_colour(path, width=10, height=10) -> tuple[int, ...]:
+    assert not picture_fault(path)
+    picture = open_picture(path, width, height)
+    assert picture.shape == (height, width, 3)
+    assert picture.dtype == np.uint8
+    assert picture.flags.writeable
+    assert np.ptp(picture.reshape(-1, 3), axis=0).max() <= 2
+    return tuple(picture[0, 0].tolist())
+
+
+@pytest.mark.parametrize(
+    ("image", "seen"),
+    [
+        (Image.new("RGB", (30, 20), RED), RED),
+        (Image.new("RGBA", (30, 20), (*RED, 255)), RED),
+        (Image.new("RGBA", (30, 20), (*RED, 0)), WHITE),
+        (Image.new("RGBA", (30, 20), (0, 0, 0, 51)), (204, 204, 204)),
+        (Image.new("LA", (30, 20), (0, 0)), WHITE),
+        (Image.new("L", (30, 20), 100), (100, 100, 100)),
+        (Image.new("1", (30, 20), 1), WHITE),
+        (Image.new("RGB", (30, 20), BLUE).quantize(4), BLUE),
+        (Image.fromarray(np.full((20, 30), 32896, np.uint16)), (128, 128, 128)),
+    ],
+)
+def test_every_mode_becomes_rgb(tmp_path, image, seen):
+    image.save(tmp_path / "a.png")
+    assert one_colour(tmp_path / "a.png") == seen
+
+
+def test_a_transparent_palette_colour_is_white(tmp_path):
+    image = Image.new("P", (30, 20), 0)
+    image.putpalette([*RED, *BLUE])
+    image.save(tmp_path / "a.png", transparency=0)
+    assert one_colour(tmp_path / "a.png") == WHITE
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.new("CMYK", (30, 20), (0, 255, 255, 0)).save(tmp_path / "a.jpg")
+    assert one_colour(tmp_path / "a.jpg")[0] > 200
+
+
+def test_the_camera_was_turned(tmp_path):
+    image = Image.new("RGB", (32, 16), RED)
+    image.paste(BLUE, (0, 0, 16, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top of the scene is at the right of the file
+    image.save(tmp_path / "a.png", exif=exif)
+    upright = open_picture(tmp_path / "a.png", 16, 32)
+    assert tuple(upright[2, 8]) == BLUE
+    assert tuple(upright[-3, 8]) == RED
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 10), (10, 40), (20, 20), (7, 3), (1, 1)])
+def test_the_centre_is_kept_and_nothing_is_stretched(width, height):
+    side = 90
+    y, x = np.mgrid[:side, :side]
+    disc = ((x - 44.5) ** 2 + (y - 44.5) ** 2 < 100)[..., None] * np.uint8(255)
+    picture = open_picture(np.repeat(disc, 3, 2), width, height).astype(float)[..., 0] / 255
+    assert picture.shape == (height, width)
+    assert np.allclose(picture, picture[::-1, ::-1], atol=0.02)
+    if min(width, height) >= 10:  # the disc is as wide as it is high
+        assert (picture.max(0) > 0.5).sum() == pytest.approx((picture.max(1) > 0.5).sum(), abs=1)
+
+
+def test_a_picture_of_the_right_size_is_left_alone():
+    picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    assert np.array_equal(open_picture(picture, 24, 16), picture)
+
+
+@pytest.mark.parametrize("picture", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+def test_other_arrays_are_refused(picture):
+    with pytest.raises(InputError, match="give uint8"):
+        open_picture(picture, 8, 8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp"])
+def test_damaged_files_are_named(tmp_path, picture_file, suffix):
+    good = picture_file(f"good.{suffix}")
+    assert not picture_fault(good)
+    bad = tmp_path / f"bad.{suffix}"
+    for content in (good.read_bytes()[:600], b"", b"text", b"\x89PNG\r\n\x1a\n" + b"\0" * 50):
+        bad.write_bytes(content)
+        assert str(bad) in picture_fault(bad)
+        assert "\n" not in picture_fault(bad)
+        with pytest.raises(InputError, match=f"bad.{suffix} is no readable picture"):
+            open_picture(bad, 8, 8)
+
+
+def test_absent_files_and_folders_are_named(tmp_path):
+    for path in (tmp_path / "absent.png", tmp_path):
+        assert "does not exist or is not a file" in picture_fault(path)
+        with pytest.raises(InputError, match="does not exist or is not a file"):
+            open_picture(path, 8, 8)
+
+
+def test_floating_point_pictures_are_refused(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(InputError, match=r"a\.tiff is no readable picture \(it holds floating-point numbers"):
+        open_picture(tmp_path / "a.tiff", 8, 8)
+
+
+def test_the_smallest_picture_is_one(tmp_path):
+    for suffix in ("png", "jpg"):
+        Image.new("RGB", (1, 1), RED).save(tmp_path / f"a.{suffix}", quality=100)
+        one_colour(tmp_path / f"a.{suffix}", 4, 4)

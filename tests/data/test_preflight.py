@@ -1,0 +1,152 @@
+"""Laws of the preflight: a sound run passes; of an unsound one every fault is told, in one error."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from danceopd_core.data import TOLD, preflight
+from danceopd_core.errors import InputError
+from danceopd_core.recipe import Bucket, Recipe, Route, Student, Teacher
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def lora(tmp_path) -> Path:
+    path = tmp_path / "lora.safetensors"
+    save_file({f"transformer.a.lora_{side}.weight": torch.zeros(1, 1) for side in "AB"}, path)
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    path = tmp_path / "checkpoint.safetensors"
+    save_file({"a.weight": torch.zeros(1)}, path)
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path, model, lora, checkpoint) -> Recipe:
+    return Recipe(
+        model=str(model),
+        routes=(
+            Route("text", {"base": 0.5, "real": 0.5}, Bucket(prompts=("a cat",))),
+            Route("edits", "edit", Bucket(shapes="edit", count=6)),
+        ),
+        teachers={"base": Teacher(), "real": Teacher(str(checkpoint)), "edit": Teacher(lora=str(lora))},
+        student=Student(str(lora)),
+        out=str(tmp_path / "new" / "run"),
+    )
+
+
+def faults_of(recipe: Recipe, multiple: int = 1) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        preflight(recipe, multiple)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def with_csv(recipe: Recipe, path: Path, task: str | None = None) -> Recipe:
+    return replace(
+        recipe, routes=(recipe.routes[0], replace(recipe.routes[1], bucket=Bucket(csv=str(path), task=task)))
+    )
+
+
+def test_a_sound_run_passes_and_leaves_nothing(recipe):
+    preflight(recipe, 16)
+    assert not Path(recipe.out).parent.exists()
+
+
+def test_pictures_of_a_csv_pass(recipe, csv_file, picture_file):
+    picture_file("in/a.png")
+    picture_file("in/b.jpg")
+    preflight(with_csv(recipe, csv_file("prompt,source_image", "x,in/a.png", "y,in/b.jpg")))
+
+
+def test_a_recipe_made_by_hand_is_checked_like_a_file(recipe):
+    assert faults_of(replace(recipe, steps=0, method="danceopt")) == [
+        "steps: 0 is out of range: it must be at least 1 and at most 1000000000",
+        "method: no method is named 'danceopt' (did you mean 'danceopd'?): "
+        "there are danceopd, diffusionopd, flowopd, offpolicy",
+    ]
+
+
+def test_every_fault_is_told_at_once(recipe, csv_file, tmp_path):
+    (tmp_path / "file").touch()
+    broken = replace(
+        with_csv(recipe, csv_file("prompt,task", "a,edits"), "edit"),
+        model=str(tmp_path),
+        width=1000,
+        out=str(tmp_path / "file" / "run"),
+        student=Student(str(tmp_path / "file")),
+        teachers={**recipe.teachers, "edit": Teacher(lora="shapes:nothing"), "idle": Teacher(str(tmp_path / "none"))},
+    )
+    starts = ["width", "out", "model", "student.start", "teachers.edit.lora", "teachers.idle.checkpoint"]
+    starts += ["teachers.idle", "route 'edits'"]
+    lines = faults_of(broken, 16)
+    assert [line.split(":")[0] for line in lines] == starts
+    assert lines[0] == "width: 1000 is not a multiple of 16: take 992"
+    assert "did you mean 'edits'?" in lines[-1]
+
+
+def test_pictures_that_cannot_be_used_are_named_with_their_rows(recipe, csv_file, picture_file, tmp_path):
+    good = picture_file("good.png")
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:500])
+    path = csv_file("prompt,source_image,target_image", "a,good.png,gone.png", "b,none.png,", "c,cut.png,")
+    lines = faults_of(with_csv(recipe, path))
+    assert lines[0] == f"route 'edits', {path}, row 3: {tmp_path / 'none.png'} does not exist or is not a file"
+    assert lines[1].startswith(f"route 'edits', {path}, row 4: {tmp_path / 'cut.png'} is no readable picture")
+    assert len(lines) == 2  # targets are for the method that learns from them
+
+
+def test_many_bad_pictures_are_counted(recipe, csv_file):
+    path = csv_file("prompt,source_image", *(f"p,{i}.png" for i in range(TOLD + 7)))
+    lines = faults_of(with_csv(recipe, path))
+    assert len(lines) == TOLD + 1
+    assert lines[-1] == f"route 'edits', {path}: 7 more pictures cannot be used"
+
+
+def test_a_route_is_all_edits_or_all_text(recipe, csv_file, picture_file):
+    picture_file("a.png")
+    (line,) = faults_of(with_csv(recipe, csv_file("prompt,source_image", "x,a.png", "y,", "z,")))
+    assert "2 of 3 rows have no source_image (row 3, 4) and the others have" in line
+
+
+def test_a_method_that_learns_from_targets_needs_them(recipe, csv_file, picture_file):
+    picture_file("a.png")
+    off = replace(recipe, method="offpolicy")
+    (line,) = faults_of(off)
+    assert line.startswith("route 'text': 1 of 1 rows have no target_image (row 1), which offpolicy learns from")
+    edits = replace(off, routes=off.routes[1:], teachers={"edit": off.teachers["edit"]})
+    preflight(edits)
+    path = csv_file("prompt,source_image,target_image", "x,a.png,a.png", "y,a.png,b.png", "z,a.png,")
+    lines = faults_of(replace(edits, routes=(replace(edits.routes[0], bucket=Bucket(csv=str(path))),)))
+    assert [line.split(":")[1].split()[0] for line in lines] == ["1", str(path.parent / "b.png")]
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\xff" * 100])
+def test_weights_that_are_no_safetensors_are_named(recipe, tmp_path, content):
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(content)
+    teachers = {**recipe.teachers, "edit": Teacher(lora=str(bad)), "real": Teacher(str(bad))}
+    lines = faults_of(replace(recipe, teachers=teachers))
+    assert [line.split(":")[0] for line in lines] == ["teachers.real.checkpoint", "teachers.edit.lora"]
+    assert all(str(bad) in line for line in lines)
+
+
+def test_a_checkpoint_is_no_lora(recipe, checkpoint):
+    (line,) = faults_of(replace(recipe, teachers={**recipe.teachers, "edit": Teacher(lora=str(checkpoint))}))
+    assert line == f"teachers.edit.lora: {checkpoint} holds no LoRA: it has no lora_A or lora_down weights"
+
+
+def test_a_bucket_that_cannot_be_filled_is_told_by_route(recipe, tmp_path):
+    (line,) = faults_of(with_csv(recipe, tmp_path / "absent.csv"))
+    assert line.startswith(f"route 'edits': {tmp_path / 'absent.csv'} cannot be read")
