@@ -37,9 +37,7 @@ def linear_shapes(network: nn.Module) -> dict[str, tuple[int, int]]:
     }
 
 
-def fresh_lora(
-    shapes: Shapes, rank: int, alpha: float, targets: Sequence[str], generator: torch.Generator
-) -> Lora:
+def fresh_lora(shapes: Shapes, rank: int, alpha: float, targets: Sequence[str], generator: torch.Generator) -> Lora:
     """A LoRA that changes nothing yet: `down` drawn as peft's default (Kaiming uniform), `up` zero.
 
     `targets` are module names or their endings; InputError for one that names no linear layer.
@@ -50,9 +48,7 @@ def fresh_lora(
     idle = [target for target in targets if not any(_names(target, module) for module in shapes)]
     if idle or not chosen:
         endings = sorted({re.sub(r"^(.*\.\d+\.|.*\.(?=\D))", "", module) for module in shapes})
-        raise InputError(
-            f"no linear layer is named {idle or 'by no targets'}; names end in: {', '.join(endings)}"
-        )
+        raise InputError(f"no linear layer is named {idle or 'by no targets'}; names end in: {', '.join(endings)}")
     down, up = {}, {}
     for module in chosen:
         outputs, inputs = shapes[module]
@@ -157,9 +153,7 @@ class Adapters:
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # many adapters are the point
             # On the meta device peft draws no random weights; the factors are put in below.
             inject_adapter_in_model(config, self.network, adapter_name=name, low_cpu_mem_usage=True)
-        self._layers = {
-            module: layer for module, layer in self.network.named_modules() if isinstance(layer, LoraLayer)
-        }
+        self._layers = {module: layer for module, layer in self.network.named_modules() if isinstance(layer, LoraLayer)}
         for module, down in lora.down.items():
             layer = self._layers[module]
             base = cast(Tensor, layer.get_base_layer().weight)

@@ -32,10 +32,7 @@ def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
                 found[key] = (file, key, tuple(handle.get_slice(key).get_shape()))
     expected = network.state_dict()
     prefix = max(PREFIXES, key=lambda start: sum(f"{start}{name}" in found for name in expected))
-    named = {
-        key.removeprefix(prefix) if key.startswith(prefix) else f"(no {prefix}){key}": found[key]
-        for key in found
-    }
+    named = {key.removeprefix(prefix) if key.startswith(prefix) else f"(no {prefix}){key}": found[key] for key in found}
     _check(path, expected, named)
 
     changed: dict[str, Tensor] = {}
@@ -46,9 +43,7 @@ def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
                     continue
                 tensor = handle.get_tensor(key)
                 if not finite(tensor):
-                    raise InputError(
-                        f"{file} cannot be a teacher: {key} holds NaN or infinity; fetch it again"
-                    )
+                    raise InputError(f"{file} cannot be a teacher: {key} holds NaN or infinity; fetch it again")
                 own = expected[name]
                 tensor = tensor.to(own.device, own.dtype, copy=True)  # out of the mapped file
                 if not tensor.equal(own):
@@ -81,9 +76,7 @@ def _weight_files(path: Path) -> list[Path]:
     return files
 
 
-def _check(
-    path: str | Path, expected: dict[str, Tensor], found: dict[str, tuple[Path, str, tuple[int, ...]]]
-) -> None:
+def _check(path: str | Path, expected: dict[str, Tensor], found: dict[str, tuple[Path, str, tuple[int, ...]]]) -> None:
     missing = expected.keys() - found.keys()
     stray = {found[name][1] for name in found.keys() - expected.keys()}
     misshapen = [
@@ -102,8 +95,6 @@ def _check(
 
 def _sharing_copy(network: nn.Module) -> nn.Module:
     """A copy over shared storage with its own parameter objects, so that it moves between devices alone."""
-    memo: dict[int, object] = {
-        id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()
-    }
+    memo: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
     memo |= {id(buffer): buffer.detach() for buffer in network.buffers()}
     return copy.deepcopy(network, memo)

@@ -82,9 +82,7 @@ def read_lora(path: str | Path, shapes: Shapes) -> Lora:
             "diffusers' module names and without text-encoder weights"
         )
     down = {module: factors["down"].float() for module, factors in slots.items()}
-    up = {
-        module: factors["up"].float() * _scale(module, factors, settings) for module, factors in slots.items()
-    }
+    up = {module: factors["up"].float() * _scale(module, factors, settings) for module, factors in slots.items()}
     return Lora(down, up)
 
 
@@ -103,15 +101,11 @@ def write_lora(
     path = Path(path)
     tensors = {}
     for module, up in lora.folded().up.items():
-        tensors[f"transformer.{module}.lora_A.weight"] = (
-            lora.down[module].detach().to("cpu", dtype).contiguous()
-        )
+        tensors[f"transformer.{module}.lora_A.weight"] = lora.down[module].detach().to("cpu", dtype).contiguous()
         tensors[f"transformer.{module}.lora_B.weight"] = up.detach().to("cpu", dtype).contiguous()
     bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
-        raise InputError(
-            f"{path} is not written: NaN or infinity in {listed(bad)} as {dtype}; save as float32"
-        )
+        raise InputError(f"{path} is not written: NaN or infinity in {listed(bad)} as {dtype}; save as float32")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

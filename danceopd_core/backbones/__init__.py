@@ -112,9 +112,7 @@ def open_backbone(
     try:
         found = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{index} does not name its pipeline (_class_name): {error!r}. Fetch it again"
-        ) from error
+        raise InputError(f"{index} does not name its pipeline (_class_name): {error!r}. Fetch it again") from error
     for family in FAMILIES.values():
         if found in family.pipelines:
             module, function = family.opener.split(":")

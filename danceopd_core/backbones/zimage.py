@@ -33,7 +33,15 @@ class ZImage:
 
     family: ClassVar[str] = "zimage"
     default_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0", "w1", "w2", "w3")
-    size_multiple: ClassVar[int] = 16  # the VAE's 8 times the 2 of a patch
+
+    @property
+    def _factor(self) -> int:
+        """Pixels a latent: 8 in the released VAE."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def size_multiple(self) -> int:
+        return 2 * self._factor  # the transformer's patches are 2 x 2
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
         edits = [row for row, sample in enumerate(cond.samples) if "sources" in sample.values]
@@ -56,9 +64,7 @@ class ZImage:
 
     def _edit(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         texts = [self._cast(sample.values["text"], x) for sample in cond.samples]
-        sources = [
-            [z.unsqueeze(1) for z in self._cast(sample.values["sources"], x)] for sample in cond.samples
-        ]
+        sources = [[z.unsqueeze(1) for z in self._cast(sample.values["sources"], x)] for sample in cond.samples]
         answer = self.network(
             [[*clean, noisy] for clean, noisy in zip(sources, self._latents(x), strict=True)],
             _clock(sigma),
@@ -119,9 +125,7 @@ class ZImage:
         tokens = self.tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         ids, mask = tokens.input_ids, tokens.attention_mask
         device = self.text_encoder.device
-        answer = self.text_encoder(
-            input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True
-        )
+        answer = self.text_encoder(input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True)
         return answer.hidden_states[-2][0]
 
     @torch.no_grad()
@@ -144,7 +148,7 @@ class ZImage:
                 f"Z-Image takes no picture of {width} x {height} pixels: "
                 f"make both sides multiples of {self.size_multiple}"
             )
-        return (self.vae.config.latent_channels, height // 8, width // 8)
+        return (self.vae.config.latent_channels, height // self._factor, width // self._factor)
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         from diffusers.pipelines.z_image.pipeline_z_image import calculate_shift

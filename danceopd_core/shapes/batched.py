@@ -1,7 +1,7 @@
 """The Z-Image transformer over a batch of equal layout, without its per-sample Python loops.
 
-diffusers walks a Z-Image batch sample by sample; on a small model those walks cost far more than the arithmetic. Building
-the embedded model runs millions of equally laid out samples, so it calls the same layers on stacked tensors instead. A
+diffusers walks a Z-Image batch sample by sample, which a small model pays for in time. Building the embedded model
+runs hundreds of thousands of equally laid out samples, so it calls the same layers on stacked tensors instead. A
 test holds this to diffusers' own forward. Training a student never goes this way.
 """
 
@@ -77,14 +77,14 @@ def velocity(network: Any, x: Tensor, sigma: Tensor, texts: Texts, source: Tenso
     b, c, h, w = x.shape
     tokens = h * w // 4
     noisy = network.t_embedder((1 - sigma) * network.t_scale).type_as(x)
-    if source is None:
-        pictures, mask, how = _patches(x), None, (noisy, None, None, None)
-    else:
+    how: tuple[Tensor | None, ...] = (noisy, None, None, None)
+    pictures = _patches(x)
+    if source is not None:
         clean = network.t_embedder(torch.ones_like(sigma) * network.t_scale).type_as(x)
-        pictures = torch.cat([_patches(source), _patches(x)], 1)
-        mask = torch.ones(b, pictures.shape[1], dtype=torch.long, device=x.device)
-        mask[:, :tokens] = 0
-        how = (None, mask, noisy, clean)
+        pictures = torch.cat([_patches(source), pictures], 1)
+        noised = torch.ones(b, pictures.shape[1], dtype=torch.long, device=x.device)
+        noised[:, :tokens] = 0
+        how = (None, noised, noisy, clean)
     pictures = network.all_x_embedder["2-1"](pictures)
     for layer in network.noise_refiner:
         pictures = layer(pictures, None, texts.picture_rope, *how)
@@ -101,7 +101,7 @@ def velocity(network: Any, x: Tensor, sigma: Tensor, texts: Texts, source: Tenso
         rope = torch.cat([texts.caption_rope, texts.picture_rope], 1)
         ones = torch.ones(b, captions.shape[1], dtype=torch.long, device=x.device)
         ones[:, :PAD] = 0  # the segment before a clean picture counts as clean
-        whole = torch.cat([ones, mask], 1)
+        whole = torch.cat([ones, noised], 1)
         how = (None, whole, noisy, clean)
         start, final = captions.shape[1] + tokens, {"noise_mask": whole, "c_noisy": noisy, "c_clean": clean}
     for layer in network.layers:

@@ -62,7 +62,7 @@ def fit_flow(
     fit: Fit,
     autocast: bool,
     state_file: Path | None = None,
-    save_every: int = 1000,
+    save_every: int = 500,
 ) -> Iterator[tuple[int, float, Callable[[], dict[str, Tensor]]]]:
     """Yields (step, loss, averaged weights) after every step; resumes from `state_file` if it is there.
 

@@ -152,18 +152,20 @@ def _edit(rng: np.random.Generator, category: str, source: Scene) -> Edit:
         x, y = free_spot(rng, radius, source.things, want.place)
         new = Thing(str(want.shape), str(want.colour), x, y, radius)
         target = replace(source, things=(*source.things, new))
-        return Edit(category, f"add {_article(want)}{' ' + want.place if want.place else ''}", source, target, None, want)
+        text = f"add {_article(want)} {want.place or ''}".rstrip()
+        return Edit(category, text, source, target, None, want)
     if category == "remove":
         return Edit(category, f"remove {name}", source, source.without(thing), thing)
     if category == "replace":
         want = Wanted(_other(rng, SHAPES, thing.shape), _pick(rng, COLOURS))
-        new = thing._replace(shape=want.shape, colour=want.colour)
+        new = thing._replace(shape=str(want.shape), colour=str(want.colour))
         text = f"replace {name} with {_article(want)}"
         return Edit(category, text, source, source.swapped(thing, new), thing, want)
     if category == "recolour":
         want = Wanted(thing.shape, _other(rng, COLOURS, thing.colour))
         text = f"make {name} {want.colour}"
-        return Edit(category, text, source, source.swapped(thing, thing._replace(colour=want.colour)), thing, want)
+        new = thing._replace(colour=str(want.colour))
+        return Edit(category, text, source, source.swapped(thing, new), thing, want)
     if category == "background":
         background = _other(rng, BACKGROUNDS, source.background)
         text = f"change the background to {background}"
@@ -196,5 +198,7 @@ def vocabulary() -> list[str]:
     """Every word of the language, for the tokenizer."""
     words = {w for p in (*PLACES, *RELATIONS, *STYLE_WORDS.values()) for w in p.split()}
     words |= {*SHAPES, *(f"{s}s" for s in SHAPES), "crosses", *COLOURS, *BACKGROUNDS, *SIZES, *NUMBERS.values()}
-    words |= set("a an and on background add remove replace with make change the to".split())
+    words |= set(
+        ["a", "an", "and", "on", "background", "add", "remove", "replace", "with", "make", "change", "the", "to"]
+    )
     return sorted(words)

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from .language import vocabulary
+from .projection import CHANNELS
 
 SIDE = 64  # pixels of the pictures that the model is trained on
-LATENT_CHANNELS = 8
 TEXT_WIDTH = 128
-WIDTH, HEADS, LAYERS = 160, 5, 6
+WIDTH, HEADS, LAYERS = 128, 4, 6
 SHIFT = 2.0
 CHAT = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -39,7 +39,7 @@ def tokenizer() -> Any:
     vocab = model["vocab"] | {token: len(model["vocab"]) + n for n, token in enumerate(SPECIALS)}
     result = Qwen2Tokenizer(
         vocab=vocab,
-        merges=merges,
+        merges=merges,  # type: ignore[arg-type]
         model_max_length=512,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
@@ -73,11 +73,11 @@ def vae() -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(24, 48, 64),
+        block_out_channels=(16, 32, 64),
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         layers_per_block=1,
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=CHANNELS,
         norm_num_groups=8,
         use_quant_conv=False,
         use_post_quant_conv=False,
@@ -93,10 +93,10 @@ def transformer(width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS) ->
     from diffusers import ZImageTransformer2DModel
 
     head = width // heads
-    network = ZImageTransformer2DModel(
+    network: Any = ZImageTransformer2DModel(
         all_patch_size=(2,),
         all_f_patch_size=(1,),
-        in_channels=LATENT_CHANNELS,
+        in_channels=CHANNELS,
         dim=width,
         n_layers=layers,
         n_refiner_layers=1,

@@ -35,10 +35,6 @@ def outline(shape: str) -> np.ndarray:
         return np.array(
             [(-b, -a), (b, -a), (b, -b), (a, -b), (a, b), (b, b), (b, a), (-b, a), (-b, b), (-a, b), (-a, -b), (-b, -b)]
         )
-    if shape == "heart":
-        x = 16 * np.sin(turn) ** 3
-        y = -(13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn))
-        return np.stack([x, y + 2.5], 1) / 15.5
     raise KeyError(shape)
 
 

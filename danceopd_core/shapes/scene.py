@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "heart")
+SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross")
 COLOURS = {
     "red": (222, 40, 40),
     "orange": (245, 135, 30),
@@ -20,7 +20,7 @@ COLOURS = {
 # Achromatic, so that an anti-aliased rim or a shadow keeps the hue of its shape and the judge needs no learning.
 BACKGROUNDS = {"white": 250, "silver": 190, "gray": 120, "black": 20}
 STYLES = ("flat", "shaded")
-SIZES = {"small": (0.09, 0.12), "big": (0.16, 0.195)}
+SIZES = {"small": (0.10, 0.125), "big": (0.165, 0.20)}
 ANY_SIZE = (0.10, 0.19)
 PLACES = {  # ranges of the centre, as fractions of the picture: x low, x high, y low, y high
     "on the left": (0.0, 0.33, 0.0, 1.0),

@@ -1,0 +1,80 @@
+"""The headless commands. Bad input is one message and exit status 2, with nothing written."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import InputError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="danceopd", description="Distils many image-generation capabilities into one LoRA."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo = commands.add_parser("demo", help="the whole method in minutes on a CPU, in the embedded world")
+    demo.add_argument("--out", type=Path, default=Path("danceopd-demo"), help="folder for the results")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--steps", type=int, help="updates instead of the demo's own number")
+
+    train = commands.add_parser("train", help="train what a recipe file describes")
+    train.add_argument("recipe", type=Path)
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.lr=1e-4 steps=500")
+    train.add_argument("--resume", action="store_true", help="go on with the run in the recipe's 'out' folder")
+    train.add_argument("--dry-run", action="store_true", help="check everything, open no model, write nothing")
+
+    sample = commands.add_parser("sample", help="a picture from a model and a LoRA")
+    sample.add_argument("prompt")
+    sample.add_argument("--model", default="shapes", help="'shapes' (embedded) or a diffusers folder")
+    sample.add_argument("--lora", help="a LoRA file, or 'shapes:NAME'")
+    sample.add_argument("--strength", type=float, default=1.0)
+    sample.add_argument("--source", type=Path, help="picture to edit")
+    sample.add_argument("--steps", type=int, default=8)
+    sample.add_argument("--guidance", type=float, default=1.0)
+    sample.add_argument("--negative", default="")
+    sample.add_argument("--width", type=int)
+    sample.add_argument("--height", type=int)
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--device", default="auto")
+    sample.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    sample.add_argument("--out", type=Path, default=Path("sample.png"))
+
+    shapes = commands.add_parser("shapes", help="the embedded world").add_subparsers(dest="shapes", required=True)
+    build = shapes.add_parser("build", help="make the embedded model again from a seed; resumable")
+    build.add_argument("--out", type=Path, required=True)
+    build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--device", default="auto")
+    build.add_argument("--only", nargs="*", help="these stages only")
+    score = shapes.add_parser("score", help="the judge's table for a model or LoRA")
+    score.add_argument("--model", default="shapes")
+    score.add_argument("--lora", action="append", default=[], help="a file or 'shapes:NAME'; may be repeated")
+    score.add_argument("--checkpoint", help="a full checkpoint, or 'shapes:realism'")
+    score.add_argument("--guidance", type=float, default=1.0)
+    score.add_argument("--each", type=int, default=64, help="held-out items a category")
+    score.add_argument("--seeds", type=int, nargs="+", default=[0])
+    score.add_argument("--steps", type=int, default=8)
+    score.add_argument("--size", type=int, default=64)
+    score.add_argument("--style", choices=("flat", "shaded"), help="score the style instead of the content")
+    score.add_argument("--json", type=Path, help="write the table there too")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    # Imported when chosen: torch takes seconds, and --help should not.
+    from . import commands
+
+    try:
+        getattr(commands, args.command)(args)
+    except InputError as error:
+        print(f"danceopd: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("danceopd: stopped", file=sys.stderr)
+        return 130
+    return 0

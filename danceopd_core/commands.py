@@ -1,0 +1,147 @@
+"""What each command of the command line does; the only part of the core that prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from .adapters import Adapters
+from .backbones import open_backbone
+from .data import Item, preflight
+from .errors import InputError
+from .fields import VelocityField, guided
+from .full_checkpoints import load_full_checkpoint
+from .lora_files import read_lora
+from .processes import join_world
+from .recipe import read_recipe
+from .run import DTYPES, Run, build_method, encode_items, open_run, pick_device
+from .runfolder import RunFolder
+from .sampling import pictures
+from .shapes import locate
+
+
+def _tell(text: str) -> None:
+    print(f"danceopd: {text}", file=sys.stderr, flush=True)
+
+
+def train(args: Namespace) -> None:
+    recipe = read_recipe(args.recipe, args.overrides)
+    folder = RunFolder(recipe.out)
+    folder.claim(recipe, args.resume)
+    build_method(recipe)
+    preflight(recipe)
+    if args.dry_run:
+        shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
+        print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
+        return
+    world, place = join_world(recipe.device)
+    if place is not None:
+        recipe = replace(recipe, device=str(place))
+    main = world.rank == 0
+    run = open_run(recipe, world, _tell if main else lambda text: None)
+    if main:
+        folder.begin(run, args.resume)
+    elif args.resume:
+        from .checkpoint import load_state
+
+        run.trainer.load_state_dict(load_state(folder.state))
+    follow(run, folder, main)
+    if main:
+        _tell(f"wrote {folder.student}")
+
+
+def follow(run: Run, folder: RunFolder, main: bool = True) -> None:
+    """Trains to the end with a progress bar, saving as the recipe asks; an interrupt saves first."""
+    from tqdm import tqdm
+
+    recipe, trainer = run.recipe, run.trainer
+    bar = tqdm(total=recipe.steps, initial=trainer.update, unit="update", disable=not main, dynamic_ncols=True)
+    try:
+        for result in trainer:
+            if not main:
+                continue
+            folder.add(result)
+            bar.set_postfix(loss=f"{result.loss:.4f}", lr=f"{result.lr:.1e}", refresh=False)
+            bar.update()
+            if trainer.update % recipe.save_every == 0 and trainer.update < recipe.steps:
+                folder.save(run)
+    finally:
+        bar.close()
+        # Whatever ended the run, what it has learned so far is kept and can be resumed.
+        if main and trainer.update:
+            folder.save(run)
+
+
+def _open_field(
+    model: str, lora: str | None, checkpoint: str | None, strength: float, device: torch.device, dtype: torch.dtype
+) -> tuple:
+    """(backbone, unguided field) of a model with a checkpoint or LoRA in place."""
+    backbone = open_backbone(locate(model), dtype, device)
+    if checkpoint:
+        backbone = backbone.with_network(load_full_checkpoint(backbone.network, locate(checkpoint)))
+    adapters = Adapters(backbone.network)
+    name = adapters.add_teacher(read_lora(locate(lora), adapters.shapes)) if lora else None
+    return backbone, adapters.field(backbone.velocity, name, strength)
+
+
+def sample(args: Namespace) -> None:
+    from PIL import Image
+
+    device = pick_device(args.device)
+    backbone, field = _open_field(args.model, args.lora, None, args.strength, device, DTYPES[args.dtype])
+    side = 64 if args.model == "shapes" else 1024
+    width, height = args.width or side, args.height or side
+    backbone.latent_shape(width, height)
+    if args.source and not args.source.is_file():
+        raise InputError(f"--source {args.source} does not exist")
+    item = Item(args.prompt, args.source)
+    cond = encode_items(backbone, [item], width, height, [args.negative])
+    field = guided(field, args.guidance, args.negative)
+    (made,) = pictures(backbone, field, cond, [args.seed], steps=args.steps, width=width, height=height, device=device)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((made[0] * 255).round().to(torch.uint8).numpy()).save(args.out)
+    _tell(f"wrote {args.out}")
+
+
+def demo(args: Namespace) -> None:
+    from .shapes.demo import run_demo
+
+    run_demo(args.out, args.seed, args.steps, _tell)
+
+
+def shapes(args: Namespace) -> None:
+    {"build": _build, "score": _score}[args.shapes](args)
+
+
+def _build(args: Namespace) -> None:
+    from .shapes.build import STAGES, Plan, build
+
+    unknown = sorted(set(args.only or ()) - set(STAGES))
+    if unknown:
+        raise InputError(f"no stage is named {', '.join(unknown)}: there are {', '.join(STAGES)}")
+    build(Plan(seed=args.seed), args.out, str(pick_device(args.device)), _tell, tuple(args.only or STAGES))
+
+
+def _score(args: Namespace) -> None:
+    from .shapes.language import EDIT, T2I
+    from .shapes.score import Exam, as_text, judge
+
+    device = pick_device("auto")
+    tables = {}
+    for lora in args.lora or [None]:
+        backbone, plain = _open_field(args.model, lora, args.checkpoint, 1.0, device, torch.float32)
+        field: VelocityField = guided(plain, args.guidance)
+        for seed in args.seeds:
+            exam = Exam.of(backbone, (T2I, EDIT), args.each, seed, args.size, args.steps)
+            shots = list(exam.shots(backbone, field, device=device))
+            name = Path(lora).stem if lora else (args.checkpoint or "base")
+            tables[f"{name}, seed {seed}"] = judge(exam, shots, args.style)
+    print(as_text(tables))
+    if args.json:
+        data = {name: {c: asdict(mark) for c, mark in table.items()} for name, table in tables.items()}
+        args.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

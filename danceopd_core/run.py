@@ -1,0 +1,213 @@
+"""Opens what a recipe describes: backbone, teachers, student, encoded buckets, and the Trainer over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .adapters import STUDENT, Adapters, fresh_lora
+from .backbones import Backbone, open_backbone
+from .data import Item, load_bucket, open_picture, preflight
+from .errors import InputError
+from .fields import Conditioning, VelocityField, guided, mixed
+from .full_checkpoints import load_full_checkpoint
+from .lora_files import lora_metadata, read_lora, write_lora
+from .losses import ClippedPolicy, OdeKl
+from .methods import Method, method
+from .names import lookup
+from .query import QUERIES, Beta, BySigma, QuerySampler, Uniform
+from .recipe import Recipe, Route, Teacher
+from .rollout import Sde
+from .routing import router
+from .shapes import locate
+from .training import Lane, Settings, Trainer, World
+
+Tell = Callable[[str], None]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A recipe, opened. `fields` holds every teacher by its name, guidance included, and the student as STUDENT."""
+
+    recipe: Recipe
+    backbone: Backbone
+    adapters: Adapters
+    fields: dict[str, VelocityField]
+    trainer: Trainer
+    device: torch.device
+
+    def write_student(self, path: Path, date: str = "") -> None:
+        """The student as one LoRA file that ComfyUI and diffusers load; its moving average if the recipe keeps one."""
+        recipe, trainer = self.recipe, self.trainer
+        lora = self.adapters.student()
+        if recipe.optimizer.ema:
+            current = self.adapters.state_dict()
+            kept = {name: value.clone() for name, value in current.items()}
+            self.adapters.load_state_dict(trainer.averaged())
+            lora = self.adapters.student()
+            self.adapters.load_state_dict(kept)
+        metadata = lora_metadata(
+            lora,
+            family=self.backbone.family,
+            title=path.stem,
+            date=date,
+            usage_hint=f"{recipe.method}: " + ", ".join(route.name for route in recipe.routes),
+            steps=trainer.update,
+            learning_rate=recipe.optimizer.lr,
+            extra={"recipe": recipe.to_dict(), "digest": recipe.digest(), "update": trainer.update},
+        )
+        write_lora(path, lora, metadata)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the fastest kind there is."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda text: None) -> Run:
+    """Everything ready to train; InputError, before any model is loaded where that can be, for what does not fit."""
+    preflight(recipe)
+    device = pick_device(recipe.device)
+    tell("opening the model")
+    backbone = open_backbone(locate(recipe.model), DTYPES[recipe.dtype], device)
+    backbone.latent_shape(recipe.width, recipe.height)
+    copies = {
+        name: load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
+        for name, teacher in recipe.teachers.items()
+        if teacher.checkpoint
+    }
+    adapters = Adapters(backbone.network)
+    fields = {
+        name: _teacher(teacher, backbone, adapters, copies.get(name)) for name, teacher in recipe.teachers.items()
+    }
+    adapters.start_student(_start(recipe, backbone, adapters))
+    fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
+    chosen = build_method(recipe)
+    lanes = []
+    for route in recipe.routes:
+        tell(f"encoding the bucket of '{route.name}'")
+        lanes.append(_lane(route, recipe, backbone, fields, chosen.needs_clean))
+    backbone.offload_encoders("cpu")
+    if recipe.gradient_checkpointing:
+        backbone.network.enable_gradient_checkpointing()  # type: ignore[operator]
+    trainer = Trainer(
+        adapters,
+        fields[STUDENT],
+        lanes,
+        router(recipe.router, [route.weight for route in recipe.routes]),
+        chosen,
+        backbone.sigmas(recipe.rollout_steps, recipe.width, recipe.height),
+        backbone.latent_shape(recipe.width, recipe.height),
+        _settings(recipe),
+        device=device,
+        anchor=adapters.field(backbone.velocity, None) if recipe.anchor else None,
+        world=world,
+    )
+    return Run(recipe, backbone, adapters, fields, trainer, device)
+
+
+def build_method(recipe: Recipe) -> Method:
+    """The recipe's row of METHODS with its own query and knobs."""
+    chosen = method(recipe.method)
+    changes: dict[str, Any] = {}
+    if isinstance(chosen.objective, ClippedPolicy):
+        eta = chosen.objective.eta if recipe.eta is None else recipe.eta
+        changes |= {"states": Sde(eta), "objective": ClippedPolicy(eta, anchor=recipe.anchor)}
+        if recipe.group is not None:
+            changes["group"] = recipe.group
+    elif recipe.eta is not None or recipe.group is not None or recipe.anchor:
+        raise InputError(f"eta, group and anchor are knobs of flowopd; the method is {recipe.method}")
+    if isinstance(chosen.objective, OdeKl):
+        changes["objective"] = OdeKl(recipe.ode_kl_weight)
+    if recipe.method in ("danceopd", "offpolicy"):
+        changes["query"] = _query(recipe)
+    return method(recipe.method, **changes)
+
+
+def _query(recipe: Recipe) -> QuerySampler:
+    query = recipe.query
+    if query.sigma:
+        return BySigma(*query.sigma, query.k)
+    found = lookup(QUERIES, query.bias, "query bias")
+    return replace(found, k=query.k) if isinstance(found, Beta | Uniform) else found
+
+
+def _teacher(teacher: Teacher, backbone: Backbone, adapters: Adapters, copy: Any) -> VelocityField:
+    if copy is not None:
+        backbone, adapters = backbone.with_network(copy), Adapters(copy)
+    name = adapters.add_teacher(read_lora(locate(teacher.lora), adapters.shapes)) if teacher.lora else None
+    return guided(adapters.field(backbone.velocity, name, teacher.strength), teacher.guidance, teacher.negative)
+
+
+def _start(recipe: Recipe, backbone: Backbone, adapters: Adapters) -> Any:
+    student = recipe.student
+    if student.start != "fresh":
+        return read_lora(locate(student.start), adapters.shapes)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    targets = student.targets or backbone.default_targets
+    return fresh_lora(adapters.shapes, student.rank, student.alpha or student.rank, targets, generator)
+
+
+def route_teachers(route: Route, recipe: Recipe) -> list[Teacher]:
+    """The teachers of a route: one, or those that it mixes."""
+    names = [route.teacher] if isinstance(route.teacher, str) else list(route.teacher)
+    return [recipe.teachers[name] for name in names]
+
+
+def _lane(
+    route: Route, recipe: Recipe, backbone: Backbone, fields: dict[str, VelocityField], needs_clean: bool
+) -> Lane:
+    if isinstance(route.teacher, str):
+        field = fields[route.teacher]
+    else:
+        field = mixed([(fields[name], weight) for name, weight in route.teacher.items()])
+    items = load_bucket(route.bucket, recipe.seed, recipe.width, recipe.height)
+    negatives = sorted({t.negative for t in route_teachers(route, recipe) if t.guidance != 1})
+    samples = encode_items(backbone, items, recipe.width, recipe.height, negatives)
+    clean = _targets(backbone, items, recipe) if needs_clean else None
+    return Lane(route.name, field, samples, clean)
+
+
+def as_tensor(picture: Any, width: int, height: int) -> Tensor:
+    """A picture, or its path, as (H, W, 3) in [0, 1]."""
+    return torch.from_numpy(open_picture(picture, width, height).copy()).float() / 255
+
+
+def encode_items(
+    backbone: Backbone, items: Sequence[Item], width: int, height: int, negatives: Sequence[str] = ()
+) -> Conditioning:
+    """Prompts with their source pictures as conditioning, kept on the CPU until a batch asks for them."""
+    sources = [None if item.source is None else [as_tensor(item.source, width, height)] for item in items]
+    return backbone.encode([item.prompt for item in items], sources, negatives).to("cpu")
+
+
+def _targets(backbone: Backbone, items: Sequence[Item], recipe: Recipe) -> Tensor:
+    latents = [backbone.encode_image(as_tensor(item.target, recipe.width, recipe.height)[None]).cpu() for item in items]
+    return torch.cat(latents)
+
+
+def _settings(recipe: Recipe) -> Settings:
+    how = recipe.optimizer
+    return Settings(
+        recipe.steps,
+        recipe.batch,
+        recipe.accumulate,
+        how.lr,
+        how.weight_decay,
+        how.betas,
+        how.clip,
+        how.schedule,
+        how.warmup,
+        how.ema,
+        recipe.seed,
+    )

@@ -1,0 +1,123 @@
+"""The whole method in one command: a student that edits, but forgot to draw, learns to draw again and keeps editing.
+
+The student starts as the `edit` teacher's LoRA. Prompts are routed to the guided base (whose guidance the student
+absorbs), edits to the `edit` teacher; every state that a teacher is asked about is one of the student's own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..adapters import STUDENT
+from ..recipe import Bucket, Optimizer, Recipe, Route, Student, Teacher
+from ..run import open_run
+from ..runfolder import RunFolder
+from ..sheets import Row, contact_sheet, loss_plot
+from .language import EDIT, T2I, Edit
+from .render import render
+from .score import Exam, Table, as_text, judge
+
+GUIDANCE = 3.0
+STEPS = 120
+EACH = 16  # held-out items a category: enough to see the effect; `danceopd shapes score` asks more
+SHOWN = ("colour", "count", "position", "colour_attribute", *EDIT)
+
+
+def demo_recipe(out: Path, seed: int, steps: int) -> Recipe:
+    """The demo's run, as anyone could write it in a recipe file."""
+    return Recipe(
+        model="shapes",
+        teachers={"base": Teacher(guidance=GUIDANCE), "edit": Teacher(lora="shapes:edit")},
+        routes=(
+            Route("text-to-image", "base", Bucket(shapes="t2i", count=480), weight=2.0),
+            Route("edit", "edit", Bucket(shapes="edit", count=240), weight=1.0),
+        ),
+        student=Student(start="shapes:edit"),
+        optimizer=Optimizer(lr=1e-3, schedule="cosine", warmup=5),
+        steps=steps,
+        batch=16,
+        accumulate=1,
+        rollout_steps=8,
+        width=64,
+        height=64,
+        seed=seed,
+        save_every=steps,
+        dtype="float32",
+        device="cpu",
+        out=str(out),
+    )
+
+
+def run_demo(out: Path, seed: int, steps: int | None, tell: Callable[[str], None]) -> dict:
+    """Leaves student.safetensors, samples.png, loss.png and report.json in `out`, and returns the report."""
+    from ..commands import follow
+
+    began = time.perf_counter()
+    recipe = demo_recipe(out, seed, steps or STEPS)
+    folder = RunFolder(out)
+    folder.claim(recipe, resume=False)
+    run = open_run(recipe, tell=tell)
+    exam = Exam.of(run.backbone, (T2I, EDIT), EACH, seed=7)
+    tables: dict[str, Table] = {}
+    shots: dict[str, list[np.ndarray]] = {}
+
+    def look(name: str, field: str) -> None:
+        tell(f"scoring {name} on {len(exam.items)} held-out captions and edits")
+        shots[name] = list(exam.shots(run.backbone, run.fields[field]))
+        tables[name] = judge(exam, shots[name])
+
+    look("base", "base")
+    look("teacher_edit", "edit")
+    # The student starts as this teacher's LoRA, so its first pictures are the teacher's.
+    shots["student_before"], tables["student_before"] = shots["teacher_edit"], tables["teacher_edit"]
+    folder.begin(run, resume=False)
+    tell(f"training {recipe.steps} updates of {recipe.batch} samples")
+    follow(run, folder)
+    look("student_after", STUDENT)
+    contact_sheet(*_sheet(exam, shots)).save(out / "samples.png")
+    loss_plot(folder.history(), out / "loss.png", "Distance of the student to its teachers, on its own paths")
+    report = {
+        "seed": seed,
+        "steps": recipe.steps,
+        "seconds": round(time.perf_counter() - began, 1),
+        "peak_rss_mb": round(peak_rss_mb()),
+        "scores": {name: {c: round(mark.mean, 4) for c, mark in table.items()} for name, table in tables.items()},
+        "intervals": {
+            name: {c: [round(mark.low, 4), round(mark.high, 4)] for c, mark in table.items()}
+            for name, table in tables.items()
+        },
+        "items_per_category": EACH,
+        "guidance_of_base": GUIDANCE,
+    }
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(as_text({name: {kind: table[kind] for kind in ("t2i", "edit")} for name, table in tables.items()}))
+    tell(f"{report['seconds']:.0f} s, {report['peak_rss_mb']} MB; look at {out / 'samples.png'}")
+    return report
+
+
+def _sheet(exam: Exam, shots: dict[str, list[np.ndarray]]) -> tuple[Sequence[str], list[Row]]:
+    rows = []
+    for category in SHOWN:
+        number = next(n for n, item in enumerate(exam.items) if item.category == category)
+        item = exam.items[number]
+        source = render(item.source, exam.size) if isinstance(item, Edit) else None
+        rows.append(Row(item.text, [source, *(shots[name][number] for name in shots)]))
+    return ("source", "base", "edit teacher", "student before", "student after"), rows
+
+
+def peak_rss_mb() -> float:
+    """The most memory that this process has held, in MB of 10^6 bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e6
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
