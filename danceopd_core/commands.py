@@ -12,11 +12,12 @@ import torch
 
 from .adapters import Adapters
 from .backbones import open_backbone
-from .data import Item, preflight
+from .data import Item
 from .errors import InputError
 from .fields import VelocityField, guided
 from .full_checkpoints import load_full_checkpoint
 from .lora_files import read_lora
+from .preflight import preflight
 from .processes import join_world
 from .recipe import read_recipe
 from .run import DTYPES, Run, build_method, encode_items, open_run, pick_device

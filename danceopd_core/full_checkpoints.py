@@ -24,7 +24,7 @@ def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
     """
     if any(name.endswith(".base_layer") for name, _ in network.named_modules()):
         raise ValueError("the network has adapters already: load full checkpoints before they are put in")
-    files = _weight_files(Path(path))
+    files = weight_files(Path(path))
     found: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
     for file in files:
         with opened(file) as handle:
@@ -56,7 +56,7 @@ def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
     return teacher.requires_grad_(False).eval()
 
 
-def _weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     folder = path / "transformer" if (path / "transformer").is_dir() else path

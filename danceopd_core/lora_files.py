@@ -53,7 +53,7 @@ def read_lora(path: str | Path, shapes: Shapes) -> Lora:
     else it is the rank. InputError, naming the file and the first keys, unless every key is used, every
     layer has both factors, all shapes fit `shapes` and all weights are finite.
     """
-    path = _weights_file(Path(path))
+    path = weights_file(Path(path))
     faults: dict[str, list[str]] = {}
     slots: dict[str, dict[str, Tensor]] = {}  # module -> down, up and perhaps alpha
     with opened(path) as handle:
@@ -148,7 +148,7 @@ def lora_metadata(
     return {key: value for key, value in told.items() if value}
 
 
-def _weights_file(path: Path) -> Path:
+def weights_file(path: Path) -> Path:
     if not path.is_dir():
         return path
     files = sorted(path.glob("*.safetensors"))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .adapters import STUDENT, Adapters, fresh_lora
 from .backbones import Backbone, open_backbone
-from .data import Item, load_bucket, open_picture, preflight
+from .data import Item, load_bucket, open_picture
 from .errors import InputError
 from .fields import Conditioning, VelocityField, guided, mixed
 from .full_checkpoints import load_full_checkpoint
@@ -20,6 +20,7 @@ from .lora_files import lora_metadata, read_lora, write_lora
 from .losses import ClippedPolicy, OdeKl
 from .methods import Method, method
 from .names import lookup
+from .preflight import preflight
 from .query import QUERIES, Beta, BySigma, QuerySampler, Uniform
 from .recipe import Recipe, Route, Teacher
 from .rollout import Sde

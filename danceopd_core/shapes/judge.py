@@ -65,12 +65,13 @@ def _hues() -> np.ndarray:
     return np.array([colorsys.rgb_to_hsv(*(c / 255 for c in rgb))[0] for rgb in COLOURS.values()])
 
 
-def _hue(picture: np.ndarray) -> np.ndarray:
-    high, chroma = picture.max(-1), np.ptp(picture, axis=-1)
-    r, g, b = np.moveaxis(picture, -1, 0)
-    safe = np.maximum(chroma, 1e-6)
-    hue = np.where(high == r, (g - b) / safe % 6, np.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4))
-    return hue / 6
+def _nearest_colour(pixels: np.ndarray) -> np.ndarray:
+    """The number of the colour of nearest hue, for coloured pixels (n, 3)."""
+    high, chroma = pixels.max(-1), np.ptp(pixels, axis=-1)
+    r, g, b = pixels.T
+    hue = np.where(high == r, (g - b) / chroma % 6, np.where(high == g, (b - r) / chroma + 2, (r - g) / chroma + 4)) / 6
+    distance = np.abs(hue[:, None] - _hues())
+    return np.minimum(distance, 1 - distance).argmin(-1)
 
 
 def _see(part: np.ndarray, picture: np.ndarray, colour: str, size: int, corner: tuple[int, int]) -> Seen:
@@ -107,11 +108,11 @@ def read(picture: np.ndarray) -> Reading:
     picture = ndimage.gaussian_filter(np.asarray(fine, np.float32), (DETAIL / 3, DETAIL / 3, 0))
     chroma = np.ptp(picture, axis=-1)
     coloured = chroma > CHROMA
-    distance = np.abs(_hue(picture)[..., None] - _hues())
-    nearest = np.minimum(distance, 1 - distance).argmin(-1)
+    nearest = np.full(coloured.shape, -1)
+    nearest[coloured] = _nearest_colour(picture[coloured])
     seen = []
     for number, colour in enumerate(COLOURS):
-        mask = coloured & (nearest == number)
+        mask = nearest == number
         if mask.sum() < MIN_AREA * mask.size:
             continue
         parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import InputError
 from .scene import (
     ANY_SIZE,
     BACKGROUNDS,
@@ -182,15 +183,16 @@ def items(kind: tuple[str, ...], count: int, seed: int, held: bool = True) -> li
     for number, category in enumerate(kind):
         rng = np.random.default_rng((seed, number, zlib.crc32(category.encode())))
         seen: set[str] = set()
-        for _ in range(2000 * count):
-            if len(seen) == count:
-                break
+        fruitless = 0
+        while len(seen) < count and fruitless < 4000:
             item = sample_caption(rng, category) if category in T2I else sample_edit(rng, category)
+            fruitless += 1
             if held_out(item) == held and item.key not in seen:
                 seen.add(item.key)
                 found.append(item)
-        else:
-            raise ValueError(f"category '{category}' has only {len(seen)} distinct items; {count} were asked for")
+                fruitless = 0
+        if len(seen) < count:
+            raise InputError(f"category '{category}' has only {len(seen)} distinct items; {count} were asked for")
     return found
 
 

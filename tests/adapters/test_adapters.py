@@ -130,13 +130,9 @@ def test_a_fresh_student_is_repeatable_changes_nothing_and_leaves_the_global_gen
     with torch.no_grad():
         before = zimage.velocity(x, sigma, cond)
     shapes = linear_shapes(zimage.network)
-    one, two = (
-        fresh_lora(shapes, 8, 16, zimage.default_targets, torch.Generator().manual_seed(5)) for _ in range(2)
-    )
+    one, two = (fresh_lora(shapes, 8, 16, zimage.default_targets, torch.Generator().manual_seed(5)) for _ in range(2))
     assert one.scale == 2
-    assert (
-        len(one.down) == 7 * 4
-    )  # three attention inputs, an output and three of the feed-forward, in four blocks
+    assert len(one.down) == 7 * 4  # three attention inputs, an output and three of the feed-forward, in four blocks
     for module, down in one.down.items():
         assert down.equal(two.down[module])
         assert 0 < down.abs().max() <= shapes[module][1] ** -0.5

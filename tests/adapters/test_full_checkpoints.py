@@ -46,9 +46,7 @@ def test_a_diffusers_folder_is_read_with_all_its_shards(tmp_path, zimage, other,
     assert_is(load_full_checkpoint(zimage.network, tmp_path), other, zimage)
 
 
-def test_the_teacher_is_frozen_shares_what_is_unchanged_and_moves_alone(
-    tmp_path, zimage, opened_zimage, other
-):
+def test_the_teacher_is_frozen_shares_what_is_unchanged_and_moves_alone(tmp_path, zimage, opened_zimage, other):
     other.save_pretrained(tmp_path)
     teacher = load_full_checkpoint(zimage.network, tmp_path)
     assert not teacher.training

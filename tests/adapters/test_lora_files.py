@@ -166,9 +166,7 @@ def text_encoder(tensors):
 
 
 def dora(tensors):
-    tensors[first(tensors, "lora_A.weight").replace("lora_A.weight", "lora_magnitude_vector")] = torch.zeros(
-        32
-    )
+    tensors[first(tensors, "lora_A.weight").replace("lora_A.weight", "lora_magnitude_vector")] = torch.zeros(32)
 
 
 def narrow(tensors):
@@ -234,9 +232,7 @@ def test_a_harmed_file_is_refused_by_name_and_fault(tmp_path, shapes, lora, harm
 
 def test_all_strays_are_counted_and_the_first_three_named(tmp_path, shapes, lora):
     save_file(tensors_of(lora, "other."), tmp_path / "a.safetensors")
-    with pytest.raises(
-        InputError, match=r"32 are no LoRA of this network \(other\.[^,]+, [^,]+, [^,]+ and 29 more"
-    ):
+    with pytest.raises(InputError, match=r"32 are no LoRA of this network \(other\.[^,]+, [^,]+, [^,]+ and 29 more"):
         read_lora(tmp_path / "a.safetensors", shapes)
 
 

@@ -51,9 +51,7 @@ def omni_pipeline_of(backbone):
 
 
 def noise(backbone, width, height, batch):
-    return torch.randn(
-        batch, *backbone.latent_shape(width, height), generator=torch.Generator().manual_seed(7)
-    )
+    return torch.randn(batch, *backbone.latent_shape(width, height), generator=torch.Generator().manual_seed(7))
 
 
 @torch.no_grad()
@@ -85,9 +83,7 @@ def pictures(*sizes):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (96, 64)])
-def test_unguided_sampling_from_the_same_embeddings_is_bitwise_the_pipelines(
-    zimage_folder, dtype, width, height
-):
+def test_unguided_sampling_from_the_same_embeddings_is_bitwise_the_pipelines(zimage_folder, dtype, width, height):
     backbone = open_backbone(zimage_folder, dtype)
     cond = backbone.encode(PROMPTS)
     embeddings = [sample.values["text"] for sample in cond.samples]
@@ -155,9 +151,7 @@ def test_a_batch_of_edits_and_texts_is_its_samples_one_by_one(opened_zimage):
     with torch.no_grad():
         together = opened_zimage.velocity(x, sigma, cond)
         apart = [
-            opened_zimage.velocity(
-                x[i : i + 1], sigma[i : i + 1], opened_zimage.encode([prompts[i]], [sources[i]])
-            )
+            opened_zimage.velocity(x[i : i + 1], sigma[i : i + 1], opened_zimage.encode([prompts[i]], [sources[i]]))
             for i in range(4)
         ]
     torch.testing.assert_close(together, torch.cat(apart), rtol=0, atol=1e-5)

@@ -13,9 +13,7 @@ def test_guidance_is_the_textbook_formula_in_one_call(linear, start):
     v = field(begin.noise, SIGMA, begin.cond)
     v_null = field(begin.noise, SIGMA, begin.cond.null(""))
     field.calls.clear()
-    torch.testing.assert_close(
-        guided(field, 4.5)(begin.noise, SIGMA, begin.cond), v_null + 4.5 * (v - v_null)
-    )
+    torch.testing.assert_close(guided(field, 4.5)(begin.noise, SIGMA, begin.cond), v_null + 4.5 * (v - v_null))
     assert field.calls == [6]
 
 

@@ -19,9 +19,7 @@ def at(sigma: float) -> torch.Tensor:
 def test_the_straight_line_is_walked_by_its_velocity_in_one_step():
     clean, noise = X, V
     v = flow.straight_velocity(clean, noise)
-    torch.testing.assert_close(
-        flow.euler(noise, v, at(1.0), at(0.3)), flow.interpolate(clean, noise, at(0.3))
-    )
+    torch.testing.assert_close(flow.euler(noise, v, at(1.0), at(0.3)), flow.interpolate(clean, noise, at(0.3)))
 
 
 def test_both_ends_are_read_from_any_state_of_the_line():
@@ -57,9 +55,7 @@ def test_a_transition_without_noise_is_the_euler_step(sigma: float):
     still = sde_transition(X, V, at(sigma), at(sigma - 0.1), eta=0.0)
     assert torch.equal(still.mean, step)
     assert not still.std.any()
-    torch.testing.assert_close(
-        sde_transition(X, V, at(sigma), at(sigma - 0.1), 1e-3).mean, step, atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(sde_transition(X, V, at(sigma), at(sigma - 0.1), 1e-3).mean, step, atol=1e-5, rtol=0)
 
 
 def test_the_sde_keeps_the_marginal_of_the_ode():

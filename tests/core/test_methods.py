@@ -136,18 +136,14 @@ def test_the_same_generator_gives_the_same_terms(name, linear, start):
 def test_the_anchor_field_reaches_the_objective(linear, start, generator):
     which = method("flowopd", group=1, objective=ClippedPolicy(anchor=1.0))
     field, begin = linear(), start(2)
-    anchored = sum(
-        t.loss for t in loss_terms(which, field, field, begin, SIGMAS, generator, anchor=linear(1))
-    )
+    anchored = sum(t.loss for t in loss_terms(which, field, field, begin, SIGMAS, generator, anchor=linear(1)))
     assert anchored > 0
     with pytest.raises(ValueError, match="no anchor field"):
         next(loss_terms(which, field, field, begin, SIGMAS, generator))
 
 
 def test_an_unknown_method_is_told_the_nearest_and_the_table():
-    with pytest.raises(
-        ValueError, match=r"'danceop' \(did you mean 'danceopd'\?\): there are danceopd, diffusionopd"
-    ):
+    with pytest.raises(ValueError, match=r"'danceop' \(did you mean 'danceopd'\?\): there are danceopd, diffusionopd"):
         method("danceop")
     with pytest.raises(ValueError, match="did you mean 'flowopd'"):
         method("Flow-OPD")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from danceopd_core.data import TOLD, preflight
 from danceopd_core.errors import InputError
+from danceopd_core.preflight import TOLD, preflight
 from danceopd_core.recipe import Bucket, Recipe, Route, Student, Teacher
 
 

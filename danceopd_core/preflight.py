@@ -1,0 +1,149 @@
+"""All that can be found wrong with a run before a model is loaded, told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from .csv_rows import Row, numbered_rows
+from .data import load_bucket
+from .errors import InputError
+from .full_checkpoints import weight_files
+from .lora_files import KEY, weights_file
+from .methods import METHODS
+from .parse import refuse
+from .pictures import picture_fault
+from .recipe import Bucket, Recipe, Route
+from .safe_files import opened
+from .shapes import locate
+
+TOLD = 10
+"""Faulty rows of a route that are told one by one."""
+
+
+def preflight(recipe: Recipe, size_multiple: int = 1) -> None:
+    """One InputError with a line for each fault of the recipe's settings, files and buckets, if there is one.
+
+    Every picture is decoded. size_multiple: what the model's widths and heights are multiples of, if known.
+    """
+    recipe = Recipe.from_dict(recipe.to_dict())  # one that was made by hand was not checked yet
+    faults = [*_sizes(recipe, size_multiple), *_out(Path(recipe.out)), *_weights(recipe), *_teachers(recipe)]
+    refuse("the run", [*faults, *_buckets(recipe)])
+
+
+def _sizes(recipe: Recipe, multiple: int) -> Iterator[str]:
+    for name, pixels in (("width", recipe.width), ("height", recipe.height)):
+        if pixels % multiple:
+            near = max(1, round(pixels / multiple)) * multiple
+            yield f"{name}: {pixels} is not a multiple of {multiple}: take {near}"
+
+
+def _out(out: Path) -> Iterator[str]:
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        yield f"out: {there} is a file: give a folder"
+    elif not os.access(there, os.W_OK):
+        yield f"out: {there} cannot be written to: give another folder"
+
+
+def _weights(recipe: Recipe) -> Iterator[str]:
+    asked: list[tuple[str, str | None, Callable[[Path], None]]] = [("model", recipe.model, _check_model)]
+    if recipe.student.start != "fresh":
+        asked.append(("student.start", recipe.student.start, _check_lora))
+    for name, teacher in recipe.teachers.items():
+        asked.append((f"teachers.{name}.lora", teacher.lora, _check_lora))
+        asked.append((f"teachers.{name}.checkpoint", teacher.checkpoint, _check_checkpoint))
+    for path, file, check in asked:
+        try:
+            if file is not None:
+                check(locate(file))
+        except InputError as error:
+            yield f"{path}: {error}"
+
+
+def _check_model(folder: Path) -> None:
+    if not (folder / "model_index.json").is_file():
+        raise InputError(f"{folder} is no diffusers model folder: it has no model_index.json")
+
+
+def _check_lora(path: Path) -> None:
+    with opened(weights_file(path)) as handle:
+        if not any(KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, no dict)
+            raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
+
+
+def _check_checkpoint(path: Path) -> None:
+    for file in weight_files(path):
+        with opened(file):
+            pass
+
+
+def _teachers(recipe: Recipe) -> Iterator[str]:
+    used = {
+        name
+        for route in recipe.routes
+        for name in ([route.teacher] if isinstance(route.teacher, str) else route.teacher)
+    }
+    for name in recipe.teachers:
+        if name not in used:
+            yield f"teachers.{name}: no route uses it: name it in a route, or leave it out"
+
+
+def _buckets(recipe: Recipe) -> Iterator[str]:
+    needs_target = METHODS[recipe.method].needs_clean
+    loaded: dict[Bucket, tuple[Row, ...]] = {}
+    seen: dict[Path, str] = {}  # picture -> its fault, or nothing
+    for route in recipe.routes:
+        path = f"route {route.name!r}"
+        try:
+            if route.bucket not in loaded:
+                loaded[route.bucket] = _load(route.bucket, recipe)
+        except InputError as error:
+            yield f"{path}: {error}"
+            continue
+        yield from _bucket(path, route, loaded[route.bucket], needs_target, recipe.method, seen)
+
+
+def _load(bucket: Bucket, recipe: Recipe) -> tuple[Row, ...]:
+    if bucket.csv is not None:
+        return numbered_rows(bucket.csv, bucket.task)
+    return tuple(Row(i + 1, item) for i, item in enumerate(load_bucket(bucket, recipe.seed)))
+
+
+def _bucket(
+    path: str, route: Route, rows: tuple[Row, ...], needs_target: bool, method: str, seen: dict[Path, str]
+) -> Iterator[str]:
+    where = f"{path}, {route.bucket.csv}" if route.bucket.csv else path
+    bare = [row.number for row in rows if row.item.source is None]
+    if 0 < len(bare) < len(rows):
+        yield (
+            f"{where}: {len(bare)} of {len(rows)} rows have no source_image ({_numbers(bare)}) and the others have: "
+            "give every row one, or make two routes"
+        )
+    aimless = [row.number for row in rows if row.item.target is None]
+    if needs_target and aimless:
+        yield (
+            f"{where}: {len(aimless)} of {len(rows)} rows have no target_image ({_numbers(aimless)}), which "
+            f"{method} learns from: give every row one, or take another method"
+        )
+    pictures = [
+        (row.number, picture)
+        for row in rows
+        for picture in (row.item.source, row.item.target if needs_target else None)
+        if isinstance(picture, Path)
+    ]
+    new = sorted({picture for _, picture in pictures} - seen.keys())
+    with ThreadPoolExecutor() as pool:
+        seen.update(zip(new, pool.map(picture_fault, new), strict=True))
+    faulty = [(number, seen[picture]) for number, picture in pictures if seen[picture]]
+    for number, fault in faulty[:TOLD]:
+        yield f"{path}, {route.bucket.csv}, row {number}: {fault}"
+    if len(faulty) > TOLD:
+        yield f"{where}: {len(faulty) - TOLD} more pictures cannot be used"
+
+
+def _numbers(numbers: list[int]) -> str:
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return f"row {', '.join(map(str, numbers[:5]))}{more}"
