@@ -35,8 +35,8 @@ def train(args: Namespace) -> None:
     folder = RunFolder(recipe.out)
     folder.claim(recipe, args.resume)
     build_method(recipe)
-    preflight(recipe)
     if args.dry_run:
+        preflight(recipe)
         shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
         print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
         return

@@ -10,7 +10,7 @@ RUN/checkpoints/student-000300.safetensors   every earlier one: quality can fall
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ class RunFolder:
                 raise InputError(f"{self.path} holds no run to resume: leave out --resume to start one")
         elif not resume:
             raise InputError(f"{self.path} already holds a run: add --resume to go on with it, or choose another 'out'")
-        elif read_recipe(old).digest() != recipe.digest():
-            # More steps of the same run are the one change that a resumed run may bring.
+        elif replace(read_recipe(old), steps=recipe.steps).digest() != recipe.digest():
+            # More steps are the one change that a resumed run may bring.
             raise InputError(f"the recipe differs from the one of {self.path}: resume with that one, {old}")
 
     def begin(self, run: Run, resume: bool) -> None:

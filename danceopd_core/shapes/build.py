@@ -88,10 +88,12 @@ def _fit(
     last = None
     # On a CPU without bfloat16 instructions, autocast to it would be many times slower than float32.
     autocast = shop.device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    recent = 0.0
     for step, loss, average in fit_flow(network, parameters, data, fit, autocast, state):
         last = average
-        if step % 250 == 0 or step == fit.steps:
-            log(f"{name} {step}/{fit.steps}: loss {loss.item():.4f}")  # type: ignore[attr-defined]
+        recent += (loss.item() - recent) / min(step, 100)  # type: ignore[attr-defined]
+        if step % 100 == 0 or step == fit.steps:
+            log(f"{name} {step}/{fit.steps}: loss {recent:.4f}")  # type: ignore[attr-defined]
         if look and step % 1000 == 0 and step < fit.steps:
             kept = {n: p.detach().clone() for n, p in parameters.items()}
             _set(parameters, average())

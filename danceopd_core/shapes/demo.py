@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..adapters import STUDENT
+from ..errors import InputError
 from ..recipe import Bucket, Optimizer, Recipe, Route, Student, Teacher
 from ..run import open_run
 from ..runfolder import RunFolder
@@ -60,6 +61,8 @@ def run_demo(out: Path, seed: int, steps: int | None, tell: Callable[[str], None
 
     began = time.perf_counter()
     recipe = demo_recipe(out, seed, steps or STEPS)
+    if (out / "recipe.yaml").exists():
+        raise InputError(f"{out} already holds a run: give another folder with --out")
     folder = RunFolder(out)
     folder.claim(recipe, resume=False)
     run = open_run(recipe, tell=tell)

@@ -32,15 +32,36 @@ class Fit:
     steps: int
     batch: int = 512
     lr: float = 1e-3
+    muon: float = 0.0
     warmup: int = 300
     dropout: float = 0.1
     ema: float = 0.999
     seed: int = 0
 
 
-def _rate(fit: Fit, step: int) -> float:
+def _share(fit: Fit, step: int) -> float:
+    """The learning rate at a step as a share of its peak: a linear rise, then a cosine fall."""
     warm = min(1.0, (step + 1) / fit.warmup)
-    return fit.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / fit.steps)))
+    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / fit.steps)))
+
+
+def _optimizers(parameters: dict[str, Tensor], fit: Fit) -> list[torch.optim.Optimizer]:
+    """AdamW; with `muon`, the matrices of the transformer's blocks go to Muon, which needs fewer steps there."""
+    hidden = {
+        name: p
+        for name, p in parameters.items()
+        if fit.muon and p.ndim == 2 and ("layers." in name or "_refiner." in name) and "adaLN" not in name
+    }
+    rest = [p for name, p in parameters.items() if name not in hidden]
+    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=fit.lr, betas=(0.9, 0.99), weight_decay=0.0)]
+    if hidden:
+        found.append(
+            torch.optim.Muon(list(hidden.values()), lr=fit.muon, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        )
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return found
 
 
 def _drop(texts: batched.Texts, null: batched.Texts, dropped: Tensor) -> batched.Texts:
@@ -70,21 +91,23 @@ def fit_flow(
     """
     device = data.clean.device
     generator = torch.Generator(device).manual_seed(fit.seed)
-    optimizer = torch.optim.AdamW(list(parameters.values()), lr=fit.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizers = _optimizers(parameters, fit)
     average = {name: p.detach().clone() for name, p in parameters.items()}
     start = 0
     if state_file and state_file.exists():
         state = load_state(state_file)
         start = state["step"]
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         generator.set_state(state["generator"])
         for name, p in parameters.items():
             p.data.copy_(state["weights"][name])
             average[name].copy_(state["average"][name])
     names = list(parameters)
     for step in range(start, fit.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = _rate(fit, step)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * _share(fit, step)
         rows = torch.randint(len(data.clean), (fit.batch,), generator=generator, device=device)
         clean, texts = data.clean[rows].float(), data.texts[rows]
         source = None if data.source is None else data.source[rows].float()
@@ -97,16 +120,18 @@ def fit_flow(
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             v = batched.velocity(network, (1 - s) * clean + s * noise, sigma, texts, source)
         loss = torch.nn.functional.mse_loss(v, noise - clean)
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         decay = min(fit.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_([average[n] for n in names], [parameters[n].detach() for n in names], 1 - decay)
         if state_file and (step + 1) % save_every == 0 and step + 1 < fit.steps:
             state = {
                 "step": step + 1,
-                "optimizer": optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 "generator": generator.get_state(),
                 "weights": {n: p.detach() for n, p in parameters.items()},
                 "average": average,

@@ -1,0 +1,217 @@
+"""The commands on a tiny Z-Image: train, resume, sample, several processes; and every bad input, one message each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from danceopd_core.cli import main
+from danceopd_core.lora_files import lora_metadata, write_lora
+
+from ..loras import random_lora
+
+RECIPE = """
+model: {model}
+teachers:
+  base: {{guidance: 3}}
+  edit: {{lora: {lora}}}
+routes:
+  - {{name: draw, teacher: base, bucket: {{prompts: [a red cat, a dog, no]}}}}
+  - {{name: edit, teacher: edit, bucket: {{csv: {csv}}}}}
+student: {{start: fresh, rank: 4}}
+optimizer: {{lr: 1e-3, ema: 0.5}}
+router: round_robin
+steps: 4
+batch: 2
+accumulate: 2
+rollout_steps: 3
+width: 32
+height: 32
+save_every: 2
+dtype: float32
+device: cpu
+out: {out}
+"""
+
+
+@pytest.fixture
+def recipe(zimage_folder: Path, opened_zimage, tmp_path: Path) -> Path:
+    """A recipe file with all that it needs: two routes, one of them editing with a LoRA teacher."""
+    from danceopd_core.adapters import linear_shapes
+
+    lora = random_lora(linear_shapes(opened_zimage.network), 4, seed=1)
+    write_lora(tmp_path / "edit.safetensors", lora, lora_metadata(lora, family="zimage", title="edit"))
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        Image.fromarray(rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "edits.csv").write_text(
+        "prompt,task,source_image\nmake it blue,edit,one.png\nremove it,edit,two.png\n", encoding="utf-8"
+    )
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        RECIPE.format(model=zimage_folder, lora="edit.safetensors", csv="edits.csv", out=tmp_path / "run"),
+        encoding="utf-8",
+    )
+    return file
+
+
+def factors(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path)
+
+
+def test_a_run_leaves_what_it_promises(recipe, tmp_path):
+    assert main(["train", str(recipe)]) == 0
+    run = tmp_path / "run"
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [entry["update"] for entry in history] == [1, 2, 3, 4]
+    assert [list(entry["losses"]) for entry in history] == [["draw"], ["edit"], ["draw"], ["edit"]]
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["student-000002.safetensors", "student-000004.safetensors"]
+    with safe_open(run / "student.safetensors", "pt") as file:
+        keys, metadata = list(file.keys()), file.metadata()
+    assert all(key.startswith("transformer.") and key.endswith((".lora_A.weight", ".lora_B.weight")) for key in keys)
+    assert metadata["ss_steps"] == "4"
+    assert metadata["ss_network_dim"] == metadata["ss_network_alpha"] == "4"
+    assert json.loads(metadata["danceopd"])["recipe"]["method"] == "danceopd"
+
+
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):
+    assert main(["train", str(recipe), f"out={tmp_path / 'whole'}"]) == 0
+    assert main(["train", str(recipe), "steps=2"]) == 0
+    assert main(["train", str(recipe), "--resume"]) == 0
+    whole, pieces = factors(tmp_path / "whole/student.safetensors"), factors(tmp_path / "run/student.safetensors")
+    assert whole.keys() == pieces.keys()
+    assert all(torch.equal(whole[key], pieces[key]) for key in whole)
+
+
+def test_the_student_file_is_sampled_and_scored_like_any_lora(recipe, tmp_path, zimage_folder):
+    assert main(["train", str(recipe)]) == 0
+    common = ["--model", str(zimage_folder), "--width", "32", "--height", "32", "--steps", "2", "--device", "cpu"]
+    for name, more in {
+        "base": [],
+        "student": ["--lora", str(tmp_path / "run/student.safetensors")],
+        "edit": ["--source", str(tmp_path / "one.png"), "--guidance", "2"],
+    }.items():
+        assert main(["sample", "a red cat", *common, *more, "--out", str(tmp_path / f"{name}.png")]) == 0
+        assert Image.open(tmp_path / f"{name}.png").size == (32, 32)
+    base, student = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("base", "student"))
+    assert (base != student).any()
+
+
+def test_a_dry_run_writes_nothing(recipe, tmp_path, capsys):
+    assert main(["train", str(recipe), "--dry-run", "method=diffusionopd"]) == 0
+    assert "diffusionopd, 4 updates" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("processes", [2])
+def test_several_processes_hold_identical_weights(recipe, tmp_path, processes):
+    script = Path(__file__).parent / "two_processes.py"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
+            "--num_machines", "1", "--main_process_port", "29571", "--mixed_precision", "no", "--dynamo_backend", "no", str(script), str(recipe),
+        ],
+        capture_output=True, text=True, timeout=300, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(processes)]
+    for first, second in zip(*(s["updates"] for s in seen), strict=True):
+        assert first["routes"] == second["routes"]
+        assert first["losses"] != second["losses"]
+        assert first["weights"] == second["weights"]
+    assert len({u["weights"] for u in seen[0]["updates"]}) == 4
+
+
+def test_the_module_runs_under_accelerate(recipe, tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "29573",
+            "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "danceopd_core", "train", str(recipe),
+        ],
+        capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len((tmp_path / "run/history.jsonl").read_text().splitlines()) == 4
+
+
+def spoil(path: Path, change) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def first_key(tensors: dict) -> str:
+    return sorted(tensors)[0]
+
+
+def stray(tensors):
+    tensors["transformer.nowhere.lora_A.weight"] = torch.ones(4, 4)
+
+
+def nan(tensors):
+    tensors[first_key(tensors)][0, 0] = torch.nan
+
+
+def misshapen(tensors):
+    tensors[first_key(tensors)] = torch.ones(4, 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "damage", "told"),
+    [
+        (["method=danceopt"], None, ["danceopt", "danceopd", "flowopd"]),
+        (["optimzer.lr=1"], None, ["optimzer", "optimizer"]),
+        (["routes.0.bucket.prompts=[]"], None, ["routes[0].bucket", "prompts"]),
+        (["routes.0.teacher=basis"], None, ["basis", "base"]),
+        (["model=nowhere"], None, ["nowhere", "model_index.json"]),
+        (["width=40"], None, ["40", "16"]),
+        (["steps=0"], None, ["steps"]),
+        (["eta=0.5"], None, ["eta", "flowopd"]),
+        (["method=offpolicy"], None, ["draw", "target"]),
+        ([], lambda p: spoil(p, stray), ["edit.safetensors", "nowhere"]),
+        ([], lambda p: spoil(p, nan), ["edit.safetensors", "NaN"]),
+        ([], lambda p: spoil(p, misshapen), ["edit.safetensors"]),
+        ([], lambda p: p.write_bytes(p.read_bytes()[:300]), ["edit.safetensors", "truncated"]),
+        ([], lambda p: p.unlink(), ["edit.safetensors"]),
+        ([], lambda p: (p.parent / "one.png").write_bytes(b"no picture"), ["one.png", "row 2"]),
+        ([], lambda p: (p.parent / "edits.csv").write_text("prompt,task\n"), ["edits.csv"]),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(recipe, tmp_path, capsys, overrides, damage, told):
+    if damage:
+        damage(tmp_path / "edit.safetensors")
+    assert main(["train", str(recipe), *overrides]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in told), message
+    assert "Traceback" not in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_never_overwritten(recipe, tmp_path, capsys):
+    assert main(["train", str(recipe)]) == 0
+    before = (tmp_path / "run/student.safetensors").read_bytes()
+    assert main(["train", str(recipe)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(["train", str(recipe), "--resume", "optimizer.lr=1"]) == 2
+    assert "differs" in capsys.readouterr().err
+    assert (tmp_path / "run/student.safetensors").read_bytes() == before
+
+
+def test_a_missing_recipe_or_lora_is_said(capsys, tmp_path):
+    assert main(["train", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml" in capsys.readouterr().err
+    assert main(["sample", "x", "--model", str(tmp_path)]) == 2
+    assert "model_index.json" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

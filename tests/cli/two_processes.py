@@ -1,0 +1,21 @@
+"""Trains a recipe and writes, per process, what each update did and a hash of the weights after it."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from danceopd_core.processes import join_world
+from danceopd_core.recipe import read_recipe
+from danceopd_core.run import open_run
+
+recipe = read_recipe(sys.argv[1])
+world, _ = join_world("cpu")
+run = open_run(recipe, world)
+updates = []
+for result in run.trainer:
+    digest = hashlib.sha256()
+    for tensor in run.adapters.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    updates.append({"routes": list(result.losses), "losses": result.losses, "weights": digest.hexdigest()})
+Path(sys.argv[1]).with_name(f"rank{world.rank}.json").write_text(json.dumps({"updates": updates}))
