@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,7 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
     tell("opening the model")
     backbone = open_backbone(locate(recipe.model), DTYPES[recipe.dtype], device)
     backbone.latent_shape(recipe.width, recipe.height)
-    copies = {
-        name: load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
-        for name, teacher in recipe.teachers.items()
-        if teacher.checkpoint
-    }
-    adapters = Adapters(backbone.network)
-    fields = {
-        name: _teacher(teacher, backbone, adapters, copies.get(name)) for name, teacher in recipe.teachers.items()
-    }
+    adapters, fields = open_teachers(recipe.teachers, backbone)
     adapters.start_student(_start(recipe, backbone, adapters))
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
     chosen = build_method(recipe)
@@ -141,6 +133,19 @@ def _query(recipe: Recipe) -> QuerySampler:
         return BySigma(*query.sigma, query.k)
     found = lookup(QUERIES, query.bias, "query bias")
     return replace(found, k=query.k) if isinstance(found, Beta | Uniform) else found
+
+
+def open_teachers(teachers: Mapping[str, Teacher], backbone: Backbone) -> tuple[Adapters, dict[str, VelocityField]]:
+    """The adapters of the backbone's network, and every teacher's field by name, guidance included."""
+    copies = {
+        name: load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
+        for name, teacher in teachers.items()
+        if teacher.checkpoint
+    }
+    adapters = Adapters(backbone.network)
+    return adapters, {
+        name: _teacher(teacher, backbone, adapters, copies.get(name)) for name, teacher in teachers.items()
+    }
 
 
 def _teacher(teacher: Teacher, backbone: Backbone, adapters: Adapters, copy: Any) -> VelocityField:
