@@ -1,0 +1,219 @@
+"""The border to ComfyUI: the only module here that imports it."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as management
+import comfy.utils
+import folder_paths
+import numpy as np
+import psutil
+import torch
+from comfy_api.latest import ComfyExtension, io, ui
+from comfy_execution.progress import get_progress_state
+from PIL import Image
+from server import PromptServer
+from torch import Tensor
+
+from ..danceopd_core.errors import InputError
+from ..danceopd_core.shapes import embedded, is_embedded
+from .live import Board, Page
+
+__all__ = ["BOARD", "ComfyExtension", "PromptServer", "io", "ui"]
+
+BOARD = Board()
+NONE = "none"
+EVENT = "danceopd.step"
+BEAT = 10.0  # seconds; a client that hears nothing for two minutes gives the prompt up
+
+
+def output_folder() -> Path:
+    return Path(folder_paths.get_output_directory())
+
+
+def device_name() -> str:
+    return str(management.get_torch_device())
+
+
+def dtype_name(chosen: str, folder: str) -> str:
+    """The widget's choice; "auto" is bfloat16 where the device is made for it, and float32 for the embedded model."""
+    if chosen != "auto":
+        return chosen
+    device = management.get_torch_device()
+    fast = device.type != "cpu" and management.should_use_bf16(device)
+    return "bfloat16" if fast and not is_embedded(folder) else "float32"
+
+
+# What the combos offer, and the file that a choice means. A workflow can carry any text, so a choice that is
+# not offered now is refused, whatever the server's own validation did.
+
+
+def model_choices() -> dict[str, str]:
+    """The embedded model, and the diffusers pipeline folders below ComfyUI's model folders."""
+    found = {"shapes": "shapes"}
+    for root in folder_paths.get_folder_paths("diffusers"):
+        for folder, below, files in os.walk(root, followlinks=True):
+            if "model_index.json" in files:
+                found.setdefault(os.path.relpath(folder, root).replace(os.sep, "/"), folder)
+                below.clear()
+    return found
+
+
+def lora_choices() -> dict[str, str | None]:
+    names = [name for name in embedded() if name not in ("shapes", "shapes:realism")]
+    return {NONE: None} | {name: name for name in names} | _weights("loras")
+
+
+def checkpoint_choices() -> dict[str, str | None]:
+    """Single files, and the transformers of diffusers folders."""
+    parts = {name: name for name in embedded() if name == "shapes:realism"}
+    folders = {
+        f"{name}/transformer": str(Path(folder) / "transformer")
+        for name, folder in model_choices().items()
+        if not is_embedded(folder)
+    }
+    return {NONE: None} | parts | folders | _weights("diffusion_models")
+
+
+def csv_choices() -> dict[str, str]:
+    root = Path(folder_paths.get_input_directory())
+    return {file.relative_to(root).as_posix(): str(file) for file in sorted(root.rglob("*.csv"))}
+
+
+def chosen(choices: dict[str, Any], name: str, widget: str) -> Any:
+    """What the choice means; InputError for one that is not offered."""
+    if name not in choices:
+        raise InputError(f"{widget}: '{name}' is not in ComfyUI's folders: choose one of the list")
+    return choices[name]
+
+
+def stamp(*files: str | None) -> str:
+    """Changes when one of the files does, for `fingerprint_inputs`."""
+    return repr([(f, os.path.getsize(f), os.stat(f).st_mtime_ns) for f in files if f and os.path.isfile(f)])
+
+
+def _weights(kind: str) -> dict[str, str]:
+    names = [name for name in folder_paths.get_filename_list(kind) if name.endswith(".safetensors")]
+    found = {name: folder_paths.get_full_path(kind, name) for name in names}
+    return {name: path for name, path in found.items() if path}
+
+
+def as_arrays(images: Tensor | None, widget: str) -> tuple[np.ndarray, ...]:
+    """An IMAGE batch (B, H, W, C) in [0, 1] as uint8 RGB pictures."""
+    if images is None:
+        return ()
+    if not torch.isfinite(images).all():
+        raise InputError(f"{widget}: the pictures hold NaN or infinity: look at the node that makes them")
+    rgb = images[..., :3].detach().float().cpu().clamp(0, 1)
+    return tuple((picture * 255).round().to(torch.uint8).numpy().copy() for picture in rgb)
+
+
+def lora_file(lora: dict[str, Tensor]) -> Path:
+    """A LORA_MODEL as a file named by its contents, in the folder that ComfyUI empties."""
+    from safetensors.torch import save
+
+    data = save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in lora.items()})
+    path = Path(folder_paths.get_temp_directory()) / f"danceopd-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+@contextmanager
+def workspace(training: bool) -> Iterator[None]:
+    """Memory is made free before and after, gradients are on while training, and nothing of it stays.
+
+    ComfyUI runs every node in inference mode: weights loaded there could never be trained through.
+    """
+    before = management.in_training
+    management.unload_all_models()
+    management.soft_empty_cache()
+    management.in_training = training
+    try:
+        with torch.inference_mode(False), torch.set_grad_enabled(training):
+            yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # they hold the models as long as the error is handled
+        if isinstance(error, Exception) and management.is_oom(error):
+            raise RuntimeError(
+                "out of memory: set gradient_checkpointing, or lower batch, or width and height "
+                f"(the device told: {str(error).splitlines()[0]})"
+            ) from None
+        raise
+    finally:
+        management.in_training = before
+        gc.collect()
+        management.soft_empty_cache()
+
+
+class ComfyHost:
+    """A node at work, as ComfyUI sees it."""
+
+    cancelled = management.InterruptProcessingException
+
+    def __init__(self, node: str, total: int) -> None:
+        self._bar = comfy.utils.ProgressBar(total, node)
+
+    def check(self) -> None:
+        management.throw_exception_if_processing_interrupted()
+
+    def progress(self, value: int, total: int, picture: Image.Image | None = None) -> None:
+        self._bar.update_absolute(value, total, None if picture is None else ("JPEG", picture, 512))
+
+    def memory_mb(self) -> float:
+        """What the device holds, or the process on a CPU."""
+        device = management.get_torch_device()
+        if device.type == "cuda":
+            return torch.cuda.memory_reserved(device) / 1e6
+        return psutil.Process().memory_info().rss / 1e6
+
+
+def send(data: dict[str, Any]) -> None:
+    """To every page, and kept for the one that is loaded again."""
+    BOARD.keep(data)
+    if server := current_server():
+        server.send_sync(EVENT, data)
+
+
+def current_server() -> Any:
+    """The server, once there is one."""
+    return vars(PromptServer).get("instance")
+
+
+def show_text(text: str, node: str | None) -> None:
+    """Text on the node itself."""
+    if node and (server := current_server()):
+        server.send_progress_text(text, node)
+
+
+def display_node(node: str) -> str:
+    """The node that the person sees, for one that another node expanded into."""
+    prompt = get_progress_state().dynprompt
+    return prompt.get_display_node_id(node) if prompt.has_node(node) else node
+
+
+@contextmanager
+def heartbeat(page: Page) -> Iterator[None]:
+    """Tells the page's picture again and again, so that no client takes a long load for a hang."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            send(page.data)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

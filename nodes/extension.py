@@ -1,0 +1,35 @@
+"""What ComfyUI asks the pack for."""
+
+from __future__ import annotations
+
+from . import routes_http
+from ._comfy import ComfyExtension, io
+from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
+from .route_nodes import PromptBucket, RouteSelector
+from .sample_nodes import Compare, SampleStudent
+from .train_nodes import StudentLora, TrainStudent
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadModel,
+    TeacherField,
+    GuidedField,
+    MixedField,
+    PromptBucket,
+    RouteSelector,
+    StudentLora,
+    TrainStudent,
+    SampleStudent,
+    Compare,
+]
+
+
+class DanceOPD(ComfyExtension):
+    async def on_load(self) -> None:
+        routes_http.register()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> DanceOPD:
+    return DanceOPD()

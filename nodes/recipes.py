@@ -1,0 +1,105 @@
+"""From the specs of the edges and the widgets of Train to a recipe of the core."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..danceopd_core.errors import InputError
+from ..danceopd_core.overrides import overridden
+from ..danceopd_core.recipe import Recipe, Student, Teacher
+from .specs import Field, Routes
+
+MORE = ("optimizer", "query", "eta", "group", "ode_kl_weight", "anchor")
+"""Settings that the text widget may change; the others are widgets, or name files and folders."""
+
+WIDGETS = {
+    "optimizer.lr": "learning_rate",
+    "optimizer.schedule": "schedule",
+    "optimizer.warmup": "warmup",
+    "optimizer.weight_decay": "weight_decay",
+    "optimizer.ema": "ema",
+    "optimizer": "more_settings: optimizer",
+    "query.bias": "bias",
+    "query.k": "k",
+    "query": "bias and k",
+    "student.start": "Student LoRA, start",
+    "student.rank": "Student LoRA, rank",
+    "student.alpha": "Student LoRA, alpha",
+    "student.targets": "Student LoRA, targets",
+    "out": "name",
+    "dtype": "Load Flow Model, dtype",
+    "model": "Load Flow Model, model",
+    "router": "Route Selector, router",
+    "eta": "more_settings: eta",
+    "group": "more_settings: group",
+    "anchor": "more_settings: anchor",
+    "ode_kl_weight": "more_settings: ode_kl_weight",
+}
+"""Recipe keys at the start of a fault, as the person who sees only widgets knows them."""
+
+
+def recipe_of(routes: Routes, student: Student, settings: Mapping[str, Any], more: str = "") -> Recipe:
+    """The checked recipe; `settings` as `Recipe.from_dict` takes them, `more` as lines of key=value."""
+    model = routes.model
+    teachers: dict[str, Teacher] = {}
+    tree: Any = {
+        **settings,
+        "model": model.folder,
+        "dtype": model.dtype,
+        "router": routes.router,
+        "student": asdict(student),
+        "routes": [
+            {
+                "name": name,
+                "teacher": teacher_of(lane.field, teachers),
+                "bucket": asdict(lane.prompts.bucket),
+                "weight": lane.weight,
+            }
+            for name, lane in zip(routes.names(), routes.lanes, strict=True)
+        ],
+    }
+    tree["teachers"] = {name: asdict(teacher) for name, teacher in teachers.items()}
+    faults: list[str] = []
+    for line in filter(None, (line.strip() for line in more.splitlines())):
+        if re.split(r"[.=\[ ]", line)[0] not in MORE:
+            faults.append(f"more_settings: '{line}' is none of its settings: there are {', '.join(MORE)}")
+            continue
+        tree = overridden(Recipe, tree, line, faults)
+    if faults:
+        raise InputError("; ".join(faults))
+    try:
+        return Recipe.from_dict(tree)
+    except InputError as error:
+        raise InputError(on_widgets(str(error))) from None
+
+
+def teacher_of(field: Field, teachers: dict[str, Teacher]) -> str | dict[str, float]:
+    """How a route names this field's teachers, which join `teachers` under names of their own."""
+    names: dict[str, float] = {}
+    for teacher, weight in field.parts:
+        name = next((known for known, other in teachers.items() if other == teacher), None)
+        if name is None:
+            label = teacher_label(teacher)
+            name = label if label not in teachers else f"{label} ({len(teachers) + 1})"
+            teachers[name] = teacher
+        names[name] = weight
+    return next(iter(names)) if len(names) == 1 else names
+
+
+def teacher_label(teacher: Teacher) -> str:
+    """ "edit x3": by its files' names and its guidance."""
+    files = [name for name in (teacher.checkpoint, teacher.lora) if name]
+    label = " + ".join(Path(name.removeprefix("shapes:")).stem for name in files) or "base"
+    label += f" at {teacher.strength:g}" if teacher.strength != 1 else ""
+    return label + (f" x{teacher.guidance:g}" if teacher.guidance != 1 else "")
+
+
+def on_widgets(message: str) -> str:
+    """The faults of a recipe, told by the names that the nodes give."""
+    keys: Sequence[str] = sorted(WIDGETS, key=len, reverse=True)
+    pattern = re.compile(rf"^(\s*(?:- )?)({'|'.join(map(re.escape, keys))})(?=[.:\[ ])", re.MULTILINE)
+    return pattern.sub(lambda match: match[1] + WIDGETS[match[2]], message)

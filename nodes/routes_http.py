@@ -1,0 +1,60 @@
+"""What the page, or any client, asks over HTTP: runs, their history and pictures, and to stop one."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ._comfy import BOARD, current_server, output_folder
+from .runs import Run, all_runs
+
+
+def register() -> None:
+    """Adds the routes to ComfyUI's server, where there is one."""
+    server = current_server()
+    if server is None:
+        return
+    routes = server.routes
+
+    @routes.get("/danceopd/runs")
+    async def runs(request: web.Request) -> web.Response:
+        return web.json_response([_status(name) or {"run": name} for name in all_runs(output_folder())])
+
+    @routes.get("/danceopd/runs/{run}")
+    async def run(request: web.Request) -> web.Response:
+        return web.json_response(_status(_run(request).name))
+
+    @routes.get("/danceopd/runs/{run}/history")
+    async def history(request: web.Request) -> web.Response:
+        return web.json_response(_run(request).history())
+
+    @routes.get("/danceopd/runs/{run}/pictures/{file}")
+    async def picture(request: web.Request) -> web.StreamResponse:
+        for file in (_run(request).path / "pictures").glob("*.png"):
+            if file.name == request.match_info["file"]:
+                return web.FileResponse(file)
+        raise web.HTTPNotFound(text="no such picture")
+
+    @routes.get("/danceopd/nodes/{node}")
+    async def node(request: web.Request) -> web.Response:
+        """null for a node that has told nothing since the server came up."""
+        return web.json_response(BOARD.of_node(request.match_info["node"]))
+
+    @routes.post("/danceopd/stop")
+    async def stop(request: web.Request) -> web.Response:
+        try:
+            asked = str((await request.json())["node"])
+        except (ValueError, KeyError, TypeError):
+            return web.json_response({"error": 'send {"node": id}'}, status=400)
+        return web.json_response({"node": asked, "stopping": BOARD.stop(asked)})
+
+
+def _run(request: web.Request) -> Run:
+    """The run of that name, which must be one of those there are."""
+    name = request.match_info["run"]
+    if name not in all_runs(output_folder()):
+        raise web.HTTPNotFound(text="no such run")
+    return Run(output_folder(), name)
+
+
+def _status(name: str) -> dict | None:
+    return BOARD.of_run(name) or Run(output_folder(), name).status()

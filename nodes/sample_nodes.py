@@ -1,0 +1,167 @@
+"""Nodes that look at what a student has learned."""
+
+from __future__ import annotations
+
+from ..danceopd_core.errors import InputError
+from ..danceopd_core.recipe import Teacher
+from ._comfy import (
+    ComfyHost,
+    as_arrays,
+    chosen,
+    device_name,
+    io,
+    lora_choices,
+    lora_file,
+    stamp,
+    workspace,
+)
+from .bucket_files import lines_of
+from .sockets import CATEGORY, ModelSocket, RoutesSocket
+from .specs import Field, Model
+from .train_nodes import side_of
+
+
+def _student_inputs() -> list[io.Input]:
+    return [
+        io.LoraModel.Input("lora", optional=True, tooltip="The student, straight from its training."),
+        io.Combo.Input(
+            "lora_name",
+            options=list(lora_choices()),
+            default="none",
+            tooltip="Or a LoRA of ComfyUI's loras folders; none, with none wired in, is the bare base model.",
+        ),
+        io.Float.Input("strength", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="Factor of the LoRA."),
+    ]
+
+
+def _drawing_inputs() -> list[io.Input]:
+    return [
+        io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps from noise to the picture."),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Seed of the noise."),
+        io.Int.Input(
+            "width",
+            default=0,
+            min=0,
+            max=8192,
+            step=16,
+            advanced=True,
+            tooltip="Width in pixels; 0 is 64 for the embedded model and 1024 for others.",
+        ),
+        io.Int.Input(
+            "height", default=0, min=0, max=8192, step=16, advanced=True, tooltip="Height in pixels; as width."
+        ),
+    ]
+
+
+def _drawing(model: Model, steps: int, seed: int, width: int, height: int):
+    from .sampling import Drawing
+
+    return Drawing(steps, side_of(model, width), side_of(model, height), seed, device_name())
+
+
+def _student(lora, lora_name: str, strength: float, guidance: float = 1.0, negative: str = "") -> Teacher:
+    """The student as a frozen field's spec."""
+    file = chosen(lora_choices(), lora_name, "lora_name")
+    if lora is not None and file:
+        raise InputError("lora_name: a LoRA is wired in already: set it to none, or unplug the other")
+    if lora is not None:
+        file = str(lora_file(lora))
+    return Teacher(lora=file, strength=strength if file else 1.0, guidance=guidance, negative=negative)
+
+
+class SampleStudent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DanceOPD_Sample",
+            display_name="Sample Student",
+            category=CATEGORY,
+            description="A picture from a prompt, or an edit of a source picture, by the model with a student LoRA.",
+            search_aliases=["danceopd", "generate", "edit image", "sampler"],
+            inputs=[
+                ModelSocket.Input("model", tooltip="The model that the LoRA was trained for."),
+                io.String.Input("prompt", default="", multiline=True, tooltip="What to draw, or what to change."),
+                io.Image.Input("source", optional=True, tooltip="The picture to edit; each of a batch is edited."),
+                *_student_inputs(),
+                io.Float.Input(
+                    "guidance",
+                    default=1.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="Classifier-free guidance; 1 for a student that has absorbed it, and twice as fast.",
+                ),
+                io.String.Input("negative", default="", advanced=True, tooltip="What guidance leads away from."),
+                *_drawing_inputs(),
+            ],
+            outputs=[io.Image.Output("image", display_name="image", tooltip="The picture.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name, **others):
+        return stamp(lora_choices().get(lora_name))
+
+    @classmethod
+    def execute(
+        cls, model, prompt, lora_name, strength, guidance, negative, steps, seed, width, height, source=None, lora=None
+    ):
+        from .sampling import draw, items_of
+
+        sources = as_arrays(source, "source")
+        field = Field(model, "student", ((_student(lora, lora_name, strength, guidance, negative), 1.0),))
+        how, host = _drawing(model, steps, seed, width, height), ComfyHost(cls.hidden.unique_id, steps)
+        with workspace(training=False):
+            shots = draw(model, {"student": field}, items_of([prompt.strip()], sources), how, host)
+        return io.NodeOutput(shots["student"])
+
+
+class Compare(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DanceOPD_Compare",
+            display_name="Compare Fields",
+            category=CATEGORY,
+            description="Base, teachers and student side by side on the same prompts and noises, as one picture.",
+            search_aliases=["danceopd", "contact sheet", "grid", "side by side"],
+            inputs=[
+                RoutesSocket.Input("routes", tooltip="The teachers, and their prompts."),
+                *_student_inputs(),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    tooltip="One a line; empty takes the first prompts of each bucket.",
+                ),
+                io.Image.Input("sources", optional=True, tooltip="Pictures that the prompts edit: one, or one each."),
+                io.Int.Input(
+                    "rows", default=3, min=1, max=32, tooltip="Prompts of each bucket, where none are written above."
+                ),
+                *_drawing_inputs(),
+            ],
+            outputs=[io.Image.Output("sheet", display_name="sheet", tooltip="One picture with captions.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name, **others):
+        return stamp(lora_choices().get(lora_name))
+
+    @classmethod
+    def execute(cls, routes, lora_name, strength, prompts, rows, steps, seed, width, height, sources=None, lora=None):
+        from .sampling import draw, first_items, items_of
+        from .sheet import sheet
+
+        model, asked, given = routes.model, lines_of(prompts), as_arrays(sources, "sources")
+        if given and (not asked or (len(given) != 1 and len(asked) not in (1, len(given)))):
+            raise InputError(f"sources: {len(given)} pictures for {len(asked)} prompts: give one for all, or one each")
+        how = _drawing(model, steps, seed, width, height)
+        items = items_of(asked, given) if asked else first_items(routes, rows, how)
+        fields = {"base": Field(model, "base", ((Teacher(), 1.0),))}
+        fields |= {lane.field.label: lane.field for lane in routes.lanes}
+        if lora is not None or lora_name != "none":
+            fields["student"] = Field(model, "student", ((_student(lora, lora_name, strength), 1.0),))
+        with workspace(training=False):
+            shots = draw(model, fields, items, how, ComfyHost(cls.hidden.unique_id, steps))
+        return io.NodeOutput(sheet(items, shots, how.width, how.height))

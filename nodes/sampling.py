@@ -1,0 +1,82 @@
+"""Pictures of fields side by side, over one opened model. Knows no ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..danceopd_core.backbones import open_backbone
+from ..danceopd_core.data import Item, load_bucket
+from ..danceopd_core.fields import mixed
+from ..danceopd_core.recipe import Teacher
+from ..danceopd_core.run import DTYPES, encode_items, open_teachers
+from ..danceopd_core.sampling import pictures
+from ..danceopd_core.shapes import locate
+from .recipes import teacher_of
+from .specs import Field, Model, Routes
+from .training import Host
+
+
+@dataclass(frozen=True)
+class Drawing:
+    steps: int
+    width: int
+    height: int
+    seed: int
+    device: str
+    batch: int = 8
+
+
+def draw(
+    model: Model, fields: Mapping[str, Field], items: Sequence[Item], how: Drawing, host: Host
+) -> dict[str, torch.Tensor]:
+    """Each field's pictures (n, H, W, 3) in [0, 1] of the items, all from the same noises."""
+    teachers: dict[str, Teacher] = {}
+    names = {label: teacher_of(field, teachers) for label, field in fields.items()}
+    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], how.device)
+    backbone.latent_shape(how.width, how.height)
+    host.check()
+    _, opened = open_teachers(teachers, backbone)
+    negatives = sorted({teacher.negative for teacher in teachers.values() if teacher.guidance != 1})
+    samples = encode_items(backbone, items, how.width, how.height, negatives)
+    total = len(fields) * how.steps * -(-len(items) // how.batch)
+    done = 0
+
+    def step(index: int, x: torch.Tensor) -> None:
+        nonlocal done
+        done += 1
+        host.check()
+        host.progress(done, total)
+
+    found = {}
+    for label, name in names.items():
+        field = opened[name] if isinstance(name, str) else mixed([(opened[n], w) for n, w in name.items()])
+        made = pictures(
+            backbone,
+            field,
+            samples,
+            [how.seed + row for row in range(len(items))],
+            steps=how.steps,
+            width=how.width,
+            height=how.height,
+            batch=how.batch,
+            device=how.device,
+            step=step,
+        )
+        found[label] = torch.cat(list(made)).clamp(0, 1)
+    return found
+
+
+def items_of(prompts: Sequence[str], sources: Sequence[np.ndarray]) -> list[Item]:
+    """Every prompt with its source; one prompt serves all sources, one source all prompts."""
+    count = max(len(prompts), len(sources))
+    return [Item(prompts[i % len(prompts)], sources[i % len(sources)] if sources else None) for i in range(count)]
+
+
+def first_items(routes: Routes, each: int, how: Drawing) -> list[Item]:
+    """The first items of every route's bucket."""
+    buckets = dict.fromkeys(lane.prompts.bucket for lane in routes.lanes)
+    return [item for bucket in buckets for item in load_bucket(bucket, how.seed, how.width, how.height)[:each]]

@@ -1,0 +1,93 @@
+"""What the pack's own edges carry: small frozen values that map onto a recipe. Nothing here opens a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..danceopd_core.errors import InputError
+from ..danceopd_core.recipe import Bucket, Teacher
+
+
+@dataclass(frozen=True)
+class Model:
+    """folder: "shapes" or a diffusers pipeline folder. dtype: of the frozen network, as a recipe names it."""
+
+    folder: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """A frozen velocity field: teachers with weights that sum to 1, mostly just one."""
+
+    model: Model
+    label: str
+    parts: tuple[tuple[Teacher, float], ...]
+
+    def guided(self, scale: float, negative: str) -> Field:
+        """Classifier-free guidance; of a mix it is the mix of the guided parts, since both are linear."""
+        if any(teacher.guidance != 1 for teacher, _ in self.parts):
+            raise InputError(f"field: '{self.label}' is guided already: wire in the Teacher Field before its guidance")
+        parts = tuple((replace(teacher, guidance=scale, negative=negative), share) for teacher, share in self.parts)
+        return self if scale == 1 else replace(self, label=f"{self.label} x{scale:g}", parts=parts)
+
+    def mixed(self, other: Field, share: float) -> Field:
+        """`share` of the other field and the rest of this one."""
+        same_model([self, other])
+        weights: dict[Teacher, float] = {}
+        for field, own in ((self, 1 - share), (other, share)):
+            for teacher, weight in field.parts:
+                weights[teacher] = weights.get(teacher, 0.0) + own * weight
+        parts = tuple((teacher, weight) for teacher, weight in weights.items() if weight)
+        return Field(self.model, f"{1 - share:.2g} {self.label} + {share:.2g} {other.label}", parts)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A bucket of prompts, and what to call it."""
+
+    bucket: Bucket
+    label: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    field: Field
+    prompts: Prompts
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Routes:
+    """router: how an update chooses among them, a name of `routing.ROUTERS`."""
+
+    lanes: tuple[Lane, ...]
+    router: str = "weighted"
+
+    @property
+    def model(self) -> Model:
+        return same_model([lane.field for lane in self.lanes])
+
+    def names(self) -> tuple[str, ...]:
+        """One name a route, all different."""
+        names: list[str] = []
+        for lane in self.lanes:
+            name = f"{lane.field.label} on {lane.prompts.label}"
+            names.append(name if name not in names else f"{name} ({len(names) + 1})")
+        return tuple(names)
+
+    def shares(self) -> tuple[float, ...]:
+        """The share of the updates, or of an update's samples, that each route gets."""
+        weights = [lane.weight if self.router == "weighted" else 1.0 for lane in self.lanes]
+        if not sum(weights) > 0:
+            raise InputError("weight: every route has weight 0: give at least one route more")
+        return tuple(weight / sum(weights) for weight in weights)
+
+
+def same_model(fields: Sequence[Field]) -> Model:
+    """The one model of them all."""
+    first = fields[0].model
+    if any(field.model != first for field in fields):
+        raise InputError("field: the fields come from different models: wire them all to one Load Flow Model")
+    return first
