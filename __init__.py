@@ -1,6 +1,8 @@
 """DanceOPD for ComfyUI: distil many image-generation capabilities into one LoRA."""
 
-if __package__:  # loaded by ComfyUI, not collected by a test runner in this folder
+import sys
+
+if "comfy_api" in sys.modules:  # ComfyUI loads a pack; a test runner that collects this folder imports it too
     from .nodes.extension import comfy_entrypoint
 
     WEB_DIRECTORY = "./web"

@@ -17,11 +17,12 @@ def register() -> None:
 
     @routes.get("/danceopd/runs")
     async def runs(request: web.Request) -> web.Response:
-        return web.json_response([_status(name) or {"run": name} for name in all_runs(output_folder())])
+        return web.json_response(all_runs(output_folder()))
 
     @routes.get("/danceopd/runs/{run}")
     async def run(request: web.Request) -> web.Response:
-        return web.json_response(_status(_run(request).name))
+        found = _run(request)
+        return web.json_response(BOARD.of_run(found.name) or found.status())
 
     @routes.get("/danceopd/runs/{run}/history")
     async def history(request: web.Request) -> web.Response:
@@ -54,7 +55,3 @@ def _run(request: web.Request) -> Run:
     if name not in all_runs(output_folder()):
         raise web.HTTPNotFound(text="no such run")
     return Run(output_folder(), name)
-
-
-def _status(name: str) -> dict | None:
-    return BOARD.of_run(name) or Run(output_folder(), name).status()

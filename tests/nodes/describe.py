@@ -1,4 +1,4 @@
-"""Run by the tests in a Python that has ComfyUI's requirements: prints the pack's node schemas as JSON, without a server.
+"""Run by the tests in a Python that has ComfyUI's requirements: prints the node schemas as JSON, without a server.
 
 Usage: describe.py COMFYUI PACK
 """
@@ -17,8 +17,9 @@ def main(comfyui: Path, pack: Path) -> None:
 
     args.cpu = True
     import comfy.model_management
-    import nodes as stock
     import server  # noqa: F401 (a pack is loaded after the server's module)
+
+    import nodes as stock
 
     spec = importlib.util.spec_from_file_location("pack", pack / "__init__.py", submodule_search_locations=[str(pack)])
     module = importlib.util.module_from_spec(spec)
