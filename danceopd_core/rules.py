@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import torch
 
+from .adapters import STUDENT
 from .errors import InputError
 from .losses import ClippedPolicy, OdeKl
 from .methods import METHODS
@@ -28,6 +29,8 @@ def broken_rules(recipe: Recipe) -> Iterator[str]:
     if sound(recipe.routes, recipe.teachers):
         yield from _teachers_of(recipe.routes, recipe.teachers)
     if sound(recipe.teachers):
+        if STUDENT in recipe.teachers:
+            yield f"teachers.{STUDENT}: that is the name of what is trained: give the teacher another"
         for name, teacher in recipe.teachers.items():
             yield from _teacher(f"teachers.{name}", teacher)
     if sound(recipe.optimizer):

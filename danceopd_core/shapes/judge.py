@@ -116,10 +116,12 @@ def read(picture: np.ndarray) -> Reading:
         if mask.sum() < MIN_AREA * mask.size:
             continue
         parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-        for index, box in enumerate(ndimage.find_objects(parts), start=1):
-            part = parts[box] == index
-            if part.sum() < MIN_AREA * mask.size:
+        boxes, areas = ndimage.find_objects(parts), np.bincount(parts.ravel())
+        for index in np.flatnonzero(areas >= MIN_AREA * mask.size):
+            if index == 0:  # all that is not of this colour
                 continue
+            box = boxes[index - 1]
+            part = parts[box] == index
             # Half the shape's own chroma is where the anti-aliased rim is half covered.
             core = part & (chroma[box] > 0.45 * np.median(chroma[box][part]))
             seen.append(_see(core, picture[box], colour, size, (box[0].start, box[1].start)))

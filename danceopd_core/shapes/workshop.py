@@ -25,7 +25,7 @@ class Plan:
     seed: int = 0
     pictures: int = 48_000
     vae_steps: int = 2800
-    base: Fit = field(default_factory=lambda: Fit(3400, batch=64, lr=2e-3, muon=4e-3, warmup=150))
+    base: Fit = field(default_factory=lambda: Fit(11000, batch=64, lr=2e-3, muon=4e-3, warmup=150))
     edit: Fit = field(default_factory=lambda: Fit(12000, lr=2e-3, dropout=0.05, batch=256))
     realism: Fit = field(default_factory=lambda: Fit(4000, lr=4e-4))
     width: int = parts.WIDTH

@@ -1,0 +1,76 @@
+"""The demo's path from end to end, on an untrained model of the embedded model's classes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from danceopd_core import shapes
+from danceopd_core.adapters import linear_shapes
+from danceopd_core.cli import main
+from danceopd_core.lora_files import write_lora
+from danceopd_core.shapes import demo, parts
+from danceopd_core.shapes.build import write_pipeline
+from danceopd_core.shapes.language import EDIT, T2I
+
+from ..loras import random_lora
+from ..tiny import randomize
+
+
+@pytest.fixture
+def tiny_world(tmp_path, monkeypatch):
+    """The embedded model's folder, with random weights of a tenth of its size."""
+    folder = tmp_path / "model"
+    torch.manual_seed(0)
+    network = randomize(parts.transformer(32, 2, 1), 0)
+    tokenizer = parts.tokenizer()
+    write_pipeline(folder, tokenizer, parts.text_encoder(len(tokenizer)))
+    network.save_pretrained(folder / "transformer")
+    randomize(parts.vae(), 1).save_pretrained(folder / "vae")
+    (folder / "loras").mkdir()
+    write_lora(folder / "loras" / "edit.safetensors", random_lora(linear_shapes(network), 4, 2))
+    monkeypatch.setattr(shapes, "MODEL", folder)
+    monkeypatch.setattr(demo, "EACH", 1)
+    return folder
+
+
+def test_the_demo_leaves_what_it_promises_and_repeats_to_the_bit(tiny_world, tmp_path, capsys):
+    for name in ("one", "two"):
+        assert main(["demo", "--out", str(tmp_path / name), "--seed", "3", "--steps", "2"]) == 0
+    out = tmp_path / "one"
+    report = json.loads((out / "report.json").read_text())
+    assert (report["seed"], report["steps"]) == (3, 2)
+    assert report["seconds"] > 0
+    assert report["peak_rss_mb"] > 100
+    assert set(report["scores"]) == {"base", "teacher_edit", "student_before", "student_after"}
+    for table in report["scores"].values():
+        assert set(table) == {"t2i", "edit", *T2I, *EDIT}
+    for picture in ("samples.png", "loss.png"):
+        assert min(Image.open(out / picture).size) > 300
+    one, two = (load_file(tmp_path / name / "student.safetensors") for name in ("one", "two"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    start = load_file(tiny_world / "loras" / "edit.safetensors")
+    assert one.keys() == start.keys()
+    assert any(not torch.equal(one[key], start[key]) for key in one)
+
+
+def test_the_demo_overwrites_nothing(tiny_world, tmp_path, capsys):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "recipe.yaml").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path / "old")]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert (tmp_path / "old" / "recipe.yaml").read_text() == "mine"
+
+
+def test_scores_of_a_lora_are_printed_and_written(tiny_world, tmp_path, capsys):
+    arguments = ["shapes", "score", "--lora", "shapes:edit", "--each", "1", "--seeds", "0", "1", "--steps", "2"]
+    assert main([*arguments, "--json", str(tmp_path / "table.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "edit, seed 0" in printed
+    table = json.loads((tmp_path / "table.json").read_text())["shapes:edit, seed 1"]
+    assert table["t2i"]["count"] == table["edit"]["count"] == 6
+    assert table["t2i"]["low"] <= table["t2i"]["mean"] <= table["t2i"]["high"]
