@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..danceopd_core.adapters import STUDENT
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.overrides import overridden
 from ..danceopd_core.recipe import Recipe, Student, Teacher
@@ -84,7 +85,7 @@ def teacher_of(field: Field, teachers: dict[str, Teacher]) -> str | dict[str, fl
         name = next((known for known, other in teachers.items() if other == teacher), None)
         if name is None:
             label = teacher_label(teacher)
-            name = label if label not in teachers else f"{label} ({len(teachers) + 1})"
+            name = label if label not in (*teachers, STUDENT) else f"{label} ({len(teachers) + 1})"
             teachers[name] = teacher
         names[name] = weight
     return next(iter(names)) if len(names) == 1 else names

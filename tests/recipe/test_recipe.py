@@ -241,6 +241,10 @@ def test_routes_have_names_of_their_own():
     assert line == "routes[1].name: 'r' is the name of routes[0] already"
 
 
+def test_no_teacher_takes_the_name_of_the_student():
+    assert faults_of(base(teachers={"base": {}, "student": {}}))[0].startswith("teachers.student: ")
+
+
 def test_every_fault_is_told_at_once():
     routes = [
         {"name": "r", "teacher": "bass", "bucket": {"prompt": "x"}, "weight": "much"},
