@@ -76,11 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported when chosen: torch takes seconds, and --help should not.
     from . import commands
 
+    commands.quiet()
     try:
         getattr(commands, args.command)(args)
     except InputError as error:
         print(f"danceopd: {error}", file=sys.stderr)
         return 2
+    except commands.Diverged as error:
+        print(f"danceopd: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("danceopd: stopped", file=sys.stderr)
         return 130

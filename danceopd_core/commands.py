@@ -24,6 +24,18 @@ from .run import DTYPES, Run, build_method, encode_items, open_run, pick_device
 from .runfolder import RunFolder
 from .sampling import pictures
 from .shapes import locate
+from .training import Diverged
+
+__all__ = ["Diverged", "demo", "quiet", "sample", "shapes", "train"]
+
+
+def quiet() -> None:
+    """No bars of the libraries' own among ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _tell(text: str) -> None:

@@ -114,19 +114,45 @@ def test_a_dry_run_writes_nothing(recipe, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("processes", [2])
-def test_several_processes_hold_identical_weights(recipe, tmp_path, processes):
-    script = Path(__file__).parent / "two_processes.py"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("diffusionopd", []),
+        ("flowopd", ["group=2", "anchor=0.1", "router=all"]),
+        ("offpolicy", []),
+        ("danceopd", ["query.sigma=[0.1, 0.6]", "gradient_checkpointing=true"]),
+        ("danceopd", ["query.bias=uniform", "query.k=2", "dtype=bfloat16"]),
+    ],
+)
+def test_every_method_trains_a_real_family(recipe, tmp_path, method, more):
+    """Both routes edit, since off-policy needs target pictures."""
+    (tmp_path / "edits.csv").write_text(
+        "prompt,task,source_image,target_image\nmake it blue,edit,one.png,two.png\n", encoding="utf-8"
+    )
+    bucket = f"routes.0.bucket={{csv: {tmp_path / 'edits.csv'}}}"
+    assert main(["train", str(recipe), f"method={method}", bucket, "steps=2", *more]) == 0
+    history = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    assert all(loss > 0 for entry in history for loss in entry["losses"].values())
+    assert all(entry["grad_norm"] > 0 for entry in history)
+
+
+def launched(port: int, *command: str) -> None:
+    """Runs a command in two processes, as the README says."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     done = subprocess.run(
-        [
-            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
-            "--num_machines", "1", "--main_process_port", "29571", "--mixed_precision", "no", "--dynamo_backend", "no", str(script), str(recipe),
-        ],
-        capture_output=True, text=True, timeout=300, env=environment,
-    )  # fmt: skip
+        [*launch, *plain, "--main_process_port", str(port), *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(processes)]
+
+
+def test_several_processes_hold_identical_weights(recipe, tmp_path):
+    launched(29571, str(Path(__file__).parent / "two_processes.py"), str(recipe))
+    seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     for first, second in zip(*(s["updates"] for s in seen), strict=True):
         assert first["routes"] == second["routes"]
         assert first["losses"] != second["losses"]
@@ -135,14 +161,7 @@ def test_several_processes_hold_identical_weights(recipe, tmp_path, processes):
 
 
 def test_the_module_runs_under_accelerate(recipe, tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "29573",
-            "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "danceopd_core", "train", str(recipe),
-        ],
-        capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    launched(29573, "-m", "danceopd_core", "train", str(recipe))
     assert len((tmp_path / "run/history.jsonl").read_text().splitlines()) == 4
 
 
