@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..danceopd_core.csv_rows import read_csv
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.recipe import Recipe
 from ..danceopd_core.runfolder import RunFolder
@@ -121,7 +122,19 @@ def all_runs(output: Path) -> list[str]:
 def run_identity(recipe: Recipe) -> dict[str, Any]:
     """What two runs have in common when the one can go on with, or stand for, the other; and the steps."""
     same = replace(recipe, steps=1).digest()
-    return {"recipe": same, "contents": {name: contents(path) for name, path in _files(recipe)}, "steps": recipe.steps}
+    files = {name: contents(path) for name, path in _files(recipe)}
+    for csv in filter(None, (route.bucket.csv for route in recipe.routes)):
+        files[csv] += hashlib.sha256(repr(_pictures(Path(csv))).encode()).hexdigest()
+    return {"recipe": same, "contents": files, "steps": recipe.steps}
+
+
+def _pictures(csv: Path) -> list[tuple[int, int]]:
+    """Those that the rows name; none if the preflight is to refuse the file."""
+    try:
+        found = [picture for item in read_csv(csv) for picture in (item.source, item.target)]
+    except InputError:
+        return []
+    return [_dated(picture) for picture in found if isinstance(picture, Path) and picture.exists()]
 
 
 def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:

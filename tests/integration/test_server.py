@@ -1,0 +1,227 @@
+"""The pack in a real ComfyUI: loads, trains, cancels, stops, resumes, is queued again, and survives bad input."""
+
+import time
+import urllib.error
+
+import pytest
+from safetensors.torch import load_file
+
+from ..comfyui import comfyui_python, comfyui_root
+from .graphs import NAMES, node_of, only_training, short
+from .server import PACK, Refused, Server, messages, succeeded
+
+
+def outcome(entry, node):
+    """What the Train node told in /history."""
+    return {key: values[0] for key, values in entry["outputs"][node].items()}
+
+
+def loras(server):
+    return server.get("/object_info/LoraLoaderModelOnly")["LoraLoaderModelOnly"]["input"]["required"]["lora_name"]
+
+
+def updates(server, node):
+    told = server.get(f"/danceopd/nodes/{node}")
+    return told["update"] if told and told["state"] in ("training", "stopped", "cancelled", "done") else -1
+
+
+def test_the_pack_loads_without_a_word_of_complaint(server):
+    log = server.log()
+    assert f"custom_nodes/{PACK}" in log
+    assert "IMPORT FAILED" not in log
+    assert "Cannot import" not in log
+    assert "Error while calling comfy_entrypoint" not in log
+    info = server.get("/object_info")
+    assert len([name for name in info if name.startswith("DanceOPD_")]) == 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_workflow_runs(server, name):
+    entry = server.run(short(name))
+    assert succeeded(entry), messages(entry).get("execution_error")
+    assert any("images" in output for output in entry["outputs"].values())
+
+
+def test_history_and_routes_tell_of_the_run(server):
+    graph = only_training("quickstart", "told")
+    node = node_of(graph, "Train")
+    entry = server.run(graph)
+    told = outcome(entry, node)
+    assert told["lora_name"] == "told.safetensors"
+    assert (told["state"], told["steps"]) == ("done", 4)
+    assert isinstance(told["loss"], float)
+    assert "told" in server.get("/danceopd/runs")
+    status = server.get("/danceopd/runs/told")
+    assert (status["state"], status["update"], status["steps"]) == ("done", 4, 4)
+    assert server.get(f"/danceopd/nodes/{node}") == status
+    history = server.get("/danceopd/runs/told/history")
+    assert history["updates"] == [1, 2, 3, 4]
+    assert [entry["update"] for entry in history["validation"]] == [2, 4]
+    for picture in status["pictures"]:
+        assert server.raw(picture["url"]).startswith(b"\x89PNG")
+
+
+def test_the_lora_is_in_the_stock_list_at_once(server):
+    assert succeeded(server.run(only_training("cfg_absorption", "listed")))
+    assert "listed.safetensors" in str(loras(server))
+
+
+def test_queueing_again_does_not_train_again_even_after_a_restart(servers, base):
+    server = servers[0]
+    graph = only_training("cfg_absorption", "again")
+    node = node_of(graph, "Train")
+    first = outcome(server.run(graph), node)
+    written = (base / "output/loras/again.safetensors").stat().st_mtime_ns
+    assert succeeded(server.run(short("sample_student")))  # drops what is cached
+    assert outcome(server.run(graph), node) == first
+    server.stop()
+    servers[0] = server = Server(comfyui_root(), comfyui_python(), base)
+    assert outcome(server.run(graph), node) == first
+    assert "finished already" in server.get(f"/danceopd/nodes/{node}")["message"]
+    assert (base / "output/loras/again.safetensors").stat().st_mtime_ns == written
+    graph[node]["inputs"]["seed"] = 1
+    assert outcome(server.run(graph), node) != first
+    assert (base / "output/loras/again.safetensors").stat().st_mtime_ns != written
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_cancel_leaves_a_lora_and_a_state_to_go_on_from(server, base, at):
+    name = f"cancelled{at}"
+    graph = only_training("cfg_absorption", name, steps=400, validate_every=0)
+    node = node_of(graph, "Train")
+    prompt = server.queue(graph)
+    server.until(lambda: (server.get(f"/danceopd/nodes/{node}") or {}).get("run") == name)
+    server.until(lambda: updates(server, node) >= at)
+    server.post("/interrupt", {})
+    entry = server.wait(prompt, 30)
+    assert "execution_interrupted" in messages(entry)
+    told = server.get(f"/danceopd/nodes/{node}")
+    assert told["state"] == "cancelled"
+    assert told["update"] < 400
+    assert load_file(base / "output/loras" / f"{name}.safetensors")
+    graph[node]["inputs"]["steps"] = 400
+    prompt = server.queue(graph)  # the cosine schedule sees the steps, so they stay
+    server.until(lambda: updates(server, node) > told["update"])
+    assert server.post("/danceopd/stop", {"node": node})["stopping"]
+    assert succeeded(server.wait(prompt, 60))
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_stop_and_save_lets_the_graph_go_on(server, base, at):
+    name = f"stopped{at}"
+    graph = short("cfg_absorption", name, steps=400, validate_every=0)
+    node = node_of(graph, "Train")
+    prompt = server.queue(graph)
+    server.until(lambda: (server.get(f"/danceopd/nodes/{node}") or {}).get("run") == name)
+    server.until(lambda: updates(server, node) >= at)
+    asked = time.monotonic()
+    assert server.post("/danceopd/stop", {"node": node})["stopping"]
+    entry = server.wait(prompt, 60)
+    assert time.monotonic() - asked < 30
+    assert succeeded(entry)
+    assert outcome(entry, node)["state"] == "stopped"
+    assert any("images" in output for output in entry["outputs"].values())
+    assert not server.post("/danceopd/stop", {"node": node})["stopping"]
+
+
+def test_two_equal_trainers_in_one_graph(server):
+    graph = only_training("cfg_absorption", "twins")
+    node = node_of(graph, "Train")
+    graph["100"] = {**graph[node], "inputs": {**graph[node]["inputs"]}}
+    graph["101"] = {**graph[node], "inputs": {**graph[node]["inputs"], "name": "other"}}
+    entry = server.run(graph)
+    assert succeeded(entry)
+    assert {outcome(entry, key)["lora_name"] for key in (node, "100")} == {"twins.safetensors"}
+    assert outcome(entry, "101")["lora_name"] == "other.safetensors"
+    assert server.get("/danceopd/nodes/100")["state"] == "done"
+
+
+def test_the_stock_nodes_take_what_training_gives(server, base):
+    graph = only_training("cfg_absorption", "stock")
+    node = node_of(graph, "Train")
+    graph["50"] = {"class_type": "SaveLoRA", "inputs": {"lora": [node, 0], "prefix": "loras/saved", "steps": [node, 4]}}
+    graph["51"] = {"class_type": "LossGraphNode", "inputs": {"loss": [node, 1], "filename_prefix": "loss"}}
+    graph["52"] = {"class_type": "PreviewImage", "inputs": {"images": [node, 3]}}
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+    (saved,) = (base / "output/loras").glob("saved_4_steps_*.safetensors")
+    assert load_file(saved).keys() == load_file(base / "output/loras/stock.safetensors").keys()
+
+
+def test_an_edit_bucket_of_pictures_trains(server):
+    graph = only_training("cfg_absorption", "pictures", validation_prompts="make it red")
+    node = node_of(graph, "Train")
+    bucket = node_of(graph, "Bucket")
+    graph["60"] = {"class_type": "EmptyImage", "inputs": {"width": 80, "height": 64, "batch_size": 2, "color": 255}}
+    graph[bucket]["inputs"] = {"content": "lines of text", "content.prompts": "make it red\nmake it blue"}
+    graph[bucket]["inputs"]["source_images"] = ["60", 0]
+    graph["61"] = {"class_type": "EmptyImage", "inputs": {"width": 80, "height": 64, "batch_size": 1, "color": 255}}
+    graph[node]["inputs"]["validation_sources"] = ["61", 0]
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+
+
+def change(kind, **inputs):
+    def changed(graph):
+        graph[node_of(graph, kind)]["inputs"] |= inputs
+
+    return changed
+
+
+def extra_source(graph):
+    graph["60"] = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 3, "color": 0}}
+    prompts = {"content": "lines of text", "content.prompts": "a\nb", "source_images": ["60", 0]}
+    graph[node_of(graph, "Bucket")]["inputs"] = prompts
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (change("LoadModel", model="../../secret"), "model"),
+        (change("Teacher", lora="../../../etc/passwd"), "lora"),
+        (change("Teacher", checkpoint="/etc/passwd"), "checkpoint"),
+        (change("Bucket", **{"content": "lines of text", "content.prompts": " \n# none"}), "bucket is empty"),
+        (change("Bucket", **{"content": "CSV file", "content.file": "/etc/passwd", "content.task": ""}), "file"),
+        (change("Bucket", **{"content": "CSV file", "content.file": "none", "content.task": ""}), "file"),
+        (change("Bucket", **{"content.kind": "nonsense"}), "kind"),
+        (change("Routes", **{"routes.weight1": 0.0}), "weight"),
+        (change("Guided", scale=-1.0), "scale"),
+        (change("Student", start="/etc/passwd"), "start"),
+        (change("Student", targets="nothing"), "names end in"),
+        (change("Train", name="../escape"), "name"),
+        (change("Train", method="magic"), "method"),
+        (change("Train", width=40), "width"),
+        (change("Train", k=99), "k: "),
+        (change("Train", schedule="constant", warmup=3), "warmup: "),
+        (change("Train", more_settings="out=/tmp/x"), "more_settings"),
+        (change("Train", learning_rate=1.0, more_settings="eta=1"), "more_settings: eta"),
+        (change("Train", method="offpolicy", bias="low"), "target"),
+        (extra_source, "source_images"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_clear_error_and_the_next_prompt_runs(server, base, fault, told):
+    graph = only_training("cfg_absorption", "bad")
+    fault(graph)
+    try:
+        entry = server.run(graph)
+    except Refused as refused:
+        text = str(refused)
+    else:
+        assert not succeeded(entry)
+        text = messages(entry)["execution_error"]["exception_message"]
+    assert told in text
+    assert not (base / "output/danceopd/bad").exists()
+    assert succeeded(server.run(only_training("cfg_absorption", "good")))
+
+
+@pytest.mark.parametrize(
+    "path", ["/danceopd/runs/absent", "/danceopd/runs/..%2F..%2Fuser", "/danceopd/runs/good/pictures/..%2Fstatus.json"]
+)
+def test_routes_give_only_what_belongs_to_a_run(server, path):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        server.raw(path)
+    assert caught.value.code == 404
+
+
+def test_a_node_that_told_nothing_is_null(server):
+    assert server.get("/danceopd/nodes/987654") is None
