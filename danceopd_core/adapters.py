@@ -48,7 +48,9 @@ def fresh_lora(shapes: Shapes, rank: int, alpha: float, targets: Sequence[str], 
     idle = [target for target in targets if not any(_names(target, module) for module in shapes)]
     if idle or not chosen:
         endings = sorted({re.sub(r"^(.*\.\d+\.|.*\.(?=\D))", "", module) for module in shapes})
-        raise InputError(f"no linear layer is named {idle or 'by no targets'}; names end in: {', '.join(endings)}")
+        raise InputError(
+            f"targets: no linear layer is named {idle or 'by no targets'}; names end in: {', '.join(endings)}"
+        )
     down, up = {}, {}
     for module in chosen:
         outputs, inputs = shapes[module]

@@ -29,10 +29,10 @@ def write_bucket(
         raise InputError("prompts: there are none: write at least one line")
     count = max(len(prompts), len(sources), len(targets))
     columns: dict[str, Sequence[np.ndarray]] = {"source_image": sources, "target_image": targets}
-    for name, given in [("prompts", prompts), *((f"{name}s", pictures) for name, pictures in columns.items())]:
-        if given and len(given) not in (1, count):
+    for name, pictures in columns.items():
+        if pictures and (len(pictures) not in (1, count) or len(prompts) not in (1, count)):
             raise InputError(
-                f"{name}: {len(given)} do not go with {count}: give one for all, or as many prompts as pictures"
+                f"{name}s: {len(pictures)} pictures for {len(prompts)} prompts: give one for all, or one each"
             )
     digest = hashlib.sha256(repr(tuple(prompts)).encode())
     for pictures in columns.values():

@@ -103,4 +103,5 @@ def on_widgets(message: str) -> str:
     """The faults of a recipe, told by the names that the nodes give."""
     keys: Sequence[str] = sorted(WIDGETS, key=len, reverse=True)
     pattern = re.compile(rf"^(\s*(?:- )?)({'|'.join(map(re.escape, keys))})(?=[.:\[ ])", re.MULTILINE)
-    return pattern.sub(lambda match: match[1] + WIDGETS[match[2]], message)
+    faults = re.sub(r"^the (recipe|run) has (a fault|\d+ faults):\n\s*", "", message)
+    return pattern.sub(lambda match: match[1] + WIDGETS[match[2]], faults)

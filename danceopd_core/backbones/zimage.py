@@ -146,7 +146,7 @@ class ZImage:
         if width % self.size_multiple or height % self.size_multiple or min(width, height) <= 0:
             raise InputError(
                 f"Z-Image takes no picture of {width} x {height} pixels: "
-                f"make both sides multiples of {self.size_multiple}"
+                f"make width and height multiples of {self.size_multiple}"
             )
         return (self.vae.config.latent_channels, height // self._factor, width // self._factor)
 

@@ -190,7 +190,7 @@ def extra_source(graph):
         (change("Student", targets="nothing"), "names end in"),
         (change("Train", name="../escape"), "name"),
         (change("Train", method="magic"), "method"),
-        (change("Train", width=40), "width"),
+        (change("Train", width=44), "width"),
         (change("Train", k=99), "k: "),
         (change("Train", schedule="constant", warmup=3), "warmup: "),
         (change("Train", more_settings="out=/tmp/x"), "more_settings"),

@@ -108,5 +108,7 @@ def test_one_picture_serves_all_prompts_and_one_prompt_all_pictures(tmp_path):
 def test_counts_that_do_not_match_are_named(tmp_path):
     with pytest.raises(InputError, match="source_images"):
         bucket_files.write_bucket(tmp_path, ["a", "b", "c"], pictures(2), [])
-    with pytest.raises(InputError, match="prompts"):
+    with pytest.raises(InputError, match="source_images: 3 pictures for 2 prompts"):
         bucket_files.write_bucket(tmp_path, ["a", "b"], pictures(3), [])
+    with pytest.raises(InputError, match="target_images"):
+        bucket_files.write_bucket(tmp_path, ["a"], pictures(3), pictures(2))
