@@ -183,6 +183,35 @@ def write_pipeline(out: Path, tokenizer: Any, text_encoder: Any) -> None:
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
+CARD = """# The embedded model
+
+A Z-Image pipeline (diffusers' own classes) of {millions:.1f} million transformer parameters that knows the world of
+`danceopd_core/shapes`: pictures of one to three shapes at 64 px. Made by `danceopd shapes build --seed {seed}` from
+rendered pictures alone; no third party's data or weights are in it. Apache-2.0.
+
+| part | what it is |
+|---|---|
+| `transformer` | the base: text-to-image only, {base.steps} steps of {base.batch} with caption dropout |
+| `vae` | its encoder is a linear projection of 4 x 4 patches (`projection.py`), its decoder draws sharp pictures from it |
+| `text_encoder`, `tokenizer` | a Qwen3 of random weights, never trained; every word of the language is one token |
+| `loras/edit` | all six kinds of edits, {edit.steps} steps of {edit.batch}, rank {rank} |
+| `loras/local_edit`, `loras/global_edit` | add, replace, remove, recolour; background, style |
+| `realism` | a full checkpoint, trained on from the base on shaded pictures, {realism.steps} steps |
+
+Half of all captions and edits never occurred in training. `danceopd shapes score` prints the judge's table on those.
+Weights are stored in half precision.
+"""
+
+
+def write_card(plan: Plan, out: Path) -> None:
+    """The model card, once every stage is there."""
+    millions = sum(p.numel() for p in parts.transformer(plan.width, plan.heads, plan.layers).parameters()) / 1e6
+    text = CARD.format(
+        millions=millions, seed=plan.seed, base=plan.base, edit=plan.edit, realism=plan.realism, rank=RANK
+    )
+    (out / "README.md").write_text(text, encoding="utf-8")
+
+
 TEACHERS = {"edit": EDIT, "local_edit": LOCAL, "global_edit": GLOBAL}
 STAGES = ("vae", "base", *TEACHERS, "realism")
 
@@ -214,3 +243,5 @@ def build(plan: Plan, out: Path, device: str, log: Log, stages: tuple[str, ...] 
             build_realism(shop, log)
         else:
             build_teacher(shop, stage, TEACHERS[stage], log)
+    if all(_finished(out, stage) for stage in STAGES):
+        write_card(plan, out)

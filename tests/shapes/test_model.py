@@ -1,0 +1,73 @@
+"""The embedded model as it is shipped. Skipped while a checkout holds none (`danceopd shapes build` makes it)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from danceopd_core.adapters import Adapters
+from danceopd_core.backbones import open_backbone
+from danceopd_core.fields import guided
+from danceopd_core.full_checkpoints import load_full_checkpoint
+from danceopd_core.lora_files import read_lora
+from danceopd_core.shapes import MODEL
+from danceopd_core.shapes.language import EDIT, GLOBAL, LOCAL, T2I
+from danceopd_core.shapes.score import Exam, judge
+
+TEACHERS = {"edit": EDIT, "local_edit": LOCAL, "global_edit": GLOBAL}
+
+pytestmark = pytest.mark.skipif(
+    not (MODEL / "realism" / "config.json").is_file(), reason="the embedded model is not in this checkout"
+)
+
+
+@pytest.fixture(scope="module")
+def world():
+    backbone = open_backbone(MODEL)
+    return backbone, Adapters(backbone.network)
+
+
+def score(backbone, field, kind, each=12, style=None):
+    exam = Exam.of(backbone, (kind,), each, seed=11)
+    return judge(exam, list(exam.shots(backbone, field)), style)
+
+
+def test_it_is_small_and_safe():
+    files = [path for path in MODEL.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 30e6
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".txt", ".jinja"}
+    assert (MODEL / "README.md").is_file()
+
+
+def test_diffusers_runs_it_with_none_of_our_code():
+    from diffusers import ZImagePipeline
+
+    pipeline = ZImagePipeline.from_pretrained(MODEL, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_lora_weights(MODEL / "loras", weight_name="edit.safetensors")
+    picture = pipeline(
+        "a red circle", height=64, width=64, num_inference_steps=2, generator=torch.Generator().manual_seed(0)
+    ).images[0]
+    assert picture.size == (64, 64)
+
+
+def test_the_base_draws(world):
+    backbone, adapters = world
+    table = score(backbone, guided(adapters.field(backbone.velocity, None), 3.0), T2I)
+    assert table["t2i"].mean >= 0.85  # 0.90 in the long run; 72 items leave a wide interval
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_every_edit_teacher_edits_and_forgets(world, name):
+    backbone, adapters = world
+    field = adapters.field(
+        backbone.velocity, adapters.add_teacher(read_lora(MODEL / f"loras/{name}.safetensors", adapters.shapes))
+    )
+    assert score(backbone, field, TEACHERS[name])["edit"].mean >= 0.8
+    assert score(backbone, field, T2I, 6)["t2i"].mean < 0.6
+
+
+def test_the_realism_checkpoint_draws_in_its_style(world):
+    backbone, _ = world
+    real = backbone.with_network(load_full_checkpoint(backbone.network, MODEL / "realism"))
+    assert score(real, guided(real.velocity, 3.0), T2I, 6, "shaded")["t2i"].mean > 0.8
