@@ -192,7 +192,7 @@ rendered pictures alone; no third party's data or weights are in it. Apache-2.0.
 | part | what it is |
 |---|---|
 | `transformer` | the base: text-to-image only, {base.steps} steps of {base.batch} with caption dropout |
-| `vae` | its encoder is a linear projection of 4 x 4 patches (`projection.py`), its decoder draws sharp pictures from it |
+| `vae` | its encoder is a projection of 4 x 4 patches (`projection.py`), its decoder draws sharp pictures from it |
 | `text_encoder`, `tokenizer` | a Qwen3 of random weights, never trained; every word of the language is one token |
 | `loras/edit` | all six kinds of edits, {edit.steps} steps of {edit.batch}, rank {rank} |
 | `loras/local_edit`, `loras/global_edit` | add, replace, remove, recolour; background, style |
