@@ -34,10 +34,17 @@ def _student_inputs() -> list[io.Input]:
     ]
 
 
-def _drawing_inputs() -> list[io.Input]:
+def _drawing_inputs(new_seeds: bool) -> list[io.Input]:
     return [
         io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps from noise to the picture."),
-        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Seed of the noise."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**63 - 1,
+            control_after_generate=new_seeds,  # False: the page would give one to whatever is named "seed"
+            tooltip="Seed of the noise.",
+        ),
         io.Int.Input(
             "width",
             default=0,
@@ -92,7 +99,7 @@ class SampleStudent(io.ComfyNode):
                     tooltip="Classifier-free guidance; 1 for a student that has absorbed it, and twice as fast.",
                 ),
                 io.String.Input("negative", default="", advanced=True, tooltip="What guidance leads away from."),
-                *_drawing_inputs(),
+                *_drawing_inputs(new_seeds=True),
             ],
             outputs=[io.Image.Output("image", display_name="image", tooltip="The picture.")],
             hidden=[io.Hidden.unique_id],
@@ -132,13 +139,13 @@ class Compare(io.ComfyNode):
                     "prompts",
                     default="",
                     multiline=True,
-                    tooltip="One a line; empty takes the first prompts of each bucket.",
+                    tooltip="One a line; empty takes some of each bucket.",
                 ),
                 io.Image.Input("sources", optional=True, tooltip="Pictures that the prompts edit: one, or one each."),
                 io.Int.Input(
                     "rows", default=3, min=1, max=32, tooltip="Prompts of each bucket, where none are written above."
                 ),
-                *_drawing_inputs(),
+                *_drawing_inputs(new_seeds=False),
             ],
             outputs=[io.Image.Output("sheet", display_name="sheet", tooltip="One picture with captions.")],
             hidden=[io.Hidden.unique_id],
@@ -150,14 +157,14 @@ class Compare(io.ComfyNode):
 
     @classmethod
     def execute(cls, routes, lora_name, strength, prompts, rows, steps, seed, width, height, sources=None, lora=None):
-        from .sampling import draw, first_items, items_of
+        from .sampling import draw, items_of, items_of_routes
         from .sheet import sheet
 
         model, asked, given = routes.model, lines_of(prompts), as_arrays(sources, "sources")
         if given and (not asked or (len(given) != 1 and len(asked) not in (1, len(given)))):
             raise InputError(f"sources: {len(given)} pictures for {len(asked)} prompts: give one for all, or one each")
         how = _drawing(model, steps, seed, width, height)
-        items = items_of(asked, given) if asked else first_items(routes, rows, how)
+        items = items_of(asked, given) if asked else items_of_routes(routes, rows, how)
         fields = {"base": Field(model, "base", ((Teacher(), 1.0),))}
         fields |= {lane.field.label: lane.field for lane in routes.lanes}
         if lora is not None or lora_name != "none":

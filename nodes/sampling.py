@@ -76,7 +76,10 @@ def items_of(prompts: Sequence[str], sources: Sequence[np.ndarray]) -> list[Item
     return [Item(prompts[i % len(prompts)], sources[i % len(sources)] if sources else None) for i in range(count)]
 
 
-def first_items(routes: Routes, each: int, how: Drawing) -> list[Item]:
-    """The first items of every route's bucket."""
-    buckets = dict.fromkeys(lane.prompts.bucket for lane in routes.lanes)
-    return [item for bucket in buckets for item in load_bucket(bucket, how.seed, how.width, how.height)[:each]]
+def items_of_routes(routes: Routes, each: int, how: Drawing) -> list[Item]:
+    """Items of every route's bucket, spread over it so that they are of several kinds."""
+    found = []
+    for bucket in dict.fromkeys(lane.prompts.bucket for lane in routes.lanes):
+        items = load_bucket(bucket, how.seed, how.width, how.height)
+        found += items[:: max(1, len(items) // each)][:each]
+    return found

@@ -134,7 +134,14 @@ class TrainStudent(io.ComfyNode):
                 io.Int.Input(
                     "rollout_steps", default=16, min=1, max=1000, tooltip="Steps of the student's path from noise."
                 ),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Another seed is another training."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=False,
+                    tooltip="Another seed is another training.",
+                ),
                 io.String.Input(
                     "validation_prompts",
                     default="",
