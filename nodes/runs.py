@@ -69,7 +69,9 @@ class Run:
         return self._read("identity.json") or {}
 
     def status(self) -> dict[str, Any] | None:
-        return self._read("status.json")
+        """The last thing saved; a training that the end of the server cut off counts as cancelled."""
+        found = self._read("status.json")
+        return {**found, "state": "cancelled"} if found and found["state"] == "training" else found
 
     def write(self, file: str, value: Any) -> None:
         """A JSON file of the run, atomically."""

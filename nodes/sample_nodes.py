@@ -165,8 +165,11 @@ class Compare(io.ComfyNode):
             raise InputError(f"sources: {len(given)} pictures for {len(asked)} prompts: give one for all, or one each")
         how = _drawing(model, steps, seed, width, height)
         items = items_of(asked, given) if asked else items_of_routes(routes, rows, how)
-        fields = {"base": Field(model, "base", ((Teacher(), 1.0),))}
-        fields |= {lane.field.label: lane.field for lane in routes.lanes}
+        base = Field(model, "base", ((Teacher(), 1.0),))
+        fields = {}
+        for field in dict.fromkeys([base, *(lane.field for lane in routes.lanes)]):
+            taken = field.label in (*fields, "student")
+            fields[f"{field.label} ({len(fields) + 1})" if taken else field.label] = field
         if lora is not None or lora_name != "none":
             fields["student"] = Field(model, "student", ((_student(lora, lora_name, strength), 1.0),))
         with workspace(training=False):

@@ -83,8 +83,8 @@ def train(job: Job, host: Host, page: Page, stop: threading.Event) -> None:
     try:
         _train(job, host, page, stop)
     except BaseException as error:
-        cancelled = isinstance(error, host.cancelled)
-        page.tell(state="cancelled" if cancelled else "failed", message="" if cancelled else str(error))
+        state = _ended(error, host)
+        page.tell(state=state, message=str(error) if state == "failed" else "")
         if page.data["update"]:
             job.run.write("status.json", page.data)
         raise
@@ -146,14 +146,12 @@ class _Loop:
         try:
             state = self._updates()
             self._validate()
-            self.page.tell(state=state)
         except BaseException as error:
-            state = "cancelled" if isinstance(error, self.host.cancelled) else "failed"
-            self.page.tell(state=state)
             with suppress(InputError, OSError):  # the error that ended the training is the one to tell
-                self._save()
+                self._save(_ended(error, self.host))
             raise
-        self._save()
+        self._save(state)
+        self.page.tell(state=state)
 
     def _updates(self) -> str:
         recipe, trainer, host = self.job.recipe, self.opened.trainer, self.host
@@ -168,7 +166,7 @@ class _Loop:
             if self.job.watch.every and trainer.update % self.job.watch.every == 0:
                 self._validate()
             if trainer.update % recipe.save_every == 0 and trainer.update < recipe.steps:
-                self._save()
+                self._save("training")
             self.page.pause()
         return "done"
 
@@ -208,11 +206,15 @@ class _Loop:
         )
         return [picture for batch in made for picture in batch]
 
-    def _save(self) -> None:
+    def _save(self, state: str) -> None:
         run = self.job.run
         run.folder.save(self.opened)
         self.opened.write_student(run.lora, datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        run.write("status.json", self.page.data)
+        run.write("status.json", {**self.page.data, "state": state})
+
+
+def _ended(error: BaseException, host: Host) -> str:
+    return "cancelled" if isinstance(error, host.cancelled) else "failed"
 
 
 def _bytes(picture: torch.Tensor) -> np.ndarray:

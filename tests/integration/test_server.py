@@ -1,5 +1,7 @@
 """The pack in a real ComfyUI: loads, trains, cancels, stops, resumes, is queued again, and survives bad input."""
 
+import json
+import re
 import time
 import urllib.error
 
@@ -134,6 +136,14 @@ def test_two_equal_trainers_in_one_graph(server):
     assert {outcome(entry, key)["lora_name"] for key in (node, "100")} == {"twins.safetensors"}
     assert outcome(entry, "101")["lora_name"] == "other.safetensors"
     assert server.get("/danceopd/nodes/100")["state"] == "done"
+
+
+def test_a_trainer_inside_a_subgraph_has_its_whole_id(server):
+    text = json.dumps(only_training("cfg_absorption", "inside"))
+    graph = {f"40:{key}": node for key, node in json.loads(re.sub(r'\["(\d+)", ', r'["40:\1", ', text)).items()}
+    node = node_of(graph, "Train")
+    assert succeeded(server.run(graph))
+    assert server.get(f"/danceopd/nodes/{node}")["display_node"] == node
 
 
 def test_the_stock_nodes_take_what_training_gives(server, base):

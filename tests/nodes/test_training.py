@@ -213,6 +213,31 @@ def test_a_lora_of_someone_else_is_not_overwritten(go, tmp_path):
         page.run()
 
 
+def test_a_run_that_the_servers_end_cut_off_counts_as_cancelled_and_goes_on(go):
+    page = go(cancel_at=2)
+    with pytest.raises(Cancelled):
+        page.run()
+    page.files.write("status.json", {**page.files.status(), "state": "training"})
+    assert page.files.status()["state"] == "cancelled"
+    again = go()
+    again.run()
+    assert min(value for value, _ in again.host.shown) == 2
+
+
+def test_when_the_page_hears_of_the_end_all_files_are_there(go):
+    page = go()
+    whole, send = [], page.tell
+
+    def tell(**news):
+        if news.get("state") == "done":
+            whole.append(page.files.lora.exists() and page.files.status()["state"] == "done")
+        send(**news)
+
+    page.tell = tell
+    page.run()
+    assert whole == [True]
+
+
 def test_a_diverged_run_keeps_the_last_good_student(go):
     diverged = go(more="optimizer.clip=1e30", optimizer={"lr": 1e30})
     with pytest.raises(Exception, match="learning rate"):
