@@ -71,7 +71,15 @@ class Run:
     def status(self) -> dict[str, Any] | None:
         """The last thing saved; a training that the end of the server cut off counts as cancelled."""
         found = self._read("status.json")
-        return {**found, "state": "cancelled"} if found and found["state"] == "training" else found
+        if found is None:
+            return None
+        pictures = [{**picture, "url": self.url(Path(picture["url"]).name)} for picture in found["pictures"]]
+        state = "cancelled" if found["state"] == "training" else found["state"]
+        return {**found, "run": self.name, "state": state, "pictures": pictures}  # it may have been set aside since
+
+    def url(self, picture: str) -> str:
+        """Where the server gives a picture of this run."""
+        return f"/danceopd/runs/{self.name}/pictures/{picture}"
 
     def write(self, file: str, value: Any) -> None:
         """A JSON file of the run, atomically."""

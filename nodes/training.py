@@ -185,7 +185,7 @@ class _Loop:
         for number, (prompt, shot) in enumerate(zip(self.prompts, shots, strict=True)):
             file = folder / f"{trainer.update:06d}-{number:02d}.png"
             Image.fromarray(shot).save(file)
-            told.append({"prompt": prompt, "url": f"/danceopd/runs/{run.name}/pictures/{file.name}"})
+            told.append({"prompt": prompt, "url": run.url(file.name)})
         run.add_validation(trainer.update, errors)
         self.page.tell(validation=errors, pictures=told, update=trainer.update)
         self.host.progress(trainer.update, recipe.steps, _row(shots))

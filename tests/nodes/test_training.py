@@ -120,12 +120,15 @@ def test_a_deleted_lora_comes_back_without_training(go):
     assert again.host.shown == []
 
 
-def test_anything_that_matters_trains_again_and_sets_the_old_run_aside(go):
+def test_anything_that_matters_trains_again_and_sets_the_old_run_aside(go, tmp_path):
     go().run()
     other = go(seed=1)
     other.run()
     assert other.host.shown
     assert other.files.path.with_name("run.1").is_dir()
+    aside = runs.Run(tmp_path, "run.1").status()
+    assert aside["run"] == "run.1"
+    assert aside["pictures"][0]["url"] == "/danceopd/runs/run.1/pictures/000004-00.png"
 
 
 def test_other_validation_prompts_only_validate_again(go):
