@@ -1,0 +1,99 @@
+// Laws of the panel's pure parts. `node --test` runs it beside a copy of web/danceopd/ (see test_complete.py).
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { nodeOf, ownValue, walk } from "./danceopd/graph.js";
+import {
+  addEvent, brief, duration, emptySeries, logTicks, memory, runningMean, seriesOf, thinned, ticks, valueAt,
+} from "./danceopd/series.js";
+import { say, speak } from "./danceopd/words.js";
+
+const history = {
+  updates: [1, 2, 3],
+  losses: { a: [0.4, null, 0.2], b: [null, 0.9, null] },
+  validation: [{ update: 2, a: 0.5, b: null }],
+};
+
+test("a history becomes points, and what was not measured none", () => {
+  const series = seriesOf(history);
+  assert.deepEqual(series.routes.get("a"), { loss: [[1, 0.4], [3, 0.2]], error: [[2, 0.5]] });
+  assert.deepEqual(series.routes.get("b"), { loss: [[2, 0.9]], error: [] });
+  assert.equal(series.last, 3);
+});
+
+test("events give the points of the history that they tell", () => {
+  const series = emptySeries();
+  const events = [
+    { update: 1, losses: { a: 0.4 }, validation: null },
+    { update: 2, losses: { a: 0.4, b: 0.9 }, validation: null },
+    { update: 2, losses: { a: 0.4, b: 0.9 }, validation: { a: 0.5, b: null } },
+    { update: 3, losses: { a: 0.2, b: 0.9 }, validation: { a: 0.5, b: null } },
+  ];
+  assert.deepEqual(events.map((event) => addEvent(series, event)), [false, false, false, false]);
+  const told = seriesOf(history);
+  assert.deepEqual([...series.routes], [...told.routes]);
+});
+
+test("an event that skips updates, or goes back, asks for the history", () => {
+  const series = seriesOf(history);
+  assert.equal(addEvent(series, { update: 9, losses: { a: 0.1 } }), true);
+  assert.equal(addEvent(series, { update: 1, losses: {} }), true);
+});
+
+test("a NaN loss is no point", () => {
+  const series = emptySeries();
+  addEvent(series, { update: 1, losses: { a: null }, validation: null });
+  assert.deepEqual(series.routes.get("a").loss, []);
+});
+
+test("the running mean of a constant is that constant, and thinning keeps the last update", () => {
+  const points = Array.from({ length: 1000 }, (_, i) => [i + 1, 3]);
+  assert.ok(runningMean(points, 7).every(([, value]) => Math.abs(value - 3) < 1e-12));
+  const few = thinned(points, 90);
+  assert.ok(few.length <= 90);
+  assert.deepEqual(few.at(-1), [1000, 3]);
+  assert.equal(thinned(points, 1000), points);
+});
+
+test("ticks are round, within the range, and few", () => {
+  assert.deepEqual(ticks(0, 400, 4), [0, 100, 200, 300, 400]);
+  assert.deepEqual(ticks(0.03, 0.09, 3).map(brief), ["0.04", "0.06", "0.08"]);
+  assert.deepEqual(ticks(1, 1, 4), [1]);
+  assert.deepEqual(logTicks(0.01, 10, 4).map(brief), ["0.01", "0.1", "1", "10"]);
+  assert.deepEqual(logTicks(0.09, 0.6, 3).map(brief), ["0.1", "0.2", "0.5"]);
+});
+
+test("numbers are told briefly", () => {
+  assert.deepEqual([0.012345, 1.5e-5, 12.345, 0, NaN].map(brief), ["0.0123", "1.5e-5", "12.3", "0", "–"]);
+  assert.deepEqual([7, 750, 3723, null].map(duration), ["0:07", "12:30", "1:02:03", "–"]);
+  assert.deepEqual([850.4, 11500, 0].map(memory), ["850 MB", "11.2 GB", "–"]);
+  assert.equal(valueAt([[1, 5], [4, 6]], 3), 5);
+  assert.equal(valueAt([[2, 5]], 1), undefined);
+});
+
+test("a node in a subgraph is found by its execution id, and walked to under it", () => {
+  const inner = { id: 3 };
+  const middle = { id: 2, subgraph: { nodes: [inner] } };
+  const root = { nodes: [{ id: 1, subgraph: { nodes: [middle] } }, { id: 4 }] };
+  assert.equal(nodeOf(root, "1:2:3"), inner);
+  assert.equal(nodeOf(root, 4), root.nodes[1]);
+  assert.equal(nodeOf(root, "4:1"), undefined);
+  assert.equal(nodeOf(root, "9"), undefined);
+  assert.deepEqual([...walk(root)].map(([id]) => id), ["1", "1:2", "1:2:3", "4"]);
+  for (const [id, node] of walk(root)) assert.equal(nodeOf(root, id), node);
+});
+
+test("a widget's value is the node's own only where no link gives it", () => {
+  const widgets = [{ name: "name", value: "run" }];
+  assert.equal(ownValue({ widgets, inputs: [{ widget: { name: "name" }, link: null }] }, "name"), "run");
+  assert.equal(ownValue({ widgets, inputs: [{ widget: { name: "name" }, link: 5 }] }, "name"), undefined);
+});
+
+test("the panel speaks the page's language, and English where it has no words", () => {
+  speak({ ja: { danceopd: { loss: "損失" } } }, "ja");
+  assert.equal(say("loss"), "損失");
+  assert.equal(say("left"), "left");
+  speak({}, "fr");
+  assert.equal(say("loss"), "loss");
+});
