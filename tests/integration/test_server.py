@@ -171,6 +171,91 @@ def test_an_edit_bucket_of_pictures_trains(server):
     assert succeeded(entry), messages(entry).get("execution_error")
 
 
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"method": "diffusionopd"},
+        {"method": "flowopd", "more_settings": "group=2\neta=0.5"},
+        {"k": 2, "bias": "uniform", "ema": 0.9, "schedule": "constant", "warmup": 0},
+        {"gradient_checkpointing": True, "accumulate": 2},
+        {"more_settings": "query.sigma=[0.1, 0.6]\noptimizer.weight_decay=0.01"},
+    ],
+    ids=lambda train: ",".join(train),
+)
+@pytest.mark.parametrize("router", ["all", "round_robin"])
+def test_settings_train(server, train, router):
+    graph = only_training("quickstart", "settings", **train)
+    change("Routes", router=router)(graph)
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+    history = server.get("/danceopd/runs/settings/history")
+    losses = history["losses"].values()
+    assert len(losses) == 2
+    assert router == "round_robin" or all(None not in values for values in losses)
+
+
+def test_offpolicy_learns_from_target_pictures(server):
+    graph = only_training("cfg_absorption", "targets", method="offpolicy")
+    for key, colour in (("60", 255), ("61", 65280)):
+        inputs = {"width": 64, "height": 64, "batch_size": 2, "color": colour}
+        graph[key] = {"class_type": "EmptyImage", "inputs": inputs}
+    prompts = {"content": "lines of text", "content.prompts": "make it green\nturn it green"}
+    graph[node_of(graph, "Bucket")]["inputs"] = {**prompts, "source_images": ["60", 0], "target_images": ["61", 0]}
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+
+
+def test_a_csv_of_the_input_folder_trains(server, base):
+    (base / "input" / "mine.csv").write_text("prompt,task\na red circle,t2i\na blue star,other\n", encoding="utf-8")
+    graph = only_training("cfg_absorption", "csv")
+    graph[node_of(graph, "Bucket")]["inputs"] = {
+        "content": "CSV file", "content.file": "mine.csv", "content.task": "t2i"
+    }  # fmt: skip
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+    graph[node_of(graph, "Bucket")]["inputs"]["content.task"] = "t2j"
+    entry = server.run(graph)
+    assert "t2j" in messages(entry)["execution_error"]["exception_message"]
+
+
+def test_a_mix_and_a_guided_mix_train_and_compare(server):
+    graph = short("cfg_absorption", "mix")
+    graph["70"] = {**graph[node_of(graph, "Teacher")], "inputs": {**graph["2"]["inputs"], "lora": "shapes:edit"}}
+    graph["71"] = {"class_type": "DanceOPD_Mixed", "inputs": {"first": ["2", 0], "second": ["70", 0], "share": 0.25}}
+    graph[node_of(graph, "Guided")]["inputs"]["field"] = ["71", 0]
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+
+
+def test_a_student_goes_on_from_a_trained_lora(server):
+    first = only_training("cfg_absorption", "first")
+    assert succeeded(server.run(first))
+    then = only_training("cfg_absorption", "then")
+    change("Student", start="first.safetensors")(then)
+    assert succeeded(server.run(then))
+    itself = only_training("cfg_absorption", "first", seed=5)
+    change("Student", start="first.safetensors")(itself)
+    assert "starts from" in messages(server.run(itself))["execution_error"]["exception_message"]
+
+
+def test_a_killed_server_loses_at_most_what_was_not_saved(servers, base):
+    server = servers[0]
+    graph = only_training("cfg_absorption", "killed", steps=300, save_every=2, validate_every=0)
+    node = node_of(graph, "Train")
+    server.queue(graph)
+    server.until(lambda: (base / "output/danceopd/killed/state.safetensors").exists() and updates(server, node) > 5)
+    server.process.kill()
+    server.process.wait()
+    servers[0] = server = Server(comfyui_root(), comfyui_python(), base)
+    assert server.get("/danceopd/runs/killed")["state"] == "cancelled"
+    prompt = server.queue(graph)
+    server.until(lambda: updates(server, node) >= 4)
+    server.post("/danceopd/stop", {"node": node})
+    assert succeeded(server.wait(prompt))
+    history = server.get("/danceopd/runs/killed/history")["updates"]
+    assert history == list(range(1, len(history) + 1))
+
+
 def change(kind, **inputs):
     def changed(graph):
         graph[node_of(graph, kind)]["inputs"] |= inputs
