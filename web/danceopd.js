@@ -5,7 +5,7 @@ import { app } from "/scripts/app.js";
 
 import { nodeOf, ownValue, walk } from "./danceopd/graph.js";
 import { HEIGHT, Panel } from "./danceopd/panel.js";
-import { say, speak } from "./danceopd/words.js";
+import { speak } from "./danceopd/words.js";
 
 const TRAIN = "DanceOPD_Train";
 const panels = new WeakMap(); // node -> Panel
@@ -58,11 +58,9 @@ function deliver(event) {
 async function restore(id, node, runs) {
   const last = await get(`/danceopd/nodes/${encodeURIComponent(id)}`);
   const name = String(ownValue(node, "name") ?? "").trim();
-  const event = last && isOf(last, node) ? last : runs.find((run) => run.run === name && run.state);
-  if (!event) return;
-  const lost = ["opening", "training"].includes(event.state) && !(await promptOf(event.node));
-  const message = say("The server went down; Run goes on from the last save");
-  panels.get(node)?.take(lost ? { ...event, state: "cancelled", message } : event);
+  const mine = last && isOf(last, node);
+  const event = mine ? last : runs.includes(name) && (await get(`/danceopd/runs/${encodeURIComponent(name)}`));
+  if (event) panels.get(node)?.take(event);
 }
 
 app.registerExtension({
