@@ -15,7 +15,8 @@ const STATES = {
 const STYLE = `
 .danceopd { --danceopd-line: color-mix(in srgb, currentColor 18%, transparent);
   display: flex; flex-direction: column; gap: 6px; min-height: ${HEIGHT}px; height: 100%; width: 100%; padding: 8px;
-  box-sizing: border-box; overflow: hidden; border-radius: 8px; background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
+  box-sizing: border-box; overflow: hidden; border-radius: 8px;
+  background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   color: var(--input-text, #ddd); font: 12px/1.35 Inter, system-ui, sans-serif; cursor: default; }
 .danceopd > * { flex: none; }
 .danceopd-head { display: flex; align-items: baseline; gap: 7px; white-space: nowrap; }
@@ -30,11 +31,13 @@ const STYLE = `
 .danceopd-message { overflow: hidden; text-overflow: ellipsis; opacity: 0.75; min-width: 0; flex: 1; }
 .danceopd[data-state=failed] .danceopd-head { flex-wrap: wrap; white-space: normal; }
 .danceopd[data-state=failed] .danceopd-count { margin-left: auto; }
-.danceopd[data-state=failed] .danceopd-message { order: 1; flex: 1 0 100%; max-height: 5.5em; overflow-y: auto; opacity: 1; }
+.danceopd[data-state=failed] .danceopd-message { order: 1; flex: 1 0 100%; max-height: 5.5em;
+  overflow-y: auto; opacity: 1; }
 .danceopd-count { font-variant-numeric: tabular-nums; opacity: 0.85; }
 .danceopd-bar { height: 4px; border-radius: 2px; background: var(--danceopd-line); overflow: hidden; }
 .danceopd-bar > div { height: 100%; width: 0; background: #4c9be8; }
-.danceopd[data-state=done] .danceopd-bar > div, .danceopd[data-state=stopped] .danceopd-bar > div { background: #54b884; }
+.danceopd[data-state=done] .danceopd-bar > div,
+.danceopd[data-state=stopped] .danceopd-bar > div { background: #54b884; }
 .danceopd[data-state=cancelled] .danceopd-bar > div { background: #8b8f98; }
 .danceopd[data-state=failed] .danceopd-bar > div { background: #dd5050; }
 .danceopd-plot { flex: 1 1 0; min-height: 150px; position: relative; }

@@ -44,7 +44,8 @@ function routeOf(series, name) {
 }
 
 function put(points, update, value) {
-  if (Number.isFinite(update) && Number.isFinite(value) && !(points.at(-1)?.[0] >= update)) points.push([update, value]);
+  const sound = Number.isFinite(update) && Number.isFinite(value);
+  if (sound && !(points.at(-1)?.[0] >= update)) points.push([update, value]);
 }
 
 // The mean of each point and those before it, up to `width` of them.
