@@ -124,6 +124,14 @@ class Run:
             return None  # written by a machine that went down: as good as absent
 
 
+def unfinished(output: Path, name: str | None) -> str:
+    """How far a stopped or cancelled run of that name has come; empty for any other."""
+    if name is None or not NAME.fullmatch(name.strip()):
+        return ""
+    status = Run(output, name).status()
+    return f"{status['state']} at {status['update']}" if status and status["state"] in ("stopped", "cancelled") else ""
+
+
 def all_runs(output: Path) -> list[str]:
     folder = output / "danceopd"
     return sorted(path.parent.name for path in folder.glob("*/identity.json"))

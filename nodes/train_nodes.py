@@ -260,6 +260,13 @@ class TrainStudent(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, name=None, **others):
+        from .runs import unfinished
+
+        # Queued again, a run that was stopped goes on; without this ComfyUI would give its cached outputs.
+        return unfinished(output_folder(), name)
+
+    @classmethod
     def execute(
         cls, routes, student, name, steps, learning_rate, width, height, validation_prompts, validate_every, resume,
         schedule, warmup, ema, k, bias, more_settings, validation_sources=None, **settings,

@@ -126,6 +126,20 @@ def test_stop_and_save_lets_the_graph_go_on(server, base, at):
     assert not server.post("/danceopd/stop", {"node": node})["stopping"]
 
 
+def test_queueing_a_stopped_graph_again_goes_on(server):
+    graph = only_training("cfg_absorption", "goes_on", steps=400, validate_every=0)
+    node = node_of(graph, "Train")
+    reached = 0
+    for _ in range(2):
+        prompt = server.queue(graph)
+        server.until(lambda least=reached: updates(server, node) > least + 1)
+        assert server.post("/danceopd/stop", {"node": node})["stopping"]
+        entry = server.wait(prompt, 60)
+        assert succeeded(entry)
+        assert outcome(entry, node)["steps"] > reached
+        reached = outcome(entry, node)["steps"]
+
+
 def test_two_equal_trainers_in_one_graph(server):
     graph = only_training("cfg_absorption", "twins")
     node = node_of(graph, "Train")
