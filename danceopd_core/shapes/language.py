@@ -9,7 +9,6 @@ import numpy as np
 
 from ..errors import InputError
 from .scene import (
-    ANY_SIZE,
     BACKGROUNDS,
     COLOURS,
     PLACES,
@@ -22,6 +21,7 @@ from .scene import (
     Wanted,
     _pick,
     free_spot,
+    sample_radius,
     sample_scene,
 )
 
@@ -149,7 +149,7 @@ def _edit(rng: np.random.Generator, category: str, source: Scene) -> Edit:
             want = Wanted(_pick(rng, SHAPES), _pick(rng, COLOURS), place=_maybe(rng, PLACES))
             if all((t.shape, t.colour) != (want.shape, want.colour) for t in source.things):
                 break
-        radius = float(rng.uniform(*ANY_SIZE))
+        radius = sample_radius(rng)
         x, y = free_spot(rng, radius, source.things, want.place)
         new = Thing(str(want.shape), str(want.colour), x, y, radius)
         target = replace(source, things=(*source.things, new))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 FACTOR = 4
-CHANNELS = 8
+CHANNELS = 16
 
 
 def _patches(x: Tensor) -> Tensor:

@@ -20,8 +20,10 @@ COLOURS = {
 # Achromatic, so that an anti-aliased rim or a shadow keeps the hue of its shape and the judge needs no learning.
 BACKGROUNDS = {"white": 250, "silver": 190, "gray": 120, "black": 20}
 STYLES = ("flat", "shaded")
-SIZES = {"small": (0.10, 0.125), "big": (0.165, 0.20)}
-ANY_SIZE = (0.10, 0.19)
+SIZES = {"small": 0.1, "big": 0.145}
+# Things stand on a loose grid of three by three: where to put them is then a choice that a small model learns fast.
+CELLS = (0.19, 0.5, 0.81)
+JITTER = 0.012
 PLACES = {  # ranges of the centre, as fractions of the picture: x low, x high, y low, y high
     "on the left": (0.0, 0.33, 0.0, 1.0),
     "on the right": (0.67, 1.0, 0.0, 1.0),
@@ -79,24 +81,28 @@ def _pick(rng: np.random.Generator, table) -> str:
     return names[int(rng.integers(len(names)))]
 
 
-def _position(rng: np.random.Generator, place: str | None, radius: float) -> tuple[float, float]:
-    x0, x1, y0, y1 = PLACES[place] if place else (0.0, 1.0, 0.0, 1.0)
-    edge = radius + 0.03
-    return (
-        float(rng.uniform(max(x0, edge), max(min(x1, 1 - edge), edge + 1e-6))),
-        float(rng.uniform(max(y0, edge), max(min(y1, 1 - edge), edge + 1e-6))),
-    )
-
-
 def free_spot(
-    rng: np.random.Generator, radius: float, others: tuple[Thing, ...], place: str | None = None, tries: int = 60
+    rng: np.random.Generator, radius: float, others: tuple[Thing, ...], place: str | None = None
 ) -> tuple[float, float]:
-    """A centre at which a thing of that radius touches no other; NoRoom after `tries` draws."""
-    for _ in range(tries):
-        x, y = _position(rng, place, radius)
-        if all(np.hypot(x - o.x, y - o.y) > 1.15 * (radius + o.radius) + 0.04 for o in others):
-            return x, y
-    raise NoRoom
+    """The centre, in a cell of the place that is free, of a thing that touches no other; NoRoom if there is none."""
+    x0, x1, y0, y1 = PLACES[place] if place else (0.0, 1.0, 0.0, 1.0)
+    free = [
+        (x, y)
+        for x in CELLS
+        for y in CELLS
+        if x0 <= x <= x1
+        and y0 <= y <= y1
+        and all(np.hypot(x - o.x, y - o.y) > 1.12 * (radius + o.radius) + 0.02 for o in others)
+    ]
+    if not free:
+        raise NoRoom
+    x, y = free[int(rng.integers(len(free)))]
+    return x + float(rng.uniform(-JITTER, JITTER)), y + float(rng.uniform(-JITTER, JITTER))
+
+
+def sample_radius(rng: np.random.Generator, size: str | None = None) -> float:
+    """A radius of that size, or of either."""
+    return SIZES[size or _pick(rng, SIZES)] * float(rng.uniform(0.96, 1.04))
 
 
 def _related(first: Thing, second: Thing, relation: str) -> bool:
@@ -120,7 +126,7 @@ def sample_scene(
         things: tuple[Thing, ...] = ()
         try:
             for want in wanted:
-                radius = float(rng.uniform(*SIZES.get(want.size or "", ANY_SIZE)))
+                radius = sample_radius(rng, want.size)
                 x, y = free_spot(rng, radius, things, want.place)
                 shape, colour = want.shape or _pick(rng, SHAPES), want.colour or _pick(rng, COLOURS)
                 things += (Thing(shape, colour, x, y, radius),)
