@@ -26,8 +26,8 @@ class Plan:
     pictures: int = 48_000
     vae_steps: int = 2800
     base: Fit = field(default_factory=lambda: Fit(11000, batch=64, lr=2e-3, muon=4e-3, warmup=150))
-    edit: Fit = field(default_factory=lambda: Fit(12000, lr=2e-3, dropout=0.05, batch=256))
-    realism: Fit = field(default_factory=lambda: Fit(4000, lr=4e-4))
+    edit: Fit = field(default_factory=lambda: Fit(1500, batch=64, lr=2e-3, warmup=100, dropout=0.05))
+    realism: Fit = field(default_factory=lambda: Fit(800, batch=64, lr=4e-4, warmup=50))
     width: int = parts.WIDTH
     heads: int = parts.HEADS
     layers: int = parts.LAYERS
