@@ -7,7 +7,8 @@ from ._comfy import ComfyExtension, io
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
 from .route_nodes import PromptBucket, RouteSelector
 from .sample_nodes import Compare, SampleStudent
-from .train_nodes import StudentLora, TrainStudent
+from .student_nodes import StudentLora
+from .train_nodes import TrainStudent
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModel,

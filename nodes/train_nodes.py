@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from ..danceopd_core.errors import InputError
-from ..danceopd_core.recipe import Student
 from ._comfy import (
     BOARD,
     ComfyHost,
     as_arrays,
-    chosen,
     device_name,
     display_node,
     heartbeat,
     io,
-    lora_choices,
     output_folder,
     send,
-    stamp,
     workspace,
 )
 from .bucket_files import lines_of
@@ -25,62 +21,10 @@ from .recipes import on_widgets, recipe_of
 from .sockets import CATEGORY, RoutesSocket, StudentSocket
 from .specs import Model
 
-FRESH = "fresh"
-
 
 def side_of(model: Model, asked: int) -> int:
     """A width or height in pixels; 0 asks for the model's own."""
     return asked or (64 if model.folder == "shapes" else 1024)
-
-
-class StudentLora(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(
-            node_id="DanceOPD_Student",
-            display_name="Student LoRA",
-            category=CATEGORY,
-            description="What is trained. Where it starts decides more than the loss does: fresh, or a LoRA to go on "
-            "from, which brings its own rank, alpha and targets.",
-            search_aliases=["danceopd", "lora rank", "continue lora"],
-            inputs=[
-                io.Combo.Input(
-                    "start",
-                    options=[FRESH, *(name for name in lora_choices() if name != "none")],
-                    default=FRESH,
-                    tooltip="A fresh LoRA, or one of ComfyUI's loras folders to train on.",
-                ),
-                io.Int.Input("rank", default=16, min=1, max=1024, tooltip="Rank of a fresh LoRA."),
-                io.Float.Input(
-                    "alpha",
-                    default=0.0,
-                    min=0.0,
-                    max=4096.0,
-                    step=1.0,
-                    advanced=True,
-                    tooltip="Alpha of a fresh LoRA; 0 takes the rank.",
-                ),
-                io.String.Input(
-                    "targets",
-                    default="",
-                    advanced=True,
-                    tooltip="Endings of the layers that a fresh LoRA adapts, with commas between; empty takes the "
-                    "model family's own.",
-                ),
-            ],
-            outputs=[StudentSocket.Output("student", display_name="student", tooltip="For Train Student LoRA.")],
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, start, **others):
-        return stamp(lora_choices().get(start))
-
-    @classmethod
-    def execute(cls, start, rank, alpha, targets):
-        if start != FRESH:
-            return io.NodeOutput(Student(start=chosen(lora_choices(), start, "start")))
-        names = tuple(name.strip() for name in targets.split(",") if name.strip())
-        return io.NodeOutput(Student(rank=rank, alpha=alpha or None, targets=names))
 
 
 class TrainStudent(io.ComfyNode):
