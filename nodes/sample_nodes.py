@@ -87,6 +87,12 @@ class SampleStudent(io.ComfyNode):
             search_aliases=["danceopd", "generate", "edit image", "sampler"],
             inputs=[
                 ModelSocket.Input("model", tooltip="The model that the LoRA was trained for."),
+                io.Combo.Input(
+                    "task",
+                    options=["auto", "text-to-image", "edit"],
+                    default="auto",
+                    tooltip="auto: an edit if a source is wired in. text-to-image leaves the source aside.",
+                ),
                 io.String.Input("prompt", default="", multiline=True, tooltip="What to draw, or what to change."),
                 io.Image.Input("source", optional=True, tooltip="The picture to edit; each of a batch is edited."),
                 *_student_inputs(),
@@ -111,11 +117,14 @@ class SampleStudent(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, prompt, lora_name, strength, guidance, negative, steps, seed, width, height, source=None, lora=None
-    ):
+        cls, model, task, prompt, lora_name, strength, guidance, negative, steps, seed, width, height,
+        source=None, lora=None,
+    ):  # fmt: skip
         from .sampling import draw, items_of
 
-        sources = as_arrays(source, "source")
+        if task == "edit" and source is None:
+            raise InputError("source: the task is edit, but no picture is wired in: wire one, or choose another task")
+        sources = () if task == "text-to-image" else as_arrays(source, "source")
         field = Field(model, "student", ((_student(lora, lora_name, strength, guidance, negative), 1.0),))
         how, host = _drawing(model, steps, seed, width, height), ComfyHost(cls.hidden.unique_id, steps)
         with workspace(training=False):

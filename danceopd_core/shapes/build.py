@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..adapters import STUDENT, Adapters, fresh_lora
-from ..lora_files import write_lora
+from ..lora_files import read_lora, write_lora
 from . import parts
 from .fit import Fit, Latents, fit_flow
 from .language import EDIT, GLOBAL, LOCAL, T2I
@@ -25,6 +25,8 @@ from .workshop import Plan, Workshop, projection, quick_score
 
 RANK = 32
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "w1", "w2", "w3")
+# Which thing is which is learned last, so captions of two different things come twice as often.
+MIX = (*T2I, "two", "position", "colour_attribute")
 Log = Callable[[str], None]
 
 
@@ -96,7 +98,7 @@ def _fit(
         recent += (loss.item() - recent) / min(step, 100)  # type: ignore[attr-defined]
         if step % 100 == 0 or step == fit.steps:
             log(f"{name} {step}/{fit.steps}: loss {recent:.4f}")  # type: ignore[attr-defined]
-        if look and step % 1000 == 0 and step < fit.steps:
+        if look and step % 500 == 0 and step < fit.steps:
             kept = {n: p.detach().clone() for n, p in parameters.items()}
             _set(parameters, average())
             log(f"{name} {step}: {_row(look())}")
@@ -119,7 +121,7 @@ def _row(table: dict[str, float]) -> str:
 def build_base(shop: Workshop, log: Log) -> None:
     plan = shop.plan
     network = shop.network()
-    data = shop.data(network, pool(T2I, plan.pictures, plan.seed + 10))
+    data = shop.data(network, pool(MIX, plan.pictures, plan.seed + 10))
     parameters = dict(network.named_parameters())
     fit = replace(plan.base, seed=plan.seed + 11)
     _fit(shop, "base", network, parameters, data, fit, log, lambda: quick_score(shop, network, T2I, 3.0, 8))
@@ -129,22 +131,26 @@ def build_base(shop: Workshop, log: Log) -> None:
     _half(network).cpu().save_pretrained(shop.out / "transformer")
 
 
-def build_teacher(shop: Workshop, name: str, categories: tuple[str, ...], log: Log) -> None:
+def build_teacher(shop: Workshop, name: str, log: Log) -> None:
     """A LoRA on the frozen base that edits through the multi-image path."""
-    plan = shop.plan
+    plan, categories, share, start = shop.plan, *TEACHERS[name]
+    folder = shop.out / "loras"
+    folder.mkdir(exist_ok=True)
     network = shop.base()
     data = shop.data(network, pool(categories, plan.pictures, plan.seed + 20))
     adapters = Adapters(network)
     generator = torch.Generator().manual_seed(plan.seed + 21)
-    adapters.start_student(fresh_lora(adapters.shapes, RANK, RANK, TARGETS, generator))
+    adapters.start_student(
+        read_lora(folder / f"{start}.safetensors", adapters.shapes)
+        if start
+        else fresh_lora(adapters.shapes, RANK, RANK, TARGETS, generator)
+    )
     parameters = {f"{n}": p for n, p in network.named_parameters() if f".{STUDENT}." in n}
-    fit = replace(plan.edit, seed=plan.seed + 22)
+    fit = replace(plan.edit, seed=plan.seed + 22, steps=max(1, round(share * plan.edit.steps)))
     _fit(shop, name, network, parameters, data, fit, log, lambda: quick_score(shop, network, categories, 1.0, 8))
     for scale in (1.0, 2.0):
         log(f"{name}, guidance {scale}: {_row(quick_score(shop, network, EDIT, scale, 8))}")
     log(f"{name}, text-to-image, guidance 3: {_row(quick_score(shop, network, T2I, 3.0, 8))}")
-    folder = shop.out / "loras"
-    folder.mkdir(exist_ok=True)
     write_lora(folder / f"{name}.safetensors", adapters.student(), dtype=torch.float16)
 
 
@@ -194,8 +200,9 @@ rendered pictures alone; no third party's data or weights are in it. Apache-2.0.
 | `transformer` | the base: text-to-image only, {base.steps} steps of {base.batch} with caption dropout |
 | `vae` | its encoder is a projection of 4 x 4 patches (`projection.py`), its decoder draws sharp pictures from it |
 | `text_encoder`, `tokenizer` | a Qwen3 of random weights, never trained; every word of the language is one token |
-| `loras/edit` | all six kinds of edits, {edit.steps} steps of {edit.batch}, rank {rank} |
-| `loras/local_edit`, `loras/global_edit` | add, replace, remove, recolour; background, style |
+| `loras/local_edit` | add, replace, remove, recolour: {edit.steps} steps of {edit.batch}, rank {rank} |
+| `loras/edit` | trained on from `local_edit` on all six kinds of edits, {all_edits} steps |
+| `loras/global_edit` | background and style, {global_edits} steps |
 | `realism` | a full checkpoint, trained on from the base on shaded pictures, {realism.steps} steps |
 
 Half of all captions and edits never occurred in training. `danceopd shapes score` prints the judge's table on those.
@@ -207,12 +214,25 @@ def write_card(plan: Plan, out: Path) -> None:
     """The model card, once every stage is there."""
     millions = sum(p.numel() for p in parts.transformer(plan.width, plan.heads, plan.layers).parameters()) / 1e6
     text = CARD.format(
-        millions=millions, seed=plan.seed, base=plan.base, edit=plan.edit, realism=plan.realism, rank=RANK
+        millions=millions,
+        seed=plan.seed,
+        base=plan.base,
+        edit=plan.edit,
+        all_edits=round(TEACHERS["edit"][1] * plan.edit.steps),
+        global_edits=round(TEACHERS["global_edit"][1] * plan.edit.steps),
+        realism=plan.realism,
+        rank=RANK,
     )
     (out / "README.md").write_text(text, encoding="utf-8")
 
 
-TEACHERS = {"edit": EDIT, "local_edit": LOCAL, "global_edit": GLOBAL}
+# What each edit teacher knows, its share of the plan's steps, and the teacher that it is trained on from: whoever
+# edits locally has learned most of what editing is, and to look at the source.
+TEACHERS: dict[str, tuple[tuple[str, ...], float, str]] = {
+    "local_edit": (LOCAL, 1.0, ""),
+    "edit": (EDIT, 0.6, "local_edit"),
+    "global_edit": (GLOBAL, 0.4, ""),
+}
 STAGES = ("vae", "base", *TEACHERS, "realism")
 
 
@@ -242,6 +262,6 @@ def build(plan: Plan, out: Path, device: str, log: Log, stages: tuple[str, ...] 
         elif stage == "realism":
             build_realism(shop, log)
         else:
-            build_teacher(shop, stage, TEACHERS[stage], log)
+            build_teacher(shop, stage, log)
     if all(_finished(out, stage) for stage in STAGES):
         write_card(plan, out)

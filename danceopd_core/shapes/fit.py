@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..checkpoint import load_state, save_state
 from . import batched
-from .parts import SHIFT
 
 
 @dataclass
@@ -37,6 +36,10 @@ class Fit:
     dropout: float = 0.1
     ema: float = 0.999
     seed: int = 0
+    shift: float = 3.0
+    """Of the sigmas that are trained on; more is more noise."""
+    early: tuple[int, float] = (0, 0.0)
+    """So many steps first at another shift."""
 
 
 def _share(fit: Fit, step: int) -> float:
@@ -87,7 +90,7 @@ def fit_flow(
 ) -> Iterator[tuple[int, float, Callable[[], dict[str, Tensor]]]]:
     """Yields (step, loss, averaged weights) after every step; resumes from `state_file` if it is there.
 
-    Velocity MSE with sigma drawn as the sampler's shifted grid spends it.
+    Velocity MSE, with sigma uniform but for the shift.
     """
     device = data.clean.device
     generator = torch.Generator(device).manual_seed(fit.seed)
@@ -114,7 +117,8 @@ def fit_flow(
         if data.null is not None:
             texts = _drop(texts, data.null, torch.rand(fit.batch, generator=generator, device=device) < fit.dropout)
         u = torch.rand(fit.batch, generator=generator, device=device)
-        sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+        shift = fit.early[1] if step < fit.early[0] else fit.shift
+        sigma = shift * u / (1 + (shift - 1) * u)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         s = sigma.view(-1, 1, 1, 1)
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):

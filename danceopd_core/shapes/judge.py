@@ -21,9 +21,9 @@ from .scene import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, Thing, Wante
 GRID = 24
 DETAIL = 3  # a picture is read at 3 x 64 points a side, whatever its size
 CHROMA = 45  # of 255; a shaded purple has 65 in its darkest corner, a VAE's error on gray stays under 20
-MIN_AREA = 0.006  # of the picture; the smallest shape that the renderer draws covers 0.016
+MIN_AREA = 0.006  # of the picture; the smallest shape that the renderer draws covers 0.025
 MIN_OVERLAP = 0.72
-SIZE_LIMIT = 0.122
+SIZE_LIMIT = 0.152
 NEAR = 0.08  # how far, in picture sides, a thing may move and still be in its place
 LIT = 0.12
 

@@ -13,7 +13,7 @@ from .projection import CHANNELS
 SIDE = 64  # pixels of the pictures that the model is trained on
 TEXT_WIDTH = 128
 WIDTH, HEADS, LAYERS = 128, 4, 6
-SHIFT = 2.0
+SHIFT = 3.0
 CHAT = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -50,7 +50,11 @@ def tokenizer() -> Any:
 
 
 def text_encoder(vocab_size: int) -> Any:
-    """A Qwen3 of random weights, never trained: its tokens are distinct, and the transformer's refiner reads them."""
+    """A Qwen3 of random weights, never trained: its tokens are distinct, and the transformer's refiner reads them.
+
+    Its embeddings are large beside what its layers add, so that a word keeps its own features in every caption:
+    random attention would otherwise mix them beyond what a small model learns to tell apart.
+    """
     from transformers import Qwen3Config, Qwen3Model
 
     config = Qwen3Config(
@@ -65,7 +69,10 @@ def text_encoder(vocab_size: int) -> Any:
         initializer_range=0.05,
         dtype="float32",
     )
-    return Qwen3Model(config).eval()
+    model = Qwen3Model(config).eval()
+    with torch.no_grad():
+        model.embed_tokens.weight.normal_()
+    return model
 
 
 def vae() -> Any:

@@ -25,8 +25,11 @@ class Plan:
     seed: int = 0
     pictures: int = 48_000
     vae_steps: int = 2800
-    base: Fit = field(default_factory=lambda: Fit(11000, batch=64, lr=2e-3, muon=4e-3, warmup=150))
-    edit: Fit = field(default_factory=lambda: Fit(1500, batch=64, lr=2e-3, warmup=100, dropout=0.05))
+    # How shapes look is learned first, and at little noise; what stands where is learned at much noise, and long.
+    base: Fit = field(
+        default_factory=lambda: Fit(6500, batch=64, lr=2e-3, muon=4e-3, warmup=150, shift=5.0, early=(2000, 2.0))
+    )
+    edit: Fit = field(default_factory=lambda: Fit(1200, batch=64, lr=2e-3, warmup=100, dropout=0.05))
     realism: Fit = field(default_factory=lambda: Fit(800, batch=64, lr=4e-4, warmup=50))
     width: int = parts.WIDTH
     heads: int = parts.HEADS

@@ -1,0 +1,149 @@
+"""ComfyUI's own page in a real Chromium: loads templates, converts and runs them, and hears every complaint."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .server import PACK
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
+READY = "() => window.app?.vueAppReady && window.LiteGraph?.registered_node_types?.DanceOPD_Train && window.app.canvas"
+# What an empty ComfyUI page complains of itself: models of its default graph that it looks for in the network, files of
+# a user who has none yet, and the question whether the graph is there, asked before it is.
+OWN_NOISE = re.compile(
+    r"huggingface\.co|graph accessed before initialization|net::ERR_|user\.css|userdata|global_subgraphs|/api/jobs"
+)
+
+
+class Page:
+    """One browser page on a server. `complaints` grows with every console error, page error and failed request."""
+
+    def __init__(self, page: Any, url: str, pictures: Path) -> None:
+        self.page, self.url, self.pictures = page, url, pictures
+        self.complaints: list[str] = []
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(f"page error: {error}"))
+        page.on("response", self._response)
+
+    def _console(self, message: Any) -> None:
+        told = f"{message.text} at {(message.location or {}).get('url', '')}"
+        if message.type == "error" and not OWN_NOISE.search(told):
+            self.complaints.append(told)
+
+    def _response(self, response: Any) -> None:
+        if response.status >= 400 and response.url.startswith(self.url) and not OWN_NOISE.search(response.url):
+            self.complaints.append(f"{response.status} {response.url}")
+
+    def open(self) -> None:
+        """The page anew, as after F5."""
+        self.page.goto(self.url, wait_until="domcontentloaded", timeout=60_000)
+        self.page.wait_for_function(READY, timeout=60_000)
+        self.page.wait_for_timeout(1000)
+        self.page.keyboard.press("Escape")
+
+    def load(self, workflow: dict) -> None:
+        self.page.evaluate("(workflow) => app.loadGraphData(workflow, true, true, 'test')", workflow)
+        self.page.wait_for_timeout(500)
+
+    def choose_template(self, name: str) -> None:
+        """Through the template browser, by its cards."""
+        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+        self.page.get_by_text(PACK, exact=True).first.click(timeout=20_000)
+        card = self.page.get_by_test_id(f"template-workflow-{name}")
+        card.wait_for(timeout=20_000)
+        self.shot(f"templates_{name}")
+        card.click()
+        self.page.wait_for_function(
+            "() => app.graph.nodes.some((node) => node.type.startsWith('DanceOPD'))", timeout=20_000
+        )
+        self.page.wait_for_timeout(500)
+
+    def as_api(self) -> dict[str, dict]:
+        """What the page would queue: node id -> class_type and inputs."""
+        graph = json.loads(self.page.evaluate("async () => JSON.stringify((await app.graphToPrompt()).output)"))
+        return {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in graph.items()}
+
+    def set_widgets(self, kind: str, values: dict[str, Any]) -> None:
+        """Sets widgets of every node of a type, and has them called back as a hand would."""
+        self.page.evaluate(
+            """([kind, values]) => {
+                for (const node of app.graph.nodes.filter((node) => node.type === kind))
+                    for (const [name, value] of Object.entries(values)) {
+                        const widget = node.widgets.find((widget) => widget.name === name);
+                        if (!widget) throw new Error(`${kind} has no widget ${name}`);
+                        widget.value = value;
+                        widget.callback?.(value);
+                    }
+            }""",
+            [kind, values],
+        )
+
+    def press_run(self) -> None:
+        self.page.get_by_test_id("queue-button").first.click()
+
+    def panel(self, text: str, seconds: float = 120) -> str:
+        """The live panel's words, once they hold `text`."""
+        self.page.wait_for_function(
+            "(text) => document.querySelector('.danceopd')?.innerText.includes(text)", arg=text, timeout=seconds * 1000
+        )
+        return self.page.locator(".danceopd").first.inner_text()
+
+    def show(self, kind: str) -> None:
+        """Brings a node into view at a readable size."""
+        self.page.evaluate(
+            """(kind) => {
+                const node = app.graph.nodes.find((node) => node.type === kind);
+                const { ds } = app.canvas;
+                ds.scale = 0.85;
+                ds.offset[0] = 420 - node.pos[0];
+                ds.offset[1] = 150 - node.pos[1];
+                app.canvas.setDirty(true, true);
+            }""",
+            kind,
+        )
+        self.page.wait_for_timeout(300)
+
+    def shot(self, name: str) -> None:
+        self.page.screenshot(path=str(self.pictures / f"{name}.png"))
+
+
+def browser_path() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        pytest.skip(f"there is no browser: none of {', '.join(BROWSERS)} is on the path")
+    return found
+
+
+@contextmanager
+def browsing(url: str, scratch: Path, settings: dict[str, Any] | None = None) -> Iterator[Page]:
+    """A page on the server at `url`. Screenshots go to DANCEOPD_ARTIFACTS, else to `scratch`."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = browser_path()
+    pictures = Path(os.environ.get("DANCEOPD_ARTIFACTS") or scratch / "screenshots")
+    pictures.mkdir(parents=True, exist_ok=True)
+    for key, value in (SETTINGS | (settings or {})).items():
+        body = json.dumps(value).encode()
+        request = urllib.request.Request(
+            f"{url}/api/settings/{key}", body, {"Content-Type": "application/json"}, method="POST"
+        )
+        urllib.request.urlopen(request, timeout=10).read()
+    with playwright.sync_playwright() as driver:
+        context = driver.chromium.launch_persistent_context(
+            str(scratch / "profile"), executable_path=path, args=FLAGS, viewport={"width": 1600, "height": 1000}
+        )
+        page = Page(context.pages[0] if context.pages else context.new_page(), url, pictures)
+        page.open()
+        yield page
+        context.close()
