@@ -62,29 +62,35 @@ def picture_file(value: object, folder: Path | None) -> PictureFile:
     """
     if isinstance(value, dict):
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
-    if isinstance(value, Image.Image):
+    if isinstance(value, str):
+        data = _read(value, folder)
+    elif isinstance(value, Image.Image):
         buffer = io.BytesIO()
         value.save(buffer, "PNG")
-        value = buffer.getvalue()
-    if isinstance(value, str):
-        if re.match(r"\w+://", value):
-            raise InputError(f"is an address, {value}: fetch it and give the file")
-        if folder is None:
-            raise InputError(f"is a path, {value}, and a dataset has no folder: give its metadata as a file")
-        try:
-            value = (folder / os.path.expanduser(value.strip())).read_bytes()
-        except (OSError, ValueError) as error:
-            raise InputError(f"{value} cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    if not isinstance(value, bytes):
+        data = buffer.getvalue()
+    elif isinstance(value, bytes):
+        data = value
+    else:
         raise InputError(f"is of type {type(value).__name__}, no picture")
     try:
-        with Image.open(io.BytesIO(value)) as image:
+        with Image.open(io.BytesIO(data)) as image:
             image.load()
             _rgb(image)
             kind = str(image.format).lower()
     except Exception as error:  # as above
         raise InputError(f"is no readable picture ({' '.join(str(error).split()) or type(error).__name__})") from error
-    return PictureFile(value, {"jpeg": "jpg"}.get(kind, kind))
+    return PictureFile(data, {"jpeg": "jpg"}.get(kind, kind))
+
+
+def _read(path: str, folder: Path | None) -> bytes:
+    if re.match(r"\w+://", path):
+        raise InputError(f"is an address, {path}: fetch it and give the file")
+    if folder is None:
+        raise InputError(f"is a path, {path}, and a dataset has no folder: give its metadata as a file")
+    try:
+        return (folder / os.path.expanduser(path.strip())).read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _unreadable(path: Path, error: Exception) -> str:
