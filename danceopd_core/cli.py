@@ -43,6 +43,15 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     sample.add_argument("--out", type=Path, default=Path("sample.png"))
 
+    data = commands.add_parser("data", help="training data from elsewhere").add_subparsers(dest="data", required=True)
+    omniedit = data.add_parser("omniedit", help="OmniEdit's metadata as a CSV with local_edit and global_edit")
+    omniedit.add_argument("metadata", help="a .csv, .json or .jsonl file, or a Hugging Face dataset, owner/name")
+    omniedit.add_argument("--out", type=Path, required=True, help="folder for edits.csv and its pictures")
+    omniedit.add_argument("--split", default="train", help="split of the dataset")
+    omniedit.add_argument("--limit", type=int, help="write no more than this many edits")
+    omniedit.add_argument("--min-score", type=float, help="only edits with at least this o_score")
+    omniedit.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and tell them")
+
     shapes = commands.add_parser("shapes", help="the embedded world").add_subparsers(dest="shapes", required=True)
     build = shapes.add_parser("build", help="make the embedded model again from a seed; resumable")
     build.add_argument("--out", type=Path, required=True)

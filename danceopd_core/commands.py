@@ -26,7 +26,7 @@ from .sampling import pictures
 from .shapes import locate
 from .training import Diverged
 
-__all__ = ["Diverged", "demo", "quiet", "sample", "shapes", "train"]
+__all__ = ["Diverged", "data", "demo", "quiet", "sample", "shapes", "train"]
 
 
 def quiet() -> None:
@@ -125,6 +125,27 @@ def demo(args: Namespace) -> None:
     from .shapes.demo import run_demo
 
     run_demo(args.out, args.seed, args.steps, _tell)
+
+
+def data(args: Namespace) -> None:
+    {"omniedit": _omniedit}[args.data](args)
+
+
+def _omniedit(args: Namespace) -> None:
+    from .omniedit import convert_omniedit
+
+    made = convert_omniedit(
+        args.metadata,
+        args.out,
+        split=args.split,
+        limit=args.limit,
+        min_score=args.min_score,
+        skip_bad=args.skip_bad,
+    )
+    for fault in made.left_out:
+        _tell(f"left out {fault}")
+    counts = ", ".join(f"{count} {task}" for task, count in sorted(made.tasks.items()))
+    _tell(f"wrote {args.out / 'edits.csv'}: {counts}")
 
 
 def shapes(args: Namespace) -> None:

@@ -4,56 +4,86 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from .errors import InputError
+from .native_checkpoints import COMPANIONS, WRAPPER, converted_shapes, converter, refuse_quantised
 from .safe_files import finite, listed, opened
 
-PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "transformer.", "model.", "module.")
+PREFIXES = ("", WRAPPER, "diffusion_model.", "transformer.", "model.", "module.")
+
+
+class _Weight(NamedTuple):
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
 
 
 def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
     """A frozen copy of `network`, on its device and in its dtype, that holds the weights of a checkpoint.
 
-    `path` is a safetensors file, a diffusers transformer folder (sharded or not), or a pipeline folder.
-    What the checkpoint does not change shares its storage with `network`. InputError, naming the file
-    and the first keys, unless names and shapes agree exactly and all weights are finite; ValueError
-    after adapters were put in.
+    `path` is a safetensors file, a diffusers transformer folder (sharded or not), or a pipeline folder, under
+    diffusers' names or those of the original model (Z-Image, Stable Diffusion 3), as ComfyUI has them. Of a
+    ComfyUI file that holds a whole model only the transformer is taken. What the checkpoint does not change
+    shares its storage with `network`. InputError, naming the file and the first keys, unless names and shapes
+    agree exactly and all weights are finite, and for quantised weights; ValueError after adapters were put in.
     """
     if any(name.endswith(".base_layer") for name, _ in network.named_modules()):
         raise ValueError("the network has adapters already: load full checkpoints before they are put in")
-    files = weight_files(Path(path))
-    found: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
-    for file in files:
-        with opened(file) as handle:
-            for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
-                found[key] = (file, key, tuple(handle.get_slice(key).get_shape()))
+    weights = _weights(weight_files(Path(path)))
     expected = network.state_dict()
-    prefix = max(PREFIXES, key=lambda start: sum(f"{start}{name}" in found for name in expected))
-    named = {key.removeprefix(prefix) if key.startswith(prefix) else f"(no {prefix}){key}": found[key] for key in found}
-    _check(path, expected, named)
+    prefix = max(PREFIXES, key=lambda start: sum(f"{start}{name}" in weights for name in expected))
+    if prefix == WRAPPER:
+        weights = {key: weight for key, weight in weights.items() if not key.startswith(COMPANIONS)}
+    refuse_quantised(path, {key: weight.dtype for key, weight in weights.items()})
+    named = {
+        key.removeprefix(prefix) if key.startswith(prefix) else f"(no {prefix}){key}": weights[key] for key in weights
+    }
+    shapes = {name: weight.shape for name, weight in named.items()}
+    convert = converter(path, network, named)
+    keys = {name: weight.key for name, weight in named.items()}
+    _check(path, expected, converted_shapes(convert, shapes) if convert else shapes, keys)
 
     changed: dict[str, Tensor] = {}
-    for file in files:
-        with opened(file) as handle:
-            for name, (holder, key, _) in named.items():
-                if holder != file:
-                    continue
-                tensor = handle.get_tensor(key)
-                if not finite(tensor):
-                    raise InputError(f"{file} cannot be a teacher: {key} holds NaN or infinity; fetch it again")
-                own = expected[name]
-                tensor = tensor.to(own.device, own.dtype, copy=True)  # out of the mapped file
-                if not tensor.equal(own):
-                    changed[name] = tensor
+    tensors = _tensors(named)
+    for name, tensor in convert(dict(tensors)).items() if convert else tensors:
+        own = expected[name]
+        tensor = tensor.to(own.device, own.dtype, copy=True)  # out of the mapped file
+        if not tensor.equal(own):
+            changed[name] = tensor
     teacher = _sharing_copy(network)
     for name, tensor in changed.items():
         owner, _, last = name.rpartition(".")
         module = teacher.get_submodule(owner)
         setattr(module, last, nn.Parameter(tensor) if last in module._parameters else tensor)
     return teacher.requires_grad_(False).eval()
+
+
+def _weights(files: list[Path]) -> dict[str, _Weight]:
+    found = {}
+    for file in files:
+        with opened(file) as handle:
+            for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
+                part = handle.get_slice(key)
+                found[key] = _Weight(file, key, tuple(part.get_shape()), str(part.get_dtype()))
+    return found
+
+
+def _tensors(named: dict[str, _Weight]) -> Iterator[tuple[str, Tensor]]:
+    for file in {weight.file: None for weight in named.values()}:
+        with opened(file) as handle:
+            for name, weight in named.items():
+                if weight.file != file:
+                    continue
+                tensor = handle.get_tensor(weight.key)
+                if not finite(tensor):
+                    raise InputError(f"{file} cannot be a teacher: {weight.key} holds NaN or infinity; fetch it again")
+                yield name, tensor
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -76,20 +106,23 @@ def weight_files(path: Path) -> list[Path]:
     return files
 
 
-def _check(path: str | Path, expected: dict[str, Tensor], found: dict[str, tuple[Path, str, tuple[int, ...]]]) -> None:
+def _check(
+    path: str | Path, expected: dict[str, Tensor], found: dict[str, tuple[int, ...]], keys: dict[str, str]
+) -> None:
+    """`found`: shapes by the network's names; `keys`: what the file calls them, where it is known."""
     missing = expected.keys() - found.keys()
-    stray = {found[name][1] for name in found.keys() - expected.keys()}
+    stray = {keys.get(name, name) for name in found.keys() - expected.keys()}
     misshapen = [
-        f"{name}: {found[name][2]} for {tuple(expected[name].shape)}"
+        f"{name}: {found[name]} for {tuple(expected[name].shape)}"
         for name in expected.keys() & found.keys()
-        if found[name][2] != tuple(expected[name].shape)
+        if found[name] != tuple(expected[name].shape)
     ]
     faults = {"missing": missing, "unknown": stray, "of another shape": misshapen}
     told = "; ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in faults.items() if names)
     if told:
         raise InputError(
             f"{path} is no checkpoint of this network: expected {len(expected)} weights, found {len(found)}; "
-            f"{told}. Give the transformer of a fine-tune of this very model in diffusers' layout"
+            f"{told}. Give the transformer of a fine-tune of this very model, under diffusers' or the original names"
         )
 
 

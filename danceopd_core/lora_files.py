@@ -19,11 +19,14 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .lora_names import Place, places, what_else
 from .safe_files import finite, listed, opened
 
-PREFIXES = ("transformer.", "diffusion_model.", "base_model.model.")
-ROLES = {"lora_A": "down", "lora_down": "down", "lora_B": "up", "lora_up": "up"}
-KEY = re.compile(r"(?P<module>.+)\.(?:(?P<role>lora_A|lora_B|lora_down|lora_up)(?:\.\w+)?\.weight|alpha)")
+ROLES = {
+    "lora_A": "down", "lora_down": "down", "lora.down": "down",
+    "lora_B": "up", "lora_up": "up", "lora.up": "up",
+}  # fmt: skip
+KEY = re.compile(rf"(?P<layer>.+)\.(?:(?P<role>{'|'.join(map(re.escape, ROLES))})(?:\.\w+)?\.weight|alpha)")
 
 Shapes = Mapping[str, tuple[int, int]]  # linear layer of the network -> (out, in)
 
@@ -47,42 +50,58 @@ class Lora:
 
 
 def read_lora(path: str | Path, shapes: Shapes) -> Lora:
-    """A LoRA file, or a peft folder, as float32 factors of scale 1.
+    """A LoRA file, or a peft folder, as float32 factors of scale 1 by diffusers' module names.
 
+    `lora_names` has the layouts: diffusers, peft, ComfyUI and the original models, kohya. A layer that
+    stands for several of the network's is split by its output rows, which is exact; they share `down`.
     Alpha is taken from `.alpha` tensors, else from the diffusers metadata or peft's adapter_config.json,
     else it is the rank. InputError, naming the file and the first keys, unless every key is used, every
     layer has both factors, all shapes fit `shapes` and all weights are finite.
     """
     path = weights_file(Path(path))
+    known = places(shapes)
     faults: dict[str, list[str]] = {}
-    slots: dict[str, dict[str, Tensor]] = {}  # module -> down, up and perhaps alpha
+    slots: dict[Place, dict[str, Tensor]] = {}  # down, up and perhaps alpha
+    layers: dict[Place, str] = {}  # as the file names them
     with opened(path) as handle:
         settings = _settings(path, handle.metadata() or {})
         for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
             match = KEY.fullmatch(key)
-            module = _module(match["module"], shapes) if match else None
-            if match is None or module is None:
-                faults.setdefault("are no LoRA of this network", []).append(key)
+            if match is None or match["layer"] not in known:
+                faults.setdefault(what_else(key), []).append(key)
                 continue
+            place = known[match["layer"]]
+            layers.setdefault(place, match["layer"])
             slot = ROLES[match["role"]] if match["role"] else "alpha"
             tensor = handle.get_tensor(key).clone()  # out of the mapped file
-            if slot in slots.setdefault(module, {}):
+            if slot in slots.setdefault(place, {}):
                 faults.setdefault("say again what another key says", []).append(key)
             elif not finite(tensor.float() if slot == "alpha" else tensor):
                 faults.setdefault("hold NaN, infinity or no real numbers", []).append(key)
-            slots[module][slot] = tensor
-    for module, slot_of in slots.items():
-        fault = _misfit(slot_of, shapes[module])
+            slots[place][slot] = tensor
+    taken: set[str] = set()
+    for place, factors in slots.items():
+        rows = sum(shapes[module][0] for module in place.modules)
+        fault = _misfit(factors, (rows, shapes[place.modules[0]][1]))
+        if not taken.isdisjoint(place.modules):
+            fault = "say again what another key says"
+        taken.update(place.modules)
         if fault:
-            faults.setdefault(fault, []).append(module)
+            faults.setdefault(fault, []).append(layers[place])
     if faults or not slots:
         told = "; ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in faults.items())
         raise InputError(
-            f"{path} cannot be used as a LoRA: {told or 'it is empty'}. Give a LoRA of this very model, with "
-            "diffusers' module names and without text-encoder weights"
+            f"{path} cannot be used as a LoRA: {told or 'it is empty'}. Give a plain LoRA of this very model, "
+            "without text-encoder weights"
         )
-    down = {module: factors["down"].float() for module, factors in slots.items()}
-    up = {module: factors["up"].float() * _scale(module, factors, settings) for module, factors in slots.items()}
+    down, up = {}, {}
+    for place, factors in slots.items():
+        whole = factors["up"].float() * _scale(path, layers[place], factors, settings)
+        if place.swapped:
+            whole = whole.roll(len(whole) // 2, 0)
+        shares = whole.split([shapes[module][0] for module in place.modules])
+        for module, share in zip(place.modules, shares, strict=True):
+            down[module], up[module] = factors["down"].float(), share
     return Lora(down, up)
 
 
@@ -101,7 +120,9 @@ def write_lora(
     path = Path(path)
     tensors = {}
     for module, up in lora.folded().up.items():
-        tensors[f"transformer.{module}.lora_A.weight"] = lora.down[module].detach().to("cpu", dtype).contiguous()
+        tensors[f"transformer.{module}.lora_A.weight"] = (
+            lora.down[module].detach().to("cpu", dtype, copy=True).contiguous()
+        )
         tensors[f"transformer.{module}.lora_B.weight"] = up.detach().to("cpu", dtype).contiguous()
     bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
@@ -173,14 +194,15 @@ def _settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         settings = {key.removeprefix("transformer."): value for key, value in settings.items()}
         if "lora_alpha" in settings:
             settings["lora_alpha"] = float(settings["lora_alpha"])
-        return settings
+        start = str(settings.get("init_lora_weights"))
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"the LoRA settings that came with {path} cannot be read: {error!r}") from error
-
-
-def _module(name: str, shapes: Shapes) -> str | None:
-    candidates = [name, *(name.removeprefix(prefix) for prefix in PREFIXES)]
-    return next((candidate for candidate in candidates if candidate in shapes), None)
+    if start.startswith(("pissa", "olora", "corda", "loftq")):
+        raise InputError(
+            f"{path} was trained from a start ({start}) that changes the base model too: save it converted to a "
+            "plain LoRA (peft's path_initial_model_for_weight_conversion)"
+        )
+    return settings
 
 
 def _misfit(slots: Mapping[str, Tensor], shape: tuple[int, int]) -> str:
@@ -196,11 +218,18 @@ def _misfit(slots: Mapping[str, Tensor], shape: tuple[int, int]) -> str:
     return "have an alpha that is no number" if "alpha" in slots and slots["alpha"].numel() != 1 else ""
 
 
-def _scale(module: str, slots: Mapping[str, Tensor], settings: Mapping[str, Any]) -> float:
+def _scale(path: Path, layer: str, slots: Mapping[str, Tensor], settings: Mapping[str, Any]) -> float:
     rank = len(slots["down"])
     if "alpha" in slots:
         return slots["alpha"].item() / rank
-    pattern = settings.get("alpha_pattern") or {}
-    alphas = [alpha for key, alpha in pattern.items() if f".{module}".endswith("." + key.removeprefix("^"))]
+    try:
+        # As peft matches them: a pattern is a regular expression for the end of a layer's name.
+        alphas = [
+            float(alpha)
+            for pattern, alpha in (settings.get("alpha_pattern") or {}).items()
+            if re.fullmatch(rf"(.*\.)?({pattern.removeprefix('^')})", layer)
+        ]
+    except (re.error, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"the alpha_pattern of the LoRA settings that came with {path} is none: {error!r}") from error
     alpha = alphas[0] if alphas else settings.get("lora_alpha", rank)
-    return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+    return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -41,6 +45,52 @@ def picture_fault(path: Path) -> str:
     except Exception as error:  # as above
         return _unreadable(path, error)
     return ""
+
+
+class PictureFile(NamedTuple):
+    """The bytes of a picture file that can be opened, and the ending that its name should have, without dot."""
+
+    data: bytes
+    suffix: str
+
+
+def picture_file(value: object, folder: Path | None) -> PictureFile:
+    """The picture file that a row of metadata holds or names; InputError, as a predicate, if it is none.
+
+    `value`: a path, relative to `folder` (None: paths are refused); the file's bytes; a mapping with either, as
+    Hugging Face datasets have them; or a PIL image.
+    """
+    if isinstance(value, dict):
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    if isinstance(value, str):
+        data = _read(value, folder)
+    elif isinstance(value, Image.Image):
+        buffer = io.BytesIO()
+        value.save(buffer, "PNG")
+        data = buffer.getvalue()
+    elif isinstance(value, bytes):
+        data = value
+    else:
+        raise InputError(f"is of type {type(value).__name__}, no picture")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            _rgb(image)
+            kind = str(image.format).lower()
+    except Exception as error:  # as above
+        raise InputError(f"is no readable picture ({' '.join(str(error).split()) or type(error).__name__})") from error
+    return PictureFile(data, {"jpeg": "jpg"}.get(kind, kind))
+
+
+def _read(path: str, folder: Path | None) -> bytes:
+    if re.match(r"\w+://", path):
+        raise InputError(f"is an address, {path}: fetch it and give the file")
+    if folder is None:
+        raise InputError(f"is a path, {path}, and a dataset has no folder: give its metadata as a file")
+    try:
+        return (folder / os.path.expanduser(path.strip())).read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _unreadable(path: Path, error: Exception) -> str:

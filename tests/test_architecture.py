@@ -11,7 +11,10 @@ CORE = Path(__file__).parent.parent / "danceopd_core"
 MODULES = sorted(CORE.rglob("*.py"))
 # From the ground up; a module imports only what stands before it. What is not listed may import anything below run.
 ORDER = ("errors", "names", "fields", "flow", "rollout", "query", "routing", "losses", "methods", "timing", "training")
-PLUMBING = ("adapters", "lora_files", "full_checkpoints", "safe_files", "checkpoint", "data", "backbones", "recipe")
+PLUMBING = (
+    "adapters", "lora_files", "lora_names", "full_checkpoints", "native_checkpoints", "safe_files", "checkpoint",
+    "data", "metadata_rows", "omniedit", "backbones", "recipe",
+)  # fmt: skip
 METHOD_SIDE = ("rollout", "query", "losses", "methods", "training")
 HEAVY = ("diffusers", "transformers", "peft", "accelerate", "matplotlib")
 

@@ -210,8 +210,8 @@ def empty(tensors):
     [
         (drop, r"1 lack one of their two factors \(.*to_"),
         (stray, r"1 are no LoRA of this network \(layers\.99"),
-        (text_encoder, r"no LoRA of this network \(text_encoder.*without text-encoder weights"),
-        (dora, r"no LoRA of this network \(.*magnitude"),
+        (text_encoder, r"1 belong to a text encoder, .*\(text_encoder.*without text-encoder weights"),
+        (dora, r"1 belong to DoRA, .*\(.*magnitude"),
         (narrow, r"do not fit the network, \(32, 4\) times \(4, 31\) for a layer of \(32, 32\)"),
         (other_rank, r"do not multiply, \(32, 4\) times \(3, 32\)"),
         (nan, r"1 hold NaN"),

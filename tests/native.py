@@ -1,0 +1,106 @@
+"""Weights under the names of the original models, made from diffusers'; diffusers' own converters hold them to it."""
+
+import torch
+from diffusers.loaders.single_file_utils import (
+    convert_sd3_transformer_checkpoint_to_diffusers,
+    convert_z_image_transformer_checkpoint_to_diffusers,
+)
+
+ZIMAGE = {
+    "all_x_embedder.2-1.": "x_embedder.",
+    "all_final_layer.2-1.": "final_layer.",
+    ".attention.to_out.0.": ".attention.out.",
+    ".norm_q.": ".q_norm.",
+    ".norm_k.": ".k_norm.",
+}
+SD3 = {
+    "pos_embed.pos_embed": "pos_embed",
+    "pos_embed.proj.": "x_embedder.proj.",
+    "time_text_embed.timestep_embedder.linear_1.": "t_embedder.mlp.0.",
+    "time_text_embed.timestep_embedder.linear_2.": "t_embedder.mlp.2.",
+    "time_text_embed.text_embedder.linear_1.": "y_embedder.mlp.0.",
+    "time_text_embed.text_embedder.linear_2.": "y_embedder.mlp.2.",
+    "norm_out.linear.": "final_layer.adaLN_modulation.1.",
+    "proj_out.": "final_layer.linear.",
+    "transformer_blocks.": "joint_blocks.",
+    ".norm1.linear.": ".x_block.adaLN_modulation.1.",
+    ".norm1_context.linear.": ".context_block.adaLN_modulation.1.",
+    ".attn.qkv": ".x_block.attn.qkv",
+    ".attn.add_qkv": ".context_block.attn.qkv",
+    ".attn2.qkv": ".x_block.attn2.qkv",
+    ".attn.to_out.0.": ".x_block.attn.proj.",
+    ".attn2.to_out.0.": ".x_block.attn2.proj.",
+    ".attn.to_add_out.": ".context_block.attn.proj.",
+    ".attn.norm_q.": ".x_block.attn.ln_q.",
+    ".attn.norm_k.": ".x_block.attn.ln_k.",
+    ".attn2.norm_q.": ".x_block.attn2.ln_q.",
+    ".attn2.norm_k.": ".x_block.attn2.ln_k.",
+    ".attn.norm_added_q.": ".context_block.attn.ln_q.",
+    ".attn.norm_added_k.": ".context_block.attn.ln_k.",
+    ".ff.net.0.proj.": ".x_block.mlp.fc1.",
+    ".ff.net.2.": ".x_block.mlp.fc2.",
+    ".ff_context.net.0.proj.": ".context_block.mlp.fc1.",
+    ".ff_context.net.2.": ".context_block.mlp.fc2.",
+}
+CONVERTERS = {
+    "ZImageTransformer2DModel": (ZIMAGE, convert_z_image_transformer_checkpoint_to_diffusers),
+    "SD3Transformer2DModel": (SD3, convert_sd3_transformer_checkpoint_to_diffusers),
+}
+
+
+def to_native(network) -> dict[str, torch.Tensor]:
+    """The network's weights under the original model's names."""
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for first in [name for name in state if ".to_q." in name or ".add_q_proj." in name]:
+        one, fused = (".to_q.", ".qkv.") if ".to_q." in first else (".add_q_proj.", ".add_qkv.")
+        parts = [state.pop(first.replace(one, one.replace("q", letter))) for letter in "qkv"]
+        state[first.replace(one, fused)] = torch.cat(parts)
+    renames, _ = CONVERTERS[type(network).__name__]
+    native = {}
+    for name, tensor in state.items():
+        last = getattr(network, "config", {}).get("num_layers", 0) - 1
+        if name.startswith(("norm_out.linear.", f"transformer_blocks.{last}.norm1_context.linear.")):
+            scale, shift = tensor.chunk(2)
+            tensor = torch.cat([shift, scale])
+        for theirs, original in renames.items():
+            name = name.replace(theirs, original)
+        native[name] = tensor
+    return native
+
+
+def from_native(network, native) -> dict[str, torch.Tensor]:
+    """The same under diffusers' names, as diffusers' own converter has them."""
+    return CONVERTERS[type(network).__name__][1](dict(native))
+
+
+def tiny_sd3():
+    """A transformer of SD3.5-medium's kind, tiny and random."""
+    from diffusers import SD3Transformer2DModel
+
+    from .tiny import randomize
+
+    network = SD3Transformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        caption_projection_dim=32,
+        pooled_projection_dim=40,
+        pos_embed_max_size=8,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )
+    return randomize(network, seed=4).eval().requires_grad_(False)
+
+
+def sd3_velocity(network):
+    """The network as a function of nothing: its answer to one fixed question."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(2, 4, 8, 8, generator=generator)
+    text = torch.randn(2, 3, 24, generator=generator)
+    pooled = torch.randn(2, 40, generator=generator)
+    with torch.no_grad():
+        return network(x, text, pooled, torch.tensor([800.0, 300.0]), return_dict=False)[0]
