@@ -134,12 +134,13 @@ class DiffusersBackbone(ABC):
         for module in (*self._encoders, self.vae.module):
             module.to(device)
 
-    def _cast(self, parts: Sequence[Tensor], x: Tensor) -> list[Tensor]:
+    def _cast(self, value: Value, x: Tensor) -> list[Tensor]:
+        parts = (value,) if isinstance(value, Tensor) else value
         return [part.to(x.device, self.dtype) for part in parts]
 
     def _stacked(self, name: str, cond: Conditioning, x: Tensor) -> Tensor:
         """A value that has the same shape in every sample, as a batch for the network."""
-        return torch.stack([_tensor(sample.values[name]) for sample in cond.samples]).to(x.device, self.dtype)
+        return torch.stack([self._cast(sample.values[name], x)[0] for sample in cond.samples])
 
 
 def in_groups(
@@ -174,8 +175,3 @@ def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
     """The inverse of `packed` for latents of this height and width."""
     patches = tokens.transpose(1, 2).unflatten(2, (height // 2, width // 2))
     return nn.functional.pixel_shuffle(patches, 2)
-
-
-def _tensor(value: Value) -> Tensor:
-    assert isinstance(value, Tensor)
-    return value

@@ -60,11 +60,11 @@ class Flux(DiffusersBackbone):
             tokens.append(packed(torch.stack(self._cast(latents, x))))
             places.append(_places(1, latents[0]))
         text = self._stacked("text", cond, x)
-        embedded = self.network.config.guidance_embeds  # type: ignore[union-attr]
+        config: Any = self.network.config
         answer = self.network(
             hidden_states=torch.cat(tokens, 1),
             timestep=(1000 * sigma.float()).to(self.dtype) / 1000,  # rounded as the pipeline rounds it
-            guidance=torch.full((len(x),), self.guidance, device=x.device) if embedded else None,
+            guidance=torch.full((len(x),), self.guidance, device=x.device) if config.guidance_embeds else None,
             encoder_hidden_states=text,
             pooled_projections=self._stacked("pooled", cond, x),
             txt_ids=torch.zeros(text.shape[1], 3, device=x.device, dtype=self.dtype),
@@ -94,7 +94,7 @@ def _places(frame: int, latents: Tensor) -> Tensor:
 
 def open_flux(folder: Path, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> Flux:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-    from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+    from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
     return Flux(
         network=load_module(FluxTransformer2DModel, folder, "transformer", dtype, device),
@@ -105,5 +105,5 @@ def open_flux(folder: Path, index: Mapping[str, Any], dtype: torch.dtype, device
         text_encoder=load_module(CLIPTextModel, folder, "text_encoder", dtype, device),
         tokenizer=load_part(CLIPTokenizer, folder, "tokenizer"),
         text_encoder_2=load_module(T5EncoderModel, folder, "text_encoder_2", dtype, device),
-        tokenizer_2=load_part(T5TokenizerFast, folder, "tokenizer_2"),
+        tokenizer_2=load_part(T5Tokenizer, folder, "tokenizer_2"),
     )

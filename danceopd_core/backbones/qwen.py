@@ -85,7 +85,7 @@ class QwenImage(DiffusersBackbone):
         for latents in zip(*(sample.values.get("sources", ()) for sample in cond.samples), strict=True):
             tokens.append(packed(torch.stack(self._cast(latents, x))))
             frames.append(latents[0])
-        texts = self._cast([sample.values["text"] for sample in cond.samples], x)
+        texts = [self._cast(sample.values["text"], x)[0] for sample in cond.samples]
         lengths = torch.tensor([len(text) for text in texts], device=x.device)
         mask = torch.arange(int(lengths.max()), device=x.device) < lengths[:, None]
         answer = self.network(

@@ -53,7 +53,8 @@ class StableDiffusion3(DiffusersBackbone):
         return once(prompt, lambda: self._encode_text(prompt))
 
     def _encode_text(self, prompt: str) -> Mapping[str, Value]:
-        width = self.network.config.joint_attention_dim  # type: ignore[union-attr]
+        config: Any = self.network.config
+        width = config.joint_attention_dim
         hidden, pooled = [], []
         for encoder, tokenizer in self.clips:
             ids = padded_ids(tokenizer, prompt, self.clips[0][1].model_max_length)
@@ -78,7 +79,7 @@ def open_sd3(
     folder: Path, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str
 ) -> StableDiffusion3:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-    from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
     def encoder(cls: Any, tokenizer: Any, number: str) -> tuple[Any, Any]:
         module = load_module(cls, folder, f"text_encoder{number}", dtype, device)
@@ -91,5 +92,5 @@ def open_sd3(
         scheduler=load_part(FlowMatchEulerDiscreteScheduler, folder, "scheduler"),
         dtype=dtype,
         clips=tuple(encoder(CLIPTextModelWithProjection, CLIPTokenizer, number) for number in ("", "_2")),
-        t5=encoder(T5EncoderModel, T5TokenizerFast, "_3") if has_t5 else None,
+        t5=encoder(T5EncoderModel, T5Tokenizer, "_3") if has_t5 else None,
     )

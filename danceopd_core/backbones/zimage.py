@@ -48,7 +48,7 @@ class ZImage(DiffusersBackbone):
         return ask(x, sigma, cond)
 
     def _from_text(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        texts = list(self._cast([sample.values["text"] for sample in cond.samples], x))
+        texts = [self._cast(sample.values["text"], x)[0] for sample in cond.samples]
         return self._read(self.network(self._latents(x), _clock(sigma), texts, return_dict=False))
 
     def _edit(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:

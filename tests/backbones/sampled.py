@@ -19,11 +19,13 @@ def noise(backbone, width, height, batch):
 
 
 @torch.no_grad()
-def euler(backbone, field, cond, width, height):
-    x = noise(backbone, width, height, len(cond))
+def euler(backbone, field, cond, width, height, kept=torch.float32):
+    """`kept`: the dtype that most pipelines round steps and states to, which the core never does."""
+    x = noise(backbone, width, height, len(cond)).to(kept).float()
     sigmas = backbone.sigmas(STEPS, width, height)
     for sigma, sigma_next in pairwise(sigmas):
-        x = x + (sigma_next - sigma) * field(x, sigma.expand(len(x)), cond)
+        v = field(x, sigma.expand(len(x)), cond)
+        x = (x + (sigma_next - sigma) * v.to(kept)).to(kept).float()
     return x
 
 

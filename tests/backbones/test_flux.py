@@ -69,6 +69,12 @@ def test_sampling_is_the_pipelines(flux, guidance, width, height):
     assert (ours - other).abs().max() > 1e-2
 
 
+def test_a_network_in_bfloat16_is_called_as_in_the_pipeline(tmp_path):
+    half = open_backbone(save_flux(tmp_path), torch.bfloat16)
+    ours = euler(half, half.velocity, half.encode(PROMPTS[1:]), 64, 96, kept=torch.bfloat16)
+    assert ours.equal(sampled(half, 64, 96, PROMPTS[1:]).float())
+
+
 def test_the_embedded_guidance_is_an_input(flux):
     strong = replace(flux, guidance=7.0)
     cond = flux.encode(PROMPTS)

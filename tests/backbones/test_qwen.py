@@ -128,6 +128,12 @@ def test_sampling_is_the_pipelines(qwen, guidance, width, height):
     assert (ours - other).abs().max() > 1e-2
 
 
+def test_a_network_in_bfloat16_is_called_as_in_the_pipeline(tmp_path):
+    half = open_backbone(save_qwen(tmp_path), torch.bfloat16)
+    ours = euler(half, half.velocity, half.encode(PROMPTS[1:]), 64, 96, kept=torch.bfloat16)
+    assert ours.equal(sampled(pipeline_of(half), half, 64, 96, PROMPTS[1:]).float())
+
+
 def test_texts_are_cut_where_the_pipeline_cuts_them(qwen):
     long = "cat " * 300
     theirs, _ = pipeline_of(qwen).encode_prompt([long], max_sequence_length=512)

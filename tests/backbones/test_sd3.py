@@ -58,6 +58,12 @@ def test_sampling_is_the_pipelines(sd3, guidance, width, height):
     assert (ours - other).abs().max() > 1e-2
 
 
+def test_a_network_in_bfloat16_is_called_as_in_the_pipeline(tmp_path):
+    half = open_backbone(save_sd3(tmp_path), torch.bfloat16)
+    ours = euler(half, half.velocity, half.encode(PROMPTS[1:]), 64, 96, kept=torch.bfloat16)
+    assert ours.equal(sampled(half, 64, 96, PROMPTS[1:]).float())
+
+
 def test_without_the_third_encoder_its_part_is_zeros_as_in_the_pipeline(tmp_path):
     backbone = open_backbone(save_sd3(tmp_path, t5=False))
     ours = euler(backbone, backbone.velocity, backbone.encode(PROMPTS), 64, 64)
