@@ -11,7 +11,7 @@ PROMPTS = [
     "a long prompt, which goes on for many more tokens than the other one of its batch does",
 ]
 NEGATIVE = "blurry"
-STEPS = 3
+STEPS = 5
 
 
 def noise(backbone, width, height, batch):
