@@ -18,7 +18,16 @@ class LoadModel(io.ComfyNode):
             category=CATEGORY,
             description="Names the frozen flow model that the teachers and the student share. It is opened only while "
             "something trains or samples.",
-            search_aliases=["danceopd", "distillation model", "diffusers loader", "z-image", "flow matching"],
+            search_aliases=[
+                "danceopd",
+                "distillation model",
+                "diffusers loader",
+                "z-image",
+                "sd3",
+                "flux",
+                "qwen",
+                "flow matching",
+            ],
             inputs=[
                 io.Combo.Input(
                     "model",

@@ -1,4 +1,4 @@
-"""A Z-Image pipeline of the real classes, tiny and random, built without a network connection."""
+"""A Z-Image pipeline of the real classes, tiny and random, built without a network connection; what others share."""
 
 from pathlib import Path
 
@@ -29,17 +29,19 @@ def byte_alphabet() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + rank) for rank in range(len(others))]
 
 
-def qwen_tokenizer():
+def qwen_tokenizer(*more: str):
+    """Knows the specials of Z-Image's text encoder, and `more`."""
     from transformers import Qwen2Tokenizer
 
-    tokens = byte_alphabet() + SPECIALS
+    specials = [*SPECIALS, *more]
+    tokens = byte_alphabet() + specials
     tokenizer = Qwen2Tokenizer(
         vocab={token: index for index, token in enumerate(tokens)},
         merges=[],
         model_max_length=2048,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=[t for t in SPECIALS if t not in ("<|endoftext|>", "<|im_end|>")],
+        additional_special_tokens=[t for t in specials if t not in ("<|endoftext|>", "<|im_end|>")],
     )
     tokenizer.chat_template = CHAT
     return tokenizer
@@ -58,14 +60,25 @@ def randomize(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     return module
 
 
+def kl_vae(**statistics: float):
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=16,
+        norm_num_groups=4,
+        layers_per_block=1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        **statistics,
+    )
+
+
 def save_zimage(folder: Path, seed: int = 0, **scheduler) -> Path:
     """The saved pipeline folder; `scheduler` replaces the default static shift of 3."""
-    from diffusers import (
-        AutoencoderKL,
-        FlowMatchEulerDiscreteScheduler,
-        ZImagePipeline,
-        ZImageTransformer2DModel,
-    )
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
     from transformers import Qwen3Config, Qwen3Model
 
     tokenizer = qwen_tokenizer()
@@ -91,18 +104,7 @@ def save_zimage(folder: Path, seed: int = 0, **scheduler) -> Path:
         axes_dims=[4, 6, 6],
         axes_lens=[1024, 64, 64],
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=16,
-        norm_num_groups=4,
-        layers_per_block=1,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
-    )
+    vae = kl_vae(scaling_factor=0.3611, shift_factor=0.1159)
     for offset, module in enumerate((text_encoder, transformer, vae)):
         randomize(module, seed + offset).eval()
     ZImagePipeline(

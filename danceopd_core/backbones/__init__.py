@@ -85,7 +85,8 @@ class Backbone(Protocol):
 
 
 class Family(NamedTuple):
-    """`opener`: "module:function" of this package, imported when chosen, called with (folder, dtype, device).
+    """`opener`: "module:function" of this package, imported when chosen, called with (folder, index, dtype, device),
+    the index being what model_index.json says.
     `pipelines`: the diffusers pipeline classes, as model_index.json names them, whose folders it opens.
     """
 
@@ -95,6 +96,9 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "zimage": Family("zimage:open_zimage", ("ZImagePipeline",)),
+    "sd3": Family("sd3:open_sd3", ("StableDiffusion3Pipeline",)),
+    "flux": Family("flux:open_flux", ("FluxPipeline", "FluxKontextPipeline")),
+    "qwen": Family("qwen:open_qwen", ("QwenImagePipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline")),
 }
 
 
@@ -103,19 +107,20 @@ def open_backbone(
 ) -> Backbone:
     """The frozen backbone in a local diffusers folder; InputError if it is none, or of an unknown family."""
     folder = Path(folder)
-    index = folder / "model_index.json"
-    if not index.is_file():
+    file = folder / "model_index.json"
+    if not file.is_file():
         raise InputError(
             f"{folder} is not a diffusers model folder: it has no model_index.json. Give the folder of a "
             "whole pipeline (transformer, text encoder, VAE, tokenizer, scheduler), not one file or subfolder"
         )
     try:
-        found = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+        index = json.loads(file.read_text(encoding="utf-8"))
+        found = index["_class_name"]
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{index} does not name its pipeline (_class_name): {error!r}. Fetch it again") from error
+        raise InputError(f"{file} does not name its pipeline (_class_name): {error!r}. Fetch it again") from error
     for family in FAMILIES.values():
         if found in family.pipelines:
             module, function = family.opener.split(":")
-            return getattr(import_module(f".{module}", __name__), function)(folder, dtype, device)
+            return getattr(import_module(f".{module}", __name__), function)(folder, index, dtype, device)
     table = "; ".join(f"{name}: {', '.join(family.pipelines)}" for name, family in FAMILIES.items())
-    raise InputError(f"{index} holds a {found}, which no family opens. Known families are {table}")
+    raise InputError(f"{file} holds a {found}, which no family opens. Known families are {table}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from ..errors import InputError
 
@@ -36,3 +37,8 @@ def load_module(cls: Any, folder: Path, part: str, dtype: torch.dtype, device: t
             f"({', '.join(faults[:3])}). Fetch the model again"
         )
     return module.to(device).eval().requires_grad_(False)
+
+
+def padded_ids(tokenizer: Any, text: str, length: int) -> Tensor:
+    """A text as exactly `length` token ids (1, length), cut or padded."""
+    return tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids

@@ -88,7 +88,7 @@ def test_a_written_student_is_read_by_diffusers_with_the_same_velocity(tmp_path,
     write_lora(tmp_path / "student.safetensors", adapters.student(), {"modelspec.title": "mine"})
     pipe = ZImagePipeline(
         scheduler=copy.deepcopy(opened_zimage.scheduler),
-        vae=opened_zimage.vae,
+        vae=opened_zimage.vae.module,
         text_encoder=opened_zimage.text_encoder,
         tokenizer=opened_zimage.tokenizer,
         transformer=copy.deepcopy(opened_zimage.network),

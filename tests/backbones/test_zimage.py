@@ -2,25 +2,18 @@
 
 import copy
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from danceopd_core.backbones import open_backbone
+from danceopd_core.backbones.vaes import KlVae
 from danceopd_core.errors import InputError
 from danceopd_core.fields import guided
 
 from ..tiny import save_zimage
-
-PROMPTS = [
-    "a red cat",
-    "a long prompt, which goes on for many more tokens than the other one of its batch does",
-]
-NEGATIVE = "blurry"
-STEPS = 3
+from .sampled import NEGATIVE, PROMPTS, STEPS, assert_a_batch_is_its_samples, euler, noise, pictures
 
 
 def pipeline_of(backbone, cls=None, **parts):
@@ -28,7 +21,7 @@ def pipeline_of(backbone, cls=None, **parts):
 
     pipe = (cls or ZImagePipeline)(
         scheduler=copy.deepcopy(backbone.scheduler),
-        vae=backbone.vae,
+        vae=backbone.vae.module,
         text_encoder=backbone.text_encoder,
         tokenizer=backbone.tokenizer,
         transformer=backbone.network,
@@ -50,19 +43,6 @@ def omni_pipeline_of(backbone):
     return pipeline_of(backbone, Plain, siglip=None, siglip_processor=None)
 
 
-def noise(backbone, width, height, batch):
-    return torch.randn(batch, *backbone.latent_shape(width, height), generator=torch.Generator().manual_seed(7))
-
-
-@torch.no_grad()
-def euler(backbone, field, cond, width, height):
-    x = noise(backbone, width, height, len(cond))
-    sigmas = backbone.sigmas(STEPS, width, height)
-    for sigma, sigma_next in pairwise(sigmas):
-        x = x + (sigma_next - sigma) * field(x, sigma.expand(len(x)), cond)
-    return x
-
-
 def sampled(pipe, backbone, width, height, batch, guidance, **given):
     return pipe(
         width=width,
@@ -73,12 +53,6 @@ def sampled(pipe, backbone, width, height, batch, guidance, **given):
         output_type="latent",
         **given,
     ).images
-
-
-def pictures(*sizes):
-    """Sources as the backbone takes them and as PIL images."""
-    drawn = [np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in sizes]
-    return [torch.from_numpy(array) / 255 for array in drawn], [Image.fromarray(array) for array in drawn]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -120,7 +94,7 @@ def test_sampling_from_prompts_is_the_pipelines(opened_zimage, guidance, width, 
 @pytest.mark.parametrize("sizes", [[(64, 64)], [(96, 64), (64, 80)]])
 def test_editing_is_the_omni_pipelines(opened_zimage, guidance, sizes):
     # That pipeline hands its VAE bfloat16 whatever the VAE's dtype.
-    backbone = replace(opened_zimage, vae=copy.deepcopy(opened_zimage.vae).bfloat16())
+    backbone = replace(opened_zimage, vae=KlVae(copy.deepcopy(opened_zimage.vae.module).bfloat16()))
     sources, images = pictures(*sizes)
     cond = backbone.encode(["make it blue"], [sources], [NEGATIVE])
     ours = euler(backbone, guided(backbone.velocity, guidance + 1, NEGATIVE), cond, 64, 48)
@@ -145,16 +119,7 @@ def test_a_batch_of_edits_and_texts_is_its_samples_one_by_one(opened_zimage):
     (one, two), _ = pictures((64, 64), (32, 48))
     sources = [[one], None, [one, two], []]
     prompts = ["make it blue", "a red cat", "join them", "a tree"]
-    cond = opened_zimage.encode(prompts, sources)
-    x = noise(opened_zimage, 64, 64, 4)
-    sigma = torch.tensor([0.9, 0.6, 0.3, 0.1])
-    with torch.no_grad():
-        together = opened_zimage.velocity(x, sigma, cond)
-        apart = [
-            opened_zimage.velocity(x[i : i + 1], sigma[i : i + 1], opened_zimage.encode([prompts[i]], [sources[i]]))
-            for i in range(4)
-        ]
-    torch.testing.assert_close(together, torch.cat(apart), rtol=0, atol=1e-5)
+    assert_a_batch_is_its_samples(opened_zimage, prompts, sources)
 
 
 def test_a_prompts_encoding_does_not_depend_on_its_batch(opened_zimage):
@@ -216,7 +181,7 @@ def test_the_sigmas_are_the_pipelines_for_the_size_and_leave_the_scheduler_alone
 
 def test_every_part_is_frozen_and_in_the_dtype_asked(zimage_folder):
     backbone = open_backbone(zimage_folder, torch.bfloat16)
-    for part in (backbone.network, backbone.text_encoder, backbone.vae):
+    for part in (backbone.network, backbone.text_encoder, backbone.vae.module):
         assert {p.dtype for p in part.parameters()} == {torch.bfloat16}
         assert not any(p.requires_grad for p in part.parameters())
         assert not part.training

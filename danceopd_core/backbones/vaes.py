@@ -1,0 +1,85 @@
+"""The VAEs of the families as values: pictures to latents of the model's space, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Vae(Protocol):
+    """A picture is (B, 3, H, W) in [-1, 1], its latents are (B, channels, H / factor, W / factor)."""
+
+    @property
+    def module(self) -> Any: ...
+
+    @property
+    def factor(self) -> int:
+        """Pixels a latent."""
+        ...
+
+    @property
+    def channels(self) -> int: ...
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The most likely latents, not a draw: a sample is the same each time it is encoded."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class KlVae:
+    """diffusers' AutoencoderKL, whose latents are shifted and scaled as a whole."""
+
+    module: Any
+
+    @property
+    def factor(self) -> int:
+        return 2 ** (len(self.module.config.block_out_channels) - 1)
+
+    @property
+    def channels(self) -> int:
+        return self.module.config.latent_channels
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        config = self.module.config
+        return (self.module.encode(pixels).latent_dist.mode() - config.shift_factor) * config.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        config = self.module.config
+        return self.module.decode(latents / config.scaling_factor + config.shift_factor, return_dict=False)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class VideoVae:
+    """diffusers' AutoencoderKLQwenImage: a picture is one frame, and each channel has its mean and deviation."""
+
+    module: Any
+
+    @property
+    def factor(self) -> int:
+        return 2 ** len(self.module.config.temperal_downsample)
+
+    @property
+    def channels(self) -> int:
+        return self.module.config.z_dim
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        latents = self.module.encode(pixels.unsqueeze(2)).latent_dist.mode()
+        mean, deviation = self._statistics(latents)
+        return ((latents - mean) / deviation).squeeze(2)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        mean, deviation = self._statistics(latents)
+        return self.module.decode(latents.unsqueeze(2) / (1 / deviation) + mean, return_dict=False)[0].squeeze(2)
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.module.config
+        mean, deviation = (
+            torch.tensor(values).to(like.device, like.dtype).view(1, -1, 1, 1, 1)
+            for values in (config.latents_mean, config.latents_std)
+        )
+        return mean, deviation

@@ -1,0 +1,213 @@
+"""Tiny random pipelines of the other families, of their real classes."""
+
+import json
+from pathlib import Path
+
+from .tiny import byte_alphabet, kl_vae, qwen_tokenizer, randomize
+
+DYNAMIC = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
+
+
+def clip_tokenizer(pad="<|endoftext|>"):
+    from transformers import CLIPTokenizer
+
+    tokens = byte_alphabet()
+    tokens += [f"{token}</w>" for token in tokens] + ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], pad_token=pad, model_max_length=77)
+
+
+def t5_tokenizer():
+    from transformers import T5TokenizerFast
+
+    scores = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    scores += [(chr(code), -3.0) for code in range(33, 127)]
+    return T5TokenizerFast(vocab=scores, extra_ids=0, model_max_length=512)
+
+
+def clip_encoder(cls, tokenizer, projection=32):
+    from transformers import CLIPTextConfig
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        projection_dim=projection,
+        max_position_embeddings=77,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    return cls(config)
+
+
+def t5_encoder(tokenizer):
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=64,
+        d_kv=16,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        is_encoder_decoder=False,
+    )
+    return T5EncoderModel(config)
+
+
+def save_sd3(folder: Path, t5: bool = True, **scheduler) -> Path:
+    """In the layout of SD3.5 medium: the first block attends twice."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import CLIPTextModelWithProjection
+
+    tokenizers = clip_tokenizer(), clip_tokenizer(pad="!"), t5_tokenizer()
+    modules = {
+        "text_encoder": clip_encoder(CLIPTextModelWithProjection, tokenizers[0]),
+        "text_encoder_2": clip_encoder(CLIPTextModelWithProjection, tokenizers[1]),
+        "text_encoder_3": t5_encoder(tokenizers[2]),
+        "transformer": SD3Transformer2DModel(
+            sample_size=32,
+            patch_size=2,
+            in_channels=16,
+            num_layers=2,
+            attention_head_dim=32,
+            num_attention_heads=2,
+            joint_attention_dim=64,
+            caption_projection_dim=64,
+            pooled_projection_dim=64,
+            out_channels=16,
+            pos_embed_max_size=96,
+            dual_attention_layers=(0,),
+            qk_norm="rms_norm",
+        ),
+        "vae": kl_vae(scaling_factor=1.5305, shift_factor=0.0609),
+    }
+    for seed, module in enumerate(modules.values()):
+        randomize(module, seed).eval()
+    if not t5:
+        modules["text_encoder_3"] = None
+    StableDiffusion3Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(**(scheduler or {"shift": 3.0})),
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
+        tokenizer_3=tokenizers[2] if t5 else None,
+        **modules,
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_flux(folder: Path, pipeline: str = "FluxPipeline", guidance: bool = True) -> Path:
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel
+
+    tokenizers = clip_tokenizer(), t5_tokenizer()
+    modules = {
+        "text_encoder": clip_encoder(CLIPTextModel, tokenizers[0]),
+        "text_encoder_2": t5_encoder(tokenizers[1]),
+        "transformer": FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=64,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=32,
+            num_attention_heads=2,
+            joint_attention_dim=64,
+            pooled_projection_dim=32,
+            guidance_embeds=guidance,
+            axes_dims_rope=(4, 12, 16),
+        ),
+        "vae": kl_vae(scaling_factor=0.3611, shift_factor=0.1159),
+    }
+    for seed, module in enumerate(modules.values()):
+        randomize(module, seed).eval()
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(**DYNAMIC),
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
+        **modules,
+    ).save_pretrained(folder)
+    return _renamed(folder, pipeline)
+
+
+def save_qwen(folder: Path, pipeline: str = "QwenImagePipeline", zero_cond_t: bool = False) -> Path:
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        FlowMatchEulerDiscreteScheduler,
+        QwenImagePipeline,
+        QwenImageTransformer2DModel,
+    )
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
+
+    tokenizer = qwen_tokenizer("<|image_pad|>", "<|video_pad|>", "<|vision_pad|>")
+    number = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "vocab_size": len(tokenizer),
+            "rope_theta": 1e6,
+            "max_position_embeddings": 4096,
+            "rope_scaling": {"type": "default", "rope_type": "default", "mrope_section": [1, 1, 2]},
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+            "temporal_patch_size": 2,
+        },
+        vocab_size=len(tokenizer),
+        image_token_id=number("<|image_pad|>"),
+        video_token_id=number("<|video_pad|>"),
+        vision_start_token_id=number("<|vision_start|>"),
+        vision_end_token_id=number("<|vision_end|>"),
+        vision_token_id=number("<|vision_pad|>"),
+    )
+    modules = {
+        "text_encoder": Qwen2_5_VLForConditionalGeneration(config),
+        "transformer": QwenImageTransformer2DModel(
+            patch_size=2,
+            in_channels=64,
+            out_channels=16,
+            num_layers=2,
+            attention_head_dim=32,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            axes_dims_rope=(8, 12, 12),
+            zero_cond_t=zero_cond_t,
+        ),
+        "vae": AutoencoderKLQwenImage(
+            base_dim=12,
+            z_dim=16,
+            dim_mult=[1, 2, 4, 4],
+            num_res_blocks=1,
+            temperal_downsample=[False, True, True],
+            latents_mean=[0.1 * channel for channel in range(16)],
+            latents_std=[1 + 0.05 * channel for channel in range(16)],
+        ),
+    }
+    for seed, module in enumerate(modules.values()):
+        randomize(module, seed).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    QwenImagePipeline(scheduler=scheduler, tokenizer=tokenizer, **modules).save_pretrained(folder)
+    Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=84 * 84).save_pretrained(folder / "processor")
+    return _renamed(folder, pipeline)
+
+
+def _renamed(folder: Path, pipeline: str) -> Path:
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": pipeline}))
+    return folder
