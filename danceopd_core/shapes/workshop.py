@@ -29,7 +29,7 @@ class Plan:
     base: Fit = field(
         default_factory=lambda: Fit(6500, batch=64, lr=2e-3, muon=4e-3, warmup=150, shift=5.0, early=(2000, 2.0))
     )
-    edit: Fit = field(default_factory=lambda: Fit(1200, batch=64, lr=2e-3, warmup=100, dropout=0.05))
+    edit: Fit = field(default_factory=lambda: Fit(1600, batch=32, lr=2e-3, warmup=100, dropout=0.05))
     realism: Fit = field(default_factory=lambda: Fit(800, batch=64, lr=4e-4, warmup=50))
     width: int = parts.WIDTH
     heads: int = parts.HEADS
