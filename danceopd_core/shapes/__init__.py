@@ -10,6 +10,9 @@ from ..names import lookup
 MODEL = Path(__file__).parent / "model"
 """The diffusers folder of the embedded model; its LoRA teachers lie in `MODEL / "loras"`."""
 
+GUIDANCE = 2.0
+"""Classifier-free guidance with which the base draws best (`danceopd shapes score --guidance`)."""
+
 
 def is_embedded(name: str) -> bool:
     """Whether a name means a part of the embedded model, "shapes" or "shapes:...", and no file."""

@@ -1,13 +1,15 @@
 """Makes the embedded model from a seed: VAE, base, edit teachers, realism checkpoint. Finished stages are kept.
 
-`danceopd shapes build --out DIR`: minutes on a GPU, a few hours on two CPU cores.
+`danceopd shapes build --out DIR`: minutes on a GPU, about an hour and a half on two CPU cores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,14 @@ from torch import Tensor
 
 from ..adapters import STUDENT, Adapters, fresh_lora
 from ..lora_files import read_lora, write_lora
-from . import parts
+from . import GUIDANCE, parts
 from .fit import Fit, Latents, fit_flow
 from .language import EDIT, GLOBAL, LOCAL, T2I
 from .pool import pool
 from .projection import FACTOR
 from .workshop import Plan, Workshop, projection, quick_score
 
+LOOSE = ".loose"  # folder of the network that the base starts from
 RANK = 32
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "w1", "w2", "w3")
 # Which thing is which is learned last, so captions of two different things come twice as often.
@@ -118,17 +121,28 @@ def _row(table: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in table.items())
 
 
-def build_base(shop: Workshop, log: Log) -> None:
+def build_loose(shop: Workshop, log: Log) -> None:
+    """What the base starts from."""
     plan = shop.plan
     network = shop.network()
-    data = shop.data(network, pool(MIX, plan.pictures, plan.seed + 10))
-    parameters = dict(network.named_parameters())
-    fit = replace(plan.base, seed=plan.seed + 11)
-    _fit(shop, "base", network, parameters, data, fit, log, lambda: quick_score(shop, network, T2I, 3.0, 8))
-    for scale in (1.0, 2.0, 3.0, 4.0):
-        for steps in (8,):
-            log(f"base, guidance {scale}, {steps} steps: {_row(quick_score(shop, network, T2I, scale, steps))}")
+    data = shop.data(network, pool(MIX, plan.pictures, plan.seed + 10, loose=True))
+    fit = replace(plan.loose, seed=plan.seed + 11)
+    look = partial(quick_score, shop, network, T2I, GUIDANCE, 8)
+    _fit(shop, "loose", network, dict(network.named_parameters()), data, fit, log, look)
+    network.cpu().save_pretrained(shop.out / LOOSE)
+
+
+def build_base(shop: Workshop, log: Log) -> None:
+    plan = shop.plan
+    network = shop.base(LOOSE)
+    data = shop.data(network, pool(MIX, plan.pictures, plan.seed + 12))
+    fit = replace(plan.base, seed=plan.seed + 13)
+    look = partial(quick_score, shop, network, T2I, GUIDANCE, 8)
+    _fit(shop, "base", network, dict(network.named_parameters()), data, fit, log, look)
+    for scale in (1.0, 1.5, 2.0, 3.0):
+        log(f"base, guidance {scale}: {_row(quick_score(shop, network, T2I, scale, 8, each=64))}")
     _half(network).cpu().save_pretrained(shop.out / "transformer")
+    rmtree(shop.out / LOOSE)
 
 
 def build_teacher(shop: Workshop, name: str, log: Log) -> None:
@@ -148,9 +162,9 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
     parameters = {f"{n}": p for n, p in network.named_parameters() if f".{STUDENT}." in n}
     fit = replace(plan.edit, seed=plan.seed + 22, steps=max(1, round(share * plan.edit.steps)))
     _fit(shop, name, network, parameters, data, fit, log, lambda: quick_score(shop, network, categories, 1.0, 8))
-    for scale in (1.0, 2.0):
+    for scale in (1.0, 1.5):
         log(f"{name}, guidance {scale}: {_row(quick_score(shop, network, EDIT, scale, 8))}")
-    log(f"{name}, text-to-image, guidance 3: {_row(quick_score(shop, network, T2I, 3.0, 8))}")
+    log(f"{name}, text-to-image: {_row(quick_score(shop, network, T2I, 1.0, 8))}")
     write_lora(folder / f"{name}.safetensors", adapters.student(), dtype=torch.float16)
 
 
@@ -162,8 +176,8 @@ def build_realism(shop: Workshop, log: Log) -> None:
     parameters = dict(network.named_parameters())
     fit = replace(plan.realism, seed=plan.seed + 31)
     _fit(shop, "realism", network, parameters, data, fit, log)
-    log(f"realism, guidance 3: {_row(quick_score(shop, network, T2I, 3.0, 8))}")
-    log(f"realism, lit: {_row(quick_score(shop, network, T2I, 3.0, 8, style='shaded'))}")
+    log(f"realism: {_row(quick_score(shop, network, T2I, GUIDANCE, 8))}")
+    log(f"realism, lit: {_row(quick_score(shop, network, T2I, GUIDANCE, 8, style='shaded'))}")
     _half(network).cpu().save_pretrained(shop.out / "realism")
 
 
@@ -197,7 +211,7 @@ rendered pictures alone; no third party's data or weights are in it. Apache-2.0.
 
 | part | what it is |
 |---|---|
-| `transformer` | the base: text-to-image only, {base.steps} steps of {base.batch} with caption dropout |
+| `transformer` | the base, text-to-image only, with caption dropout: {scenes} |
 | `vae` | its encoder is a projection of 4 x 4 patches (`projection.py`), its decoder draws sharp pictures from it |
 | `text_encoder`, `tokenizer` | a Qwen3 of random weights, never trained; every word of the language is one token |
 | `loras/local_edit` | add, replace, remove, recolour: {edit.steps} steps of {edit.batch}, rank {rank} |
@@ -216,7 +230,7 @@ def write_card(plan: Plan, out: Path) -> None:
     text = CARD.format(
         millions=millions,
         seed=plan.seed,
-        base=plan.base,
+        scenes=f"{plan.loose.steps} steps of {plan.loose.batch} on loose scenes, {plan.base.steps} on the world's own",
         edit=plan.edit,
         all_edits=round(TEACHERS["edit"][1] * plan.edit.steps),
         global_edits=round(TEACHERS["global_edit"][1] * plan.edit.steps),
@@ -233,11 +247,13 @@ TEACHERS: dict[str, tuple[tuple[str, ...], float, str]] = {
     "edit": (EDIT, 0.6, "local_edit"),
     "global_edit": (GLOBAL, 0.4, ""),
 }
-STAGES = ("vae", "base", *TEACHERS, "realism")
+STAGES = ("vae", "loose", "base", *TEACHERS, "realism")
 
 
 def _finished(out: Path, stage: str) -> bool:
-    where = {"vae": "vae", "base": "transformer", "realism": "realism"}.get(stage)
+    if stage == "loose" and _finished(out, "base"):
+        return True
+    where = {"vae": "vae", "loose": LOOSE, "base": "transformer", "realism": "realism"}.get(stage)
     return (out / where / "config.json").exists() if where else (out / "loras" / f"{stage}.safetensors").exists()
 
 
@@ -256,8 +272,10 @@ def build(plan: Plan, out: Path, device: str, log: Log, stages: tuple[str, ...] 
             build_vae(plan, out, place, log)
             continue
         shop = Workshop(plan, out, place)
-        if stage == "base":
+        if stage == "loose":
             write_pipeline(out, shop.tokenizer, shop.text_encoder)
+            build_loose(shop, log)
+        elif stage == "base":
             build_base(shop, log)
         elif stage == "realism":
             build_realism(shop, log)

@@ -20,11 +20,11 @@ from ..recipe import Bucket, Optimizer, Recipe, Route, Student, Teacher
 from ..run import open_run
 from ..runfolder import RunFolder
 from ..sheets import Row, contact_sheet, loss_plot
+from . import GUIDANCE
 from .language import EDIT, T2I, Edit
 from .render import render
 from .score import Exam, Table, as_text, judge
 
-GUIDANCE = 3.0
 STEPS = 120
 EACH = 16  # held-out items a category: enough to see the effect; `danceopd shapes score` asks more
 SHOWN = ("colour", "count", "position", "colour_attribute", *EDIT)

@@ -54,9 +54,9 @@ class Caption:
             wants = sorted(wants)
         return f"{self.category}|{'+'.join(wants)}|{relation}|{self.background}"
 
-    def scene(self, rng: np.random.Generator, style: str = "flat") -> Scene:
+    def scene(self, rng: np.random.Generator, style: str = "flat", loose: bool = False) -> Scene:
         """A random scene that this caption describes."""
-        return sample_scene(rng, self.wanted, self.background, self.relation, style)
+        return sample_scene(rng, self.wanted, self.background, self.relation, style, loose)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Pool(NamedTuple):
     sources: np.ndarray | None
 
 
-def _chunk(number: int, categories: tuple[str, ...], seed: int, style: str, size: int) -> Pool:
+def _chunk(number: int, categories: tuple[str, ...], seed: int, style: str, size: int, loose: bool) -> Pool:
     rng = np.random.default_rng((seed, number))
     texts: list[str] = []
     pictures, sources = [], []
@@ -38,13 +38,15 @@ def _chunk(number: int, categories: tuple[str, ...], seed: int, style: str, size
             sources.append(render(item.source, size))  # type: ignore[union-attr]
             pictures.append(render(item.target, size))  # type: ignore[union-attr]
         else:
-            pictures.append(render(item.scene(rng, style), size))  # type: ignore[union-attr]
+            pictures.append(render(item.scene(rng, style, loose), size))  # type: ignore[union-attr]
     return Pool(texts, np.stack(pictures), np.stack(sources) if sources else None)
 
 
-def pool(categories: Sequence[str], count: int, seed: int, style: str = "flat", size: int = 64) -> Pool:
+def pool(
+    categories: Sequence[str], count: int, seed: int, style: str = "flat", size: int = 64, loose: bool = False
+) -> Pool:
     """At least `count` training items (none held out) spread evenly over the categories, repeatable from the seed."""
-    work = partial(_chunk, categories=tuple(categories), seed=seed, style=style, size=size)
+    work = partial(_chunk, categories=tuple(categories), seed=seed, style=style, size=size, loose=loose)
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         parts = list(workers.map(work, range(-(-count // CHUNK))))
     sources = [p.sources for p in parts if p.sources is not None]

@@ -21,8 +21,7 @@ COLOURS = {
 BACKGROUNDS = {"white": 250, "silver": 190, "gray": 120, "black": 20}
 STYLES = ("flat", "shaded")
 SIZES = {"small": 0.125, "big": 0.18}
-# Things stand in the middle of the quarters, so that a shape is the same patches of pixels wherever it stands, and
-# in the order in which they are named: what stands where is then a choice that a small model learns fast.
+# Things stand in the middle of the quarters, so that a shape is the same patches of pixels wherever it stands.
 CELLS = (0.25, 0.75)
 PLACES = {  # ranges of the centre, as fractions of the picture: x low, x high, y low, y high
     "on the left": (0.0, 0.4, 0.0, 1.0),
@@ -121,10 +120,12 @@ def sample_scene(
     background: str | None = None,
     relation: str | None = None,
     style: str = "flat",
+    loose: bool = False,
 ) -> Scene:
     """A random scene that meets the description; whatever it leaves open is drawn.
 
-    `relation` is first to second; without one, things stand in reading order.
+    `relation` is first to second; without one, things stand in reading order. Unless `loose`, two of them stand
+    side by side (or one straight above the other, if so asked), and three fill the upper row.
     """
     background = background or _pick(rng, BACKGROUNDS)
     while True:
@@ -138,5 +139,6 @@ def sample_scene(
         except NoRoom:
             continue
         named = [(t.y, t.x) for t in things]
-        if _related(things[0], things[1], relation) if relation else named == sorted(named):
+        fits = _related(things[0], things[1], relation) if relation else named == sorted(named)
+        if fits and (loose or relation or len(things) == 1 or things[0].y == things[1].y):
             return Scene(things, background, style)

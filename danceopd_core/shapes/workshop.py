@@ -25,11 +25,13 @@ class Plan:
     seed: int = 0
     pictures: int = 48_000
     vae_steps: int = 2800
-    # How shapes look is learned first, and at little noise; what stands where is learned at much noise, and long.
-    base: Fit = field(
-        default_factory=lambda: Fit(6500, batch=64, lr=2e-3, muon=4e-3, warmup=150, shift=5.0, early=(2000, 2.0))
+    # How shapes look is learned first, and at little noise; what stands where is learned at much noise, and long:
+    # from scenes that stand loosely, then from the world's own.
+    loose: Fit = field(
+        default_factory=lambda: Fit(7500, batch=64, lr=2e-3, muon=4e-3, warmup=150, shift=5.0, early=(2000, 2.0))
     )
-    edit: Fit = field(default_factory=lambda: Fit(1600, batch=32, lr=2e-3, warmup=100, dropout=0.05))
+    base: Fit = field(default_factory=lambda: Fit(2000, batch=64, lr=8e-4, muon=1.6e-3, warmup=100, shift=5.0))
+    edit: Fit = field(default_factory=lambda: Fit(1200, batch=32, lr=2e-3, warmup=100, dropout=0.05))
     realism: Fit = field(default_factory=lambda: Fit(800, batch=64, lr=4e-4, warmup=50))
     width: int = parts.WIDTH
     heads: int = parts.HEADS
@@ -103,10 +105,10 @@ class Workshop:
         torch.manual_seed(self.plan.seed + 2)
         return parts.transformer(self.plan.width, self.plan.heads, self.plan.layers).to(self.device)
 
-    def base(self) -> Any:
+    def base(self, folder: str = "transformer") -> Any:
         from diffusers import ZImageTransformer2DModel
 
-        return ZImageTransformer2DModel.from_pretrained(self.out / "transformer").to(self.device).eval()
+        return ZImageTransformer2DModel.from_pretrained(self.out / folder).to(self.device).eval()
 
 
 class _Indexed(batched.Texts):

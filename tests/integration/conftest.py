@@ -12,7 +12,7 @@ def base(tmp_path_factory):
     """A base folder with the pack in it. DANCEOPD_TEST_MODEL: a folder to stand for the embedded model."""
     model = os.environ.get("DANCEOPD_TEST_MODEL")
     comfyui_root()
-    if not model and not (ROOT / "danceopd_core" / "shapes" / "model" / "model_index.json").exists():
+    if not model and not (ROOT / "danceopd_core/shapes/model/realism/config.json").exists():
         pytest.skip("there is no embedded model: build it, or set DANCEOPD_TEST_MODEL to a folder that stands for it")
     folder = tmp_path_factory.mktemp("comfyui")
     copy_pack(folder, Path(model) if model else None)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -10,7 +14,7 @@ from danceopd_core.backbones import open_backbone
 from danceopd_core.fields import guided
 from danceopd_core.full_checkpoints import load_full_checkpoint
 from danceopd_core.lora_files import read_lora
-from danceopd_core.shapes import MODEL
+from danceopd_core.shapes import GUIDANCE, MODEL
 from danceopd_core.shapes.language import EDIT, GLOBAL, LOCAL, T2I
 from danceopd_core.shapes.score import Exam, judge
 
@@ -53,7 +57,7 @@ def test_diffusers_runs_it_with_none_of_our_code():
 
 def test_the_base_draws(world):
     backbone, adapters = world
-    table = score(backbone, guided(adapters.field(backbone.velocity, None), 3.0), T2I)
+    table = score(backbone, guided(adapters.field(backbone.velocity, None), GUIDANCE), T2I)
     assert table["t2i"].mean >= 0.85  # 0.90 in the long run; 72 items leave a wide interval
 
 
@@ -70,4 +74,16 @@ def test_every_edit_teacher_edits_and_forgets(world, name):
 def test_the_realism_checkpoint_draws_in_its_style(world):
     backbone, _ = world
     real = backbone.with_network(load_full_checkpoint(backbone.network, MODEL / "realism"))
-    assert score(real, guided(real.velocity, 3.0), T2I, 6, "shaded")["t2i"].mean > 0.8
+    assert score(real, guided(real.velocity, GUIDANCE), T2I, 6, "shaded")["t2i"].mean > 0.8
+
+
+def test_the_demo_gives_one_student_what_both_teachers_can(tmp_path):
+    # A process of its own: its memory and its seconds are part of the promise.
+    out = tmp_path / "demo"
+    subprocess.run([sys.executable, "-m", "danceopd_core", "demo", "--out", str(out), "--seed", "0"], check=True)
+    report = json.loads((out / "report.json").read_text())
+    scores = report["scores"]
+    assert scores["student_before"]["t2i"] < 0.6 * scores["base"]["t2i"]
+    assert scores["student_after"]["t2i"] >= 0.95 * scores["base"]["t2i"]
+    assert scores["student_after"]["edit"] >= 0.95 * scores["teacher_edit"]["edit"]
+    assert report["peak_rss_mb"] < 2000

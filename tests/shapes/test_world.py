@@ -132,3 +132,16 @@ def test_scenes_hold_what_their_text_says():
         assert len(things) == len(caption.wanted)
         edit = sample_edit(rng)
         assert len({(t.shape, t.colour) for t in edit.source.things}) == len(edit.source.things)
+
+
+def test_things_stand_in_rows_in_the_order_of_their_names_unless_loose():
+    rng = np.random.default_rng(8)
+    captions = [c for c in (sample_caption(rng) for _ in range(300)) if len(c.wanted) > 1]
+    for caption in captions:
+        first, second, *_ = caption.scene(rng).things
+        if caption.relation in ("above", "below"):
+            assert first.x == second.x
+        else:
+            assert first.y == second.y
+            assert caption.relation or first.x < second.x
+    assert any(len({t.y for t in c.scene(rng, loose=True).things[:2]}) == 2 for c in captions if not c.relation)
