@@ -56,7 +56,9 @@ def _optimizers(parameters: dict[str, Tensor], fit: Fit) -> list[torch.optim.Opt
         if fit.muon and p.ndim == 2 and ("layers." in name or "_refiner." in name) and "adaLN" not in name
     }
     rest = [p for name, p in parameters.items() if name not in hidden]
-    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=fit.lr, betas=(0.9, 0.99), weight_decay=0.0)]
+    found: list[torch.optim.Optimizer] = []
+    if rest:
+        found.append(torch.optim.AdamW(rest, lr=fit.lr, betas=(0.9, 0.99), weight_decay=0.0))
     if hidden:
         found.append(
             torch.optim.Muon(list(hidden.values()), lr=fit.muon, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ def base(tmp_path_factory):
         pytest.skip("there is no embedded model: build it, or set DANCEOPD_TEST_MODEL to a folder that stands for it")
     folder = tmp_path_factory.mktemp("comfyui")
     copy_pack(folder, Path(model) if model else None)
+    (folder / "input").mkdir()
+    shutil.copy(comfyui_root() / "input" / "example.png", folder / "input")  # as in ComfyUI's own base folder
     return folder
 
 

@@ -46,6 +46,13 @@ class Page:
         if response.status >= 400 and response.url.startswith(self.url) and not OWN_NOISE.search(response.url):
             self.complaints.append(f"{response.status} {response.url}")
 
+    def set(self, key: str, value: Any) -> None:
+        """A setting of the user's, from the next `open` on."""
+        request = urllib.request.Request(
+            f"{self.url}/api/settings/{key}", json.dumps(value).encode(), {"Content-Type": "application/json"}
+        )
+        urllib.request.urlopen(request, timeout=10).read()
+
     def open(self) -> None:
         """The page anew, as after F5."""
         self.page.goto(self.url, wait_until="domcontentloaded", timeout=60_000)
@@ -60,7 +67,7 @@ class Page:
     def choose_template(self, name: str) -> None:
         """Through the template browser, by its cards."""
         self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-        self.page.get_by_text(PACK, exact=True).first.click(timeout=20_000)
+        self.page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click(timeout=20_000)
         card = self.page.get_by_test_id(f"template-workflow-{name}")
         card.wait_for(timeout=20_000)
         self.shot(f"templates_{name}")
@@ -86,6 +93,9 @@ class Page:
                         widget.value = value;
                         widget.callback?.(value);
                     }
+                // A hand's edit would be noticed by itself, and be in the draft that a reload brings back.
+                const tracker = app.extensionManager.workflow.activeWorkflow?.changeTracker;
+                (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
             }""",
             [kind, values],
         )
@@ -127,23 +137,19 @@ def browser_path() -> str:
 
 
 @contextmanager
-def browsing(url: str, scratch: Path, settings: dict[str, Any] | None = None) -> Iterator[Page]:
+def browsing(url: str, scratch: Path) -> Iterator[Page]:
     """A page on the server at `url`. Screenshots go to DANCEOPD_ARTIFACTS, else to `scratch`."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = browser_path()
     pictures = Path(os.environ.get("DANCEOPD_ARTIFACTS") or scratch / "screenshots")
     pictures.mkdir(parents=True, exist_ok=True)
-    for key, value in (SETTINGS | (settings or {})).items():
-        body = json.dumps(value).encode()
-        request = urllib.request.Request(
-            f"{url}/api/settings/{key}", body, {"Content-Type": "application/json"}, method="POST"
-        )
-        urllib.request.urlopen(request, timeout=10).read()
     with playwright.sync_playwright() as driver:
         context = driver.chromium.launch_persistent_context(
             str(scratch / "profile"), executable_path=path, args=FLAGS, viewport={"width": 1600, "height": 1000}
         )
         page = Page(context.pages[0] if context.pages else context.new_page(), url, pictures)
+        for key, value in SETTINGS.items():
+            page.set(key, value)
         page.open()
         yield page
         context.close()
