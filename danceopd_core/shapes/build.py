@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from .projection import FACTOR
 from .workshop import Plan, Workshop, projection, quick_score
 
 LOOSE = ".loose"  # folder of the network that the base starts from
+ROUGH = ".{}_rough.safetensors"
 RANK = 32
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "w1", "w2", "w3")
 # Which thing is which is learned last, so captions of two different things come twice as often.
@@ -87,16 +88,18 @@ def _fit(
     fit: Fit,
     log: Log,
     look: Callable[[], dict[str, float]] | None = None,
+    second: Latents | None = None,
 ) -> None:
     """Trains in place and leaves the averaged weights in `parameters`."""
     state = shop.out / f".{name}.state.safetensors"
     last = None
     # On a CPU without bfloat16 instructions, autocast to it would be many times slower than float32.
     autocast = shop.device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    torch._dynamo.config.recompile_limit = 64  # one for every kind of block, with and without sources
     for block in (*network.noise_refiner, *network.context_refiner, *network.layers):
         block.compile()  # half as fast again on a CPU
     recent = 0.0
-    for step, loss, average in fit_flow(network, parameters, data, fit, autocast, state):
+    for step, loss, average in fit_flow(network, parameters, data, fit, autocast, state, second=second):
         last = average
         recent += (loss.item() - recent) / min(step, 100)  # type: ignore[attr-defined]
         if step % 100 == 0 or step == fit.steps:
@@ -146,26 +149,35 @@ def build_base(shop: Workshop, log: Log) -> None:
 
 
 def build_teacher(shop: Workshop, name: str, log: Log) -> None:
-    """A LoRA on the frozen base that edits through the multi-image path."""
-    plan, categories, share, start = shop.plan, *TEACHERS[name]
-    folder = shop.out / "loras"
-    folder.mkdir(exist_ok=True)
+    """A LoRA on the frozen base that edits through the multi-image path: learned roughly, then calmed.
+
+    Learning fast, without weight decay and from edits alone, leaves a LoRA longer than the weights that it is
+    added to, and nothing of text-to-image. The second phase makes it short, with one step of captions in eight.
+    """
+    plan, teacher = shop.plan, TEACHERS[name]
+    (shop.out / "loras").mkdir(exist_ok=True)
     network = shop.base()
-    data = shop.data(network, pool(categories, plan.pictures, plan.seed + 20))
+    data = shop.data(network, pool(teacher.categories, plan.pictures, plan.seed + 20))
+    captions = shop.data(network, pool(MIX, plan.pictures // 4, plan.seed + 23))
     adapters = Adapters(network)
-    generator = torch.Generator().manual_seed(plan.seed + 21)
-    adapters.start_student(
-        read_lora(folder / f"{start}.safetensors", adapters.shapes)
-        if start
-        else fresh_lora(adapters.shapes, RANK, RANK, TARGETS, generator)
-    )
+    rough = shop.out / ROUGH.format(name)
+    if rough.exists() or teacher.start:
+        lora = read_lora(rough if rough.exists() else shop.out / ROUGH.format(teacher.start), adapters.shapes)
+    else:
+        lora = fresh_lora(adapters.shapes, RANK, RANK, TARGETS, torch.Generator().manual_seed(plan.seed + 21))
+    adapters.start_student(lora)
     parameters = {f"{n}": p for n, p in network.named_parameters() if f".{STUDENT}." in n}
-    fit = replace(plan.edit, seed=plan.seed + 22, steps=max(1, round(share * plan.edit.steps)))
-    _fit(shop, name, network, parameters, data, fit, log, lambda: quick_score(shop, network, categories, 1.0, 8))
+    look = partial(quick_score, shop, network, teacher.categories, 1.0, 8)
+    if teacher.rough and not rough.exists():
+        fit = replace(plan.edit, seed=plan.seed + 22, steps=max(1, round(teacher.rough * plan.edit.steps)))
+        _fit(shop, f"{name}_rough", network, parameters, data, fit, log, look)
+        write_lora(rough, adapters.student(), dtype=torch.float16)
+    fit = replace(plan.calm, seed=plan.seed + 24, steps=max(1, round(teacher.calm * plan.calm.steps)))
+    _fit(shop, name, network, parameters, data, fit, log, look, captions)
     for scale in (1.0, 1.5):
         log(f"{name}, guidance {scale}: {_row(quick_score(shop, network, EDIT, scale, 8))}")
     log(f"{name}, text-to-image: {_row(quick_score(shop, network, T2I, 1.0, 8))}")
-    write_lora(folder / f"{name}.safetensors", adapters.student(), dtype=torch.float16)
+    write_lora(shop.out / "loras" / f"{name}.safetensors", adapters.student(), dtype=torch.float16)
 
 
 def build_realism(shop: Workshop, log: Log) -> None:
@@ -240,12 +252,20 @@ def write_card(plan: Plan, out: Path) -> None:
     (out / "README.md").write_text(text, encoding="utf-8")
 
 
-# What each edit teacher knows, its share of the plan's steps, and the teacher that it is trained on from: whoever
-# edits locally has learned most of what editing is, and to look at the source.
-TEACHERS: dict[str, tuple[tuple[str, ...], float, str]] = {
-    "local_edit": (LOCAL, 1.0, ""),
-    "edit": (EDIT, 0.6, "local_edit"),
-    "global_edit": (GLOBAL, 0.4, ""),
+class Lesson(NamedTuple):
+    """How an edit teacher is made: what it learns, the shares of the plan's steps that its two phases take, and
+    the teacher whose rough phase it begins from: whoever edits locally has learned most of what editing is."""
+
+    categories: tuple[str, ...]
+    rough: float
+    calm: float
+    start: str = ""
+
+
+TEACHERS = {
+    "local_edit": Lesson(LOCAL, 1.0, 0.7),
+    "edit": Lesson(EDIT, 0.6, 1.0, "local_edit"),
+    "global_edit": Lesson(GLOBAL, 0.0, 0.2),
 }
 STAGES = ("vae", "loose", "base", *TEACHERS, "realism")
 

@@ -32,6 +32,8 @@ class Fit:
     batch: int = 512
     lr: float = 1e-3
     muon: float = 0.0
+    decay: float = 0.0
+    """Weight decay, of both optimizers. Without it a LoRA grows longer than the weights that it is added to."""
     warmup: int = 300
     dropout: float = 0.1
     ema: float = 0.999
@@ -40,6 +42,8 @@ class Fit:
     """Of the sigmas that are trained on; more is more noise."""
     early: tuple[int, float] = (0, 0.0)
     """So many steps first at another shift."""
+    aside: int = 0
+    """Every so many steps one of the second data; 0: none."""
 
 
 def _share(fit: Fit, step: int) -> float:
@@ -58,10 +62,10 @@ def _optimizers(parameters: dict[str, Tensor], fit: Fit) -> list[torch.optim.Opt
     rest = [p for name, p in parameters.items() if name not in hidden]
     found: list[torch.optim.Optimizer] = []
     if rest:
-        found.append(torch.optim.AdamW(rest, lr=fit.lr, betas=(0.9, 0.99), weight_decay=0.0))
+        found.append(torch.optim.AdamW(rest, lr=fit.lr, betas=(0.9, 0.99), weight_decay=fit.decay))
     if hidden:
         found.append(
-            torch.optim.Muon(list(hidden.values()), lr=fit.muon, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+            torch.optim.Muon(list(hidden.values()), lr=fit.muon, weight_decay=fit.decay, adjust_lr_fn="match_rms_adamw")
         )
     for optimizer in found:
         for group in optimizer.param_groups:
@@ -89,12 +93,13 @@ def fit_flow(
     autocast: bool,
     state_file: Path | None = None,
     save_every: int = 500,
+    second: Latents | None = None,
 ) -> Iterator[tuple[int, float, Callable[[], dict[str, Tensor]]]]:
     """Yields (step, loss, averaged weights) after every step; resumes from `state_file` if it is there.
 
     Velocity MSE, with sigma uniform but for the shift.
     """
-    device = data.clean.device
+    first, device = data, data.clean.device
     generator = torch.Generator(device).manual_seed(fit.seed)
     optimizers = _optimizers(parameters, fit)
     average = {name: p.detach().clone() for name, p in parameters.items()}
@@ -113,6 +118,7 @@ def fit_flow(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _share(fit, step)
+        data = second if second and fit.aside and step % fit.aside == 0 else first
         rows = torch.randint(len(data.clean), (fit.batch,), generator=generator, device=device)
         clean, texts = data.clean[rows].float(), data.texts[rows]
         source = None if data.source is None else data.source[rows].float()

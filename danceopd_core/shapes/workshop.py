@@ -32,6 +32,11 @@ class Plan:
     )
     base: Fit = field(default_factory=lambda: Fit(2000, batch=64, lr=8e-4, muon=1.6e-3, warmup=100, shift=5.0))
     edit: Fit = field(default_factory=lambda: Fit(3000, batch=32, lr=2e-3, muon=1e-2, warmup=50, dropout=0.05))
+    calm: Fit = field(
+        default_factory=lambda: Fit(
+            1800, batch=32, lr=2e-3, muon=6e-3, decay=0.25, warmup=20, dropout=0.05, ema=0.995, aside=8
+        )
+    )
     realism: Fit = field(default_factory=lambda: Fit(800, batch=64, lr=4e-4, warmup=50))
     width: int = parts.WIDTH
     heads: int = parts.HEADS
