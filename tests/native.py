@@ -48,9 +48,9 @@ CONVERTERS = {
 }
 
 
-def to_native(network) -> dict[str, torch.Tensor]:
-    """The network's weights under the original model's names."""
-    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+def to_native(network, copy=True) -> dict[str, torch.Tensor]:
+    """The network's weights under the original model's names; without `copy` they share its memory."""
+    state = {name: tensor.clone() if copy else tensor for name, tensor in network.state_dict().items()}
     for first in [name for name in state if ".to_q." in name or ".add_q_proj." in name]:
         one, fused = (".to_q.", ".qkv.") if ".to_q." in first else (".add_q_proj.", ".add_qkv.")
         parts = [state.pop(first.replace(one, one.replace("q", letter))) for letter in "qkv"]
