@@ -52,6 +52,7 @@ def _weights(recipe: Recipe) -> Iterator[str]:
     asked: list[tuple[str, str | None, Callable[[Path], None]]] = [("model", recipe.model, _check_model)]
     if recipe.student.start != "fresh":
         asked.append(("student.start", recipe.student.start, _check_lora))
+    asked.append(("student.over", recipe.student.over, _check_lora))
     for name, teacher in recipe.teachers.items():
         asked.append((f"teachers.{name}.lora", teacher.lora, _check_lora))
         asked.append((f"teachers.{name}.checkpoint", teacher.checkpoint, _check_checkpoint))

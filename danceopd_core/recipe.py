@@ -74,12 +74,16 @@ class Route:
 @dataclass(frozen=True)
 class Student:
     """What is trained: a fresh LoRA of this rank, alpha (None: the rank) and targets (none: the family's own),
-    or the LoRA file to start from, which has its own."""
+    or the LoRA file to start from, which has its own.
+
+    over: a LoRA file that stays frozen under a fresh student; what is saved is both, in one file.
+    """
 
     start: Text = "fresh"
     rank: Count = 128
     alpha: Positive | None = None
     targets: tuple[Text, ...] = ()
+    over: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,8 @@ class Recipe:
         told = plain(_located(typed, Path()))
         for name in ("out", "device", "save_every"):
             del told[name]
+        if told["student"]["over"] is None:  # a setting that came later: recipes without it keep their digest
+            del told["student"]["over"]
         text = json.dumps(told, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -211,11 +217,15 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
         near = folder / name
         return os.path.abspath(near if os.path.exists(near) else name)
 
-    start = recipe.student.start
+    student = recipe.student
     return replace(
         recipe,
         model=absolute(recipe.model),
-        student=replace(recipe.student, start=start if start == "fresh" else absolute(start)),
+        student=replace(
+            student,
+            start=student.start if student.start == "fresh" else absolute(student.start),
+            over=absolute(student.over),
+        ),
         teachers={
             name: replace(teacher, checkpoint=absolute(teacher.checkpoint), lora=absolute(teacher.lora))
             for name, teacher in recipe.teachers.items()

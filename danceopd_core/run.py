@@ -83,7 +83,10 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
     backbone = open_backbone(locate(recipe.model), DTYPES[recipe.dtype], device)
     backbone.latent_shape(recipe.width, recipe.height)
     adapters, fields = open_teachers(recipe.teachers, backbone)
-    adapters.start_student(_start(recipe, backbone, adapters))
+    over = recipe.student.over
+    adapters.start_student(
+        _start(recipe, backbone, adapters), read_lora(locate(over), adapters.shapes) if over else None
+    )
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
     chosen = build_method(recipe)
     lanes = []

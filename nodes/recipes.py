@@ -31,6 +31,7 @@ WIDGETS = {
     "student.rank": "Student LoRA, rank",
     "student.alpha": "Student LoRA, alpha",
     "student.targets": "Student LoRA, targets",
+    "student.over": "Student LoRA, over",
     "out": "name",
     "dtype": "Load Flow Model, dtype",
     "model": "Load Flow Model, model",

@@ -204,6 +204,26 @@ def test_the_student_does_not_start_from_the_file_that_it_writes(go):
     page.run()
     with pytest.raises(InputError, match="name"):
         go(student=core.Student(start=str(page.files.lora))).run()
+    with pytest.raises(InputError, match="name"):
+        go(student=core.Student(over=str(page.files.lora))).run()
+
+
+def test_another_lora_under_the_student_is_another_run(go, tmp_path):
+    first = go(name="first")
+    first.run()
+    under = tmp_path / "under.safetensors"
+    under.write_bytes(first.files.lora.read_bytes())
+    page = go(student=core.Student(rank=2, over=str(under)))
+    page.run()
+    again = go(student=core.Student(rank=2, over=str(under)))
+    again.run()
+    assert again.host.shown == []
+    other = go(name="other", more="optimizer.lr=0.01")
+    other.run()
+    under.write_bytes(other.files.lora.read_bytes())
+    anew = go(student=core.Student(rank=2, over=str(under)))
+    anew.run()
+    assert anew.files.path.with_name("run.1").exists()
 
 
 def test_a_lora_of_someone_else_is_not_overwritten(go, tmp_path):
