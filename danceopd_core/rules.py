@@ -8,6 +8,7 @@ from dataclasses import fields
 import torch
 
 from .adapters import STUDENT
+from .backbones import COMPONENTS
 from .errors import InputError
 from .losses import ClippedPolicy, OdeKl
 from .methods import METHODS
@@ -35,6 +36,10 @@ def broken_rules(recipe: Recipe) -> Iterator[str]:
             yield from _teacher(f"teachers.{name}", teacher)
     if sound(recipe.student):
         yield from _student(recipe.student)
+    if sound(recipe.components):
+        for part in recipe.components:
+            told = _unknown(dict.fromkeys(COMPONENTS), part, "part of a model")
+            yield from [f"components.{part}: {told}"] if told else []
     if sound(recipe.optimizer):
         yield from _optimizer(recipe.optimizer)
     if sound(recipe.router) and (told := _unknown(ROUTERS, recipe.router, "router")):
