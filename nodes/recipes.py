@@ -35,6 +35,7 @@ WIDGETS = {
     "out": "name",
     "dtype": "Load Flow Model, dtype",
     "model": "Load Flow Model, model",
+    "components.transformer": "Load Flow Model, transformer",
     "router": "Route Selector, router",
     "eta": "more_settings: eta",
     "group": "more_settings: group",
@@ -51,6 +52,7 @@ def recipe_of(routes: Routes, student: Student, settings: Mapping[str, Any], mor
     tree: Any = {
         **settings,
         "model": model.folder,
+        "components": model.components,
         "dtype": model.dtype,
         "router": routes.router,
         "student": asdict(student),
