@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from danceopd_core import hub
+from danceopd_core.cli import main
 from danceopd_core.errors import InputError
 from danceopd_core.hub import fetched, is_hub_id
 from danceopd_core.preflight import preflight
@@ -138,3 +139,16 @@ def test_components_are_checked_before_a_model_is_opened(tmp_path, monkeypatch):
         preflight(missing)
     preflight(replace(missing, components={}))  # an id is not asked for before the run begins
     assert not list(Path().rglob("*cache*"))
+
+
+def test_the_sample_command_takes_files(zimage_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    weights = next((zimage_folder / "transformer").glob("*.safetensors"))
+    common = ["sample", "a cat", "--model", str(zimage_folder), "--width", "32", "--height", "32", "--steps", "2"]
+    common += ["--device", "cpu"]
+    assert main([*common, "--out", "one.png"]) == 0
+    assert main([*common, "--out", "two.png", "--component", f"transformer={weights}"]) == 0
+    assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
+    for word, told in (("vea=x", "did you mean 'vae'"), ("vae=none.safetensors", "there is no such file")):
+        assert main([*common, "--component", word]) == 2
+        assert told in capsys.readouterr().err
