@@ -86,6 +86,21 @@ def test_files_under_the_original_names_are_that_model(model, tmp_path, whole):
     same(open_backbone(folder, components=files), expected)
 
 
+@pytest.mark.parametrize("model", ["flux"], indirect=True)
+def test_text_encoders_go_by_the_names_of_comfyuis_files_too(model, tmp_path):
+    # Z-Image's is above; Qwen-Image's is saved by transformers itself under the names that ComfyUI has.
+    expected = open_backbone(model)
+    folder, files = split(model, tmp_path)
+    weights = load_file(files["text_encoder"])
+    bare = {name.removeprefix("text_model."): tensor for name, tensor in weights.items()}
+    spare = {"logit_scale": torch.zeros(()), "text_projection.weight": torch.zeros(3, 3)}
+    save_file(under("text_model.", bare) | spare, files["text_encoder"])
+    t5 = load_file(files["text_encoder_2"])
+    t5["encoder.embed_tokens.weight"] = t5["shared.weight"].clone()
+    save_file(t5, files["text_encoder_2"])
+    same(open_backbone(folder, components=files), expected)
+
+
 def test_a_flux_under_the_original_names_is_converted_in_full():
     from diffusers import FluxTransformer2DModel
 
