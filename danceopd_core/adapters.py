@@ -8,6 +8,7 @@ between the student's forward and its backward. The switch writes two attributes
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import warnings
@@ -20,12 +21,13 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .fields import Conditioning, VelocityField
-from .lora_files import Lora, Shapes
+from .lora_files import Lora, Shapes, stacked
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
 
 STUDENT = "student"
+UNDER = "under"  # the frozen LoRA that a student may lie over
 
 
 def linear_shapes(network: nn.Module) -> dict[str, tuple[int, int]]:
@@ -80,8 +82,13 @@ class Adapters:
         self._inject(name, lora)
         return name
 
-    def start_student(self, lora: Lora) -> None:
-        """Puts the LoRA to train in: a `fresh_lora`, or one of `read_lora`, to train on at its ranks."""
+    def start_student(self, lora: Lora, over: Lora | None = None) -> None:
+        """Puts the LoRA to train in: a `fresh_lora`, or one of `read_lora`, to train on at its ranks.
+
+        over: a LoRA that stays frozen under it. The student's field is then that of both.
+        """
+        if over is not None:
+            self._inject(UNDER, over)
         self._inject(STUDENT, lora)
 
     def field(self, velocity: VelocityField, name: str | None, strength: float = 1.0) -> VelocityField:
@@ -107,13 +114,20 @@ class Adapters:
         return [factor for _, factor in self._student()]
 
     def student(self) -> Lora:
-        """A copy of the student as it stands, float32 on the CPU, to be written or started from."""
-        factors = {key: factor.detach().to("cpu", copy=True) for key, factor in self._student()}
-        down, up = (
-            {key.removesuffix(end): factor for key, factor in factors.items() if key.endswith(end)}
-            for end in (".lora_A", ".lora_B")
-        )
-        return Lora(down, up, self._scales[STUDENT])
+        """A copy of the student as it stands, float32 on the CPU, to be written or started from.
+
+        With a LoRA under it that is both as one, so that it means the same on the bare base.
+        """
+        own = self._lora(STUDENT)
+        return stacked(self._lora(UNDER), own) if UNDER in self._scales else own
+
+    def under_digest(self) -> str:
+        """SHA-256 of the LoRA under the student; empty without one."""
+        told = hashlib.sha256()
+        for key, factor in self._factors(UNDER):
+            told.update(repr((key, tuple(factor.shape))).encode())
+            told.update(factor.detach().cpu().numpy().tobytes())
+        return told.hexdigest() if UNDER in self._scales else ""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The student's factors by name, for a checkpoint."""
@@ -136,12 +150,23 @@ class Adapters:
             factor.copy_(state[key])
 
     def _student(self) -> list[tuple[str, nn.Parameter]]:
+        return self._factors(STUDENT)
+
+    def _factors(self, name: str) -> list[tuple[str, nn.Parameter]]:
         return [
-            (f"{module}.{factor}", getattr(layer, factor)[STUDENT].weight)
+            (f"{module}.{factor}", getattr(layer, factor)[name].weight)
             for module, layer in self._layers.items()
-            if STUDENT in layer.lora_A
+            if name in layer.lora_A
             for factor in ("lora_A", "lora_B")
         ]
+
+    def _lora(self, name: str) -> Lora:
+        factors = {key: factor.detach().to("cpu", copy=True) for key, factor in self._factors(name)}
+        down, up = (
+            {key.removesuffix(end): factor for key, factor in factors.items() if key.endswith(end)}
+            for end in (".lora_A", ".lora_B")
+        )
+        return Lora(down, up, self._scales[name])
 
     def _inject(self, name: str, lora: Lora) -> None:
         from peft import LoraConfig, inject_adapter_in_model
@@ -159,7 +184,7 @@ class Adapters:
         for module, down in lora.down.items():
             layer = self._layers[module]
             base = cast(Tensor, layer.get_base_layer().weight)
-            half = name != STUDENT and base.dtype in (torch.bfloat16, torch.float16)
+            half = name not in (STUDENT, UNDER) and base.dtype in (torch.bfloat16, torch.float16)
             dtype = base.dtype if half else torch.float32
             layer.lora_A[name] = _Factor(down.to(base.device, dtype, copy=True))
             layer.lora_B[name] = _Factor(lora.up[module].to(base.device, dtype, copy=True))
@@ -171,8 +196,9 @@ class Adapters:
         self.network.requires_grad_(False)
         for factor in self.parameters():
             factor.requires_grad_(True)
+        rest = [part for part in (UNDER, STUDENT) if part in self._scales]
         for layer in self._layers.values():
-            layer._disable_adapters, layer._active_adapter = STUDENT not in self._scales, [STUDENT]
+            layer._disable_adapters, layer._active_adapter = STUDENT not in self._scales, list(rest)
 
     @contextmanager
     def _active(self, name: str | None, strength: float) -> Iterator[None]:

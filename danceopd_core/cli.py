@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .errors import InputError
 
+PARTS = "weights of a part of the model in one file, as ComfyUI has them: transformer=FILE, vae=FILE, text_encoder=FILE"
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -29,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = commands.add_parser("sample", help="a picture from a model and a LoRA")
     sample.add_argument("prompt")
-    sample.add_argument("--model", default="shapes", help="'shapes' (embedded) or a diffusers folder")
+    sample.add_argument("--model", default="shapes", help="'shapes' (embedded), a diffusers folder or Hugging Face id")
+    sample.add_argument("--component", action="append", default=[], metavar="PART=FILE", help=PARTS)
     sample.add_argument("--lora", help="a LoRA file, or 'shapes:NAME'")
     sample.add_argument("--strength", type=float, default=1.0)
     sample.add_argument("--source", type=Path, help="picture to edit")
@@ -60,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--only", nargs="*", help="these stages only")
     score = shapes.add_parser("score", help="the judge's table for a model or LoRA")
     score.add_argument("--model", default="shapes")
+    score.add_argument("--component", action="append", default=[], metavar="PART=FILE", help=PARTS)
     score.add_argument("--lora", action="append", default=[], help="a file or 'shapes:NAME'; may be repeated")
     score.add_argument("--checkpoint", help="a full checkpoint, or 'shapes:realism'")
     score.add_argument("--guidance", type=float, default=1.0)

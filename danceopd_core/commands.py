@@ -11,16 +11,17 @@ from pathlib import Path
 import torch
 
 from .adapters import Adapters
-from .backbones import open_backbone
+from .backbones import COMPONENTS
 from .data import Item
 from .errors import InputError
 from .fields import VelocityField, guided
 from .full_checkpoints import load_full_checkpoint
 from .lora_files import read_lora
+from .names import lookup
 from .preflight import preflight
 from .processes import join_world
 from .recipe import read_recipe
-from .run import DTYPES, Run, build_method, encode_items, open_run, pick_device
+from .run import DTYPES, Run, build_method, encode_items, open_model, open_run, pick_device
 from .runfolder import RunFolder
 from .sampling import pictures
 from .shapes import locate
@@ -91,10 +92,10 @@ def follow(run: Run, folder: RunFolder, main: bool = True) -> None:
 
 
 def _open_field(
-    model: str, lora: str | None, checkpoint: str | None, strength: float, device: torch.device, dtype: torch.dtype
+    args: Namespace, lora: str | None, checkpoint: str | None, strength: float, device: torch.device, dtype: torch.dtype
 ) -> tuple:
     """(backbone, unguided field) of a model with a checkpoint or LoRA in place."""
-    backbone = open_backbone(locate(model), dtype, device)
+    backbone = open_model(args.model, _components(args.component), dtype, device)
     if checkpoint:
         backbone = backbone.with_network(load_full_checkpoint(backbone.network, locate(checkpoint)))
     adapters = Adapters(backbone.network)
@@ -102,11 +103,21 @@ def _open_field(
     return backbone, adapters.field(backbone.velocity, name, strength)
 
 
+def _components(given: list[str]) -> dict[str, str]:
+    """PART=FILE words as a mapping."""
+    parts = dict(word.partition("=")[::2] for word in given)
+    for part, file in parts.items():
+        lookup(dict.fromkeys(COMPONENTS), part, "part of a model")
+        if not Path(file).is_file():
+            raise InputError(f"--component {part}={file}: there is no such file")
+    return parts
+
+
 def sample(args: Namespace) -> None:
     from PIL import Image
 
     device = pick_device(args.device)
-    backbone, field = _open_field(args.model, args.lora, None, args.strength, device, DTYPES[args.dtype])
+    backbone, field = _open_field(args, args.lora, None, args.strength, device, DTYPES[args.dtype])
     side = 64 if args.model == "shapes" else 1024
     width, height = args.width or side, args.height or side
     backbone.latent_shape(width, height)
@@ -168,7 +179,7 @@ def _score(args: Namespace) -> None:
     device = pick_device("auto")
     tables = {}
     for lora in args.lora or [None]:
-        backbone, plain = _open_field(args.model, lora, args.checkpoint, 1.0, device, torch.float32)
+        backbone, plain = _open_field(args, lora, args.checkpoint, 1.0, device, torch.float32)
         field: VelocityField = guided(plain, args.guidance)
         for seed in args.seeds:
             exam = Exam.of(backbone, (T2I, EDIT), args.each, seed, args.size, args.steps)

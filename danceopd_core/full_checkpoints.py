@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from .errors import InputError
-from .native_checkpoints import COMPANIONS, WRAPPER, converted_shapes, converter, refuse_quantised
+from .native_checkpoints import WHOLE, converted_shapes, converter, refuse_quantised
 from .safe_files import finite, listed, opened
 
-PREFIXES = ("", WRAPPER, "diffusion_model.", "transformer.", "model.", "module.")
+PREFIXES = ("", *WHOLE[:2], "diffusion_model.", "transformer.", "model.", "module.", "vae.")
 
 
 class _Weight(NamedTuple):
@@ -27,31 +27,14 @@ class _Weight(NamedTuple):
 def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
     """A frozen copy of `network`, on its device and in its dtype, that holds the weights of a checkpoint.
 
-    `path` is a safetensors file, a diffusers transformer folder (sharded or not), or a pipeline folder, under
-    diffusers' names or those of the original model (Z-Image, Stable Diffusion 3), as ComfyUI has them. Of a
-    ComfyUI file that holds a whole model only the transformer is taken. What the checkpoint does not change
-    shares its storage with `network`. InputError, naming the file and the first keys, unless names and shapes
-    agree exactly and all weights are finite, and for quantised weights; ValueError after adapters were put in.
+    What the checkpoint does not change shares its storage with `network`. InputError as of `checked_weights`;
+    ValueError after adapters were put in.
     """
     if any(name.endswith(".base_layer") for name, _ in network.named_modules()):
         raise ValueError("the network has adapters already: load full checkpoints before they are put in")
-    weights = _weights(weight_files(Path(path)))
     expected = network.state_dict()
-    prefix = max(PREFIXES, key=lambda start: sum(f"{start}{name}" in weights for name in expected))
-    if prefix == WRAPPER:
-        weights = {key: weight for key, weight in weights.items() if not key.startswith(COMPANIONS)}
-    refuse_quantised(path, {key: weight.dtype for key, weight in weights.items()})
-    named = {
-        key.removeprefix(prefix) if key.startswith(prefix) else f"(no {prefix}){key}": weights[key] for key in weights
-    }
-    shapes = {name: weight.shape for name, weight in named.items()}
-    convert = converter(path, network, named)
-    keys = {name: weight.key for name, weight in named.items()}
-    _check(path, expected, converted_shapes(convert, shapes) if convert else shapes, keys)
-
     changed: dict[str, Tensor] = {}
-    tensors = _tensors(named)
-    for name, tensor in convert(dict(tensors)).items() if convert else tensors:
+    for name, tensor in checked_weights(network, path):
         own = expected[name]
         tensor = tensor.to(own.device, own.dtype, copy=True)  # out of the mapped file
         if not tensor.equal(own):
@@ -62,6 +45,39 @@ def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
         module = teacher.get_submodule(owner)
         setattr(module, last, nn.Parameter(tensor) if last in module._parameters else tensor)
     return teacher.requires_grad_(False).eval()
+
+
+def checked_weights(network: nn.Module, path: str | Path, fp8: bool = True) -> Iterable[tuple[str, Tensor]]:
+    """All weights of `network` by name, as a checkpoint has them, still in the file's mapped memory.
+
+    `path` is a safetensors file, a diffusers transformer folder (sharded or not), or a pipeline folder, under
+    diffusers' names or those of the original model where diffusers can convert them (Z-Image, Stable Diffusion 3,
+    FLUX.1, AutoencoderKL), as ComfyUI has them. Of a ComfyUI file that holds a whole model only this part is taken.
+    fp8: whether plain 8-bit floats will do. InputError, naming the file and the first keys, unless names and shapes
+    agree exactly and all weights are finite, and for quantised weights.
+    """
+    weights = _weights(weight_files(Path(path)))
+    expected = network.state_dict()
+
+    def known(start: str) -> tuple[int, int]:
+        """How many names it explains; an original model may share none with diffusers' names."""
+        shared = sum(f"{start}{name}" in weights for name in expected)
+        return shared, sum(key.startswith(start) for key in weights if start)
+
+    prefix = max(PREFIXES, key=known)
+    if prefix in WHOLE:
+        others = tuple(part for part in WHOLE if part != prefix)
+        weights = {key: weight for key, weight in weights.items() if not key.startswith(others)}
+    refuse_quantised(path, {key: weight.dtype for key, weight in weights.items()}, fp8)
+    named = {
+        key.removeprefix(prefix) if key.startswith(prefix) else f"(no {prefix}){key}": weights[key] for key in weights
+    }
+    shapes = {name: weight.shape for name, weight in named.items()}
+    convert = converter(path, network, named)
+    keys = {name: weight.key for name, weight in named.items()}
+    _check(path, expected, converted_shapes(convert, shapes) if convert else shapes, keys)
+    tensors = _tensors(named)
+    return convert(dict(tensors)).items() if convert else tensors
 
 
 def _weights(files: list[Path]) -> dict[str, _Weight]:
@@ -82,7 +98,7 @@ def _tensors(named: dict[str, _Weight]) -> Iterator[tuple[str, Tensor]]:
                     continue
                 tensor = handle.get_tensor(weight.key)
                 if not finite(tensor):
-                    raise InputError(f"{file} cannot be a teacher: {weight.key} holds NaN or infinity; fetch it again")
+                    raise InputError(f"{file} cannot be used: {weight.key} holds NaN or infinity; fetch it again")
                 yield name, tensor
 
 
@@ -122,7 +138,7 @@ def _check(
     if told:
         raise InputError(
             f"{path} is no checkpoint of this network: expected {len(expected)} weights, found {len(found)}; "
-            f"{told}. Give the transformer of a fine-tune of this very model, under diffusers' or the original names"
+            f"{told}. Give weights of this very model, under diffusers' or the original names"
         )
 
 

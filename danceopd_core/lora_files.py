@@ -49,6 +49,17 @@ class Lora:
         return Lora(self.down, {module: up * self.scale for module, up in self.up.items()})
 
 
+def stacked(first: Lora, second: Lora) -> Lora:
+    """Both changes as one of scale 1, exactly: up = [up_1 scale_1 | up_2 scale_2], down = [down_1; down_2]."""
+    first, second = first.folded(), second.folded()
+    both = first.down.keys() & second.down.keys()
+    down, up = {**first.down, **second.down}, {**first.up, **second.up}
+    for module in both:
+        down[module] = torch.cat([first.down[module], second.down[module]])
+        up[module] = torch.cat([first.up[module], second.up[module]], 1)
+    return Lora(down, up)
+
+
 def read_lora(path: str | Path, shapes: Shapes) -> Lora:
     """A LoRA file, or a peft folder, as float32 factors of scale 1 by diffusers' module names.
 

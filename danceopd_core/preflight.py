@@ -11,6 +11,7 @@ from .csv_rows import Row, numbered_rows
 from .data import load_bucket
 from .errors import InputError
 from .full_checkpoints import weight_files
+from .hub import is_hub_id
 from .lora_files import KEY, weights_file
 from .methods import METHODS
 from .parse import refuse
@@ -52,6 +53,8 @@ def _weights(recipe: Recipe) -> Iterator[str]:
     asked: list[tuple[str, str | None, Callable[[Path], None]]] = [("model", recipe.model, _check_model)]
     if recipe.student.start != "fresh":
         asked.append(("student.start", recipe.student.start, _check_lora))
+    asked += [(f"components.{part}", file, _check_component) for part, file in recipe.components.items()]
+    asked.append(("student.over", recipe.student.over, _check_lora))
     for name, teacher in recipe.teachers.items():
         asked.append((f"teachers.{name}.lora", teacher.lora, _check_lora))
         asked.append((f"teachers.{name}.checkpoint", teacher.checkpoint, _check_checkpoint))
@@ -64,8 +67,13 @@ def _weights(recipe: Recipe) -> Iterator[str]:
 
 
 def _check_model(folder: Path) -> None:
-    if not (folder / "model_index.json").is_file():
+    if not is_hub_id(folder.as_posix()) and not (folder / "model_index.json").is_file():
         raise InputError(f"{folder} is no diffusers model folder: it has no model_index.json")
+
+
+def _check_component(path: Path) -> None:
+    with opened(path):
+        pass
 
 
 def _check_lora(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from .errors import InputError
+from .hub import is_hub_id
 from .overrides import overridden
 from .parse import FAULTY, Range, build, filled, plain, read_yaml, refuse
 from .shapes import is_embedded
@@ -74,12 +75,16 @@ class Route:
 @dataclass(frozen=True)
 class Student:
     """What is trained: a fresh LoRA of this rank, alpha (None: the rank) and targets (none: the family's own),
-    or the LoRA file to start from, which has its own."""
+    or the LoRA file to start from, which has its own.
+
+    over: a LoRA file that stays frozen under a fresh student; what is saved is both, in one file.
+    """
 
     start: Text = "fresh"
     rank: Count = 128
     alpha: Positive | None = None
     targets: tuple[Text, ...] = ()
+    over: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,9 @@ class Query:
 class Recipe:
     """A run.
 
-    model: a diffusers pipeline folder, or `shapes` for the embedded model. steps: updates, each of `batch` x
-    `accumulate` samples. rollout_steps: of a path. save_every: in updates. out: the run's folder. eta, group
+    model: a diffusers pipeline folder, `shapes` for the embedded model, or a Hugging Face id, owner/name.
+    components: by part (`backbones.COMPONENTS`), a file whose weights stand for the model's. steps: updates, each of
+    `batch` x `accumulate` samples. rollout_steps: of a path. save_every: in updates. out: the run's folder. eta, group
     (None: the method's own) and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD.
     """
 
@@ -138,6 +144,7 @@ class Recipe:
     group: Count | None = None
     ode_kl_weight: Literal["dt2", "uniform"] = "dt2"
     anchor: NotNegative = 0.0
+    components: dict[str, Text] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> Recipe:
@@ -154,6 +161,9 @@ class Recipe:
         told = plain(_located(typed, Path()))
         for name in ("out", "device", "save_every"):
             del told[name]
+        for holder, name in ((told["student"], "over"), (told, "components")):
+            if not holder[name]:  # settings that came later: recipes without them keep their digest
+                del holder[name]
         text = json.dumps(told, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -211,11 +221,16 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
         near = folder / name
         return os.path.abspath(near if os.path.exists(near) else name)
 
-    start = recipe.student.start
+    student = recipe.student
     return replace(
         recipe,
-        model=absolute(recipe.model),
-        student=replace(recipe.student, start=start if start == "fresh" else absolute(start)),
+        model=recipe.model if is_hub_id(recipe.model, folder) else absolute(recipe.model),
+        components={part: absolute(file) for part, file in recipe.components.items()},
+        student=replace(
+            student,
+            start=student.start if student.start == "fresh" else absolute(student.start),
+            over=absolute(student.over),
+        ),
         teachers={
             name: replace(teacher, checkpoint=absolute(teacher.checkpoint), lora=absolute(teacher.lora))
             for name, teacher in recipe.teachers.items()

@@ -8,13 +8,14 @@ from dataclasses import fields
 import torch
 
 from .adapters import STUDENT
+from .backbones import COMPONENTS
 from .errors import InputError
 from .losses import ClippedPolicy, OdeKl
 from .methods import METHODS
 from .names import lookup
 from .parse import sound
 from .query import QUERIES, every
-from .recipe import Bucket, Optimizer, Query, Recipe, Route, Teacher
+from .recipe import Bucket, Optimizer, Query, Recipe, Route, Student, Teacher
 from .routing import ROUTERS
 
 OPTIONS = {"eta": ClippedPolicy, "group": ClippedPolicy, "anchor": ClippedPolicy, "ode_kl_weight": OdeKl}
@@ -33,6 +34,12 @@ def broken_rules(recipe: Recipe) -> Iterator[str]:
             yield f"teachers.{STUDENT}: that is the name of what is trained: give the teacher another"
         for name, teacher in recipe.teachers.items():
             yield from _teacher(f"teachers.{name}", teacher)
+    if sound(recipe.student):
+        yield from _student(recipe.student)
+    if sound(recipe.components):
+        for part in recipe.components:
+            told = _unknown(dict.fromkeys(COMPONENTS), part, "part of a model")
+            yield from [f"components.{part}: {told}"] if told else []
     if sound(recipe.optimizer):
         yield from _optimizer(recipe.optimizer)
     if sound(recipe.router) and (told := _unknown(ROUTERS, recipe.router, "router")):
@@ -106,6 +113,11 @@ def _teacher(path: str, teacher: Teacher) -> Iterator[str]:
         return
     if teacher.lora is None and teacher.strength != 1:
         yield f"{path}.strength: it is the strength of a lora, and there is none: leave it out"
+
+
+def _student(student: Student) -> Iterator[str]:
+    if sound(student.start, student.over) and student.over is not None and student.start != "fresh":
+        yield "student.over: only a fresh student lies over a frozen LoRA: leave out start or over"
 
 
 def _optimizer(optimizer: Optimizer) -> Iterator[str]:

@@ -16,6 +16,7 @@ from .data import Item, load_bucket, open_picture
 from .errors import InputError
 from .fields import Conditioning, VelocityField, guided, mixed
 from .full_checkpoints import load_full_checkpoint
+from .hub import fetched, is_hub_id
 from .lora_files import lora_metadata, read_lora, write_lora
 from .losses import ClippedPolicy, OdeKl
 from .methods import Method, method
@@ -80,10 +81,13 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
     preflight(recipe)
     device = pick_device(recipe.device)
     tell("opening the model")
-    backbone = open_backbone(locate(recipe.model), DTYPES[recipe.dtype], device)
+    backbone = open_model(recipe.model, recipe.components, DTYPES[recipe.dtype], device)
     backbone.latent_shape(recipe.width, recipe.height)
     adapters, fields = open_teachers(recipe.teachers, backbone)
-    adapters.start_student(_start(recipe, backbone, adapters))
+    over = recipe.student.over
+    adapters.start_student(
+        _start(recipe, backbone, adapters), read_lora(locate(over), adapters.shapes) if over else None
+    )
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
     chosen = build_method(recipe)
     lanes = []
@@ -133,6 +137,12 @@ def _query(recipe: Recipe) -> QuerySampler:
         return BySigma(*query.sigma, query.k)
     found = lookup(QUERIES, query.bias, "query bias")
     return replace(found, k=query.k) if isinstance(found, Beta | Uniform) else found
+
+
+def open_model(name: str, components: Mapping[str, str], dtype: torch.dtype, device: torch.device | str) -> Backbone:
+    """The backbone of a recipe's `model` and `components`; a Hugging Face id is fetched where it is not there yet."""
+    folder = fetched(name, components) if is_hub_id(name) else locate(name)
+    return open_backbone(folder, dtype, device, {part: Path(file) for part, file in components.items()})
 
 
 def open_teachers(teachers: Mapping[str, Teacher], backbone: Backbone) -> tuple[Adapters, dict[str, VelocityField]]:

@@ -49,7 +49,13 @@ class RunFolder:
         """Writes the recipe, or loads the saved state into the trainer and drops the history after it."""
         self.path.mkdir(parents=True, exist_ok=True)
         if resume and self.state.exists():
-            run.trainer.load_state_dict(load_state(self.state))
+            state = load_state(self.state)
+            if state.get("under", "") != run.adapters.under_digest():
+                raise InputError(
+                    f"student.over: {run.recipe.student.over} is no longer the LoRA that the run of {self.path} lies "
+                    "over: put that file back, or begin a new run"
+                )
+            run.trainer.load_state_dict(state)
             kept = [entry for entry in self.history() if entry["update"] <= run.trainer.update]
             self._replace(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
         write_recipe(self.path / "recipe.yaml", run.recipe)
@@ -71,7 +77,7 @@ class RunFolder:
         kept.parent.mkdir(exist_ok=True)
         run.write_student(kept, date)
         run.write_student(self.student, date)
-        save_state(self.state, run.trainer.state_dict())
+        save_state(self.state, {**run.trainer.state_dict(), "under": run.adapters.under_digest()})
 
     @staticmethod
     def _replace(path: Path, text: str) -> None:

@@ -84,6 +84,11 @@ def checkpoint_choices() -> dict[str, str | None]:
     return {NONE: None} | parts | folders | _weights("diffusion_models")
 
 
+def diffusion_choices() -> dict[str, str | None]:
+    """Single files of transformers."""
+    return {NONE: None} | _weights("diffusion_models")
+
+
 def csv_choices() -> dict[str, str]:
     root = Path(folder_paths.get_input_directory())
     return {file.relative_to(root).as_posix(): str(file) for file in sorted(root.rglob("*.csv"))}

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from ..danceopd_core.recipe import Teacher
-from ._comfy import checkpoint_choices, chosen, dtype_name, io, lora_choices, model_choices, stamp
+from ._comfy import (
+    NONE,
+    checkpoint_choices,
+    chosen,
+    diffusion_choices,
+    dtype_name,
+    io,
+    lora_choices,
+    model_choices,
+    stamp,
+)
 from .recipes import teacher_label
 from .sockets import CATEGORY, FieldSocket, ModelSocket
 from .specs import Field, Model
@@ -43,14 +53,28 @@ class LoadModel(io.ComfyNode):
                     advanced=True,
                     tooltip="Precision of the frozen weights. The student itself is always trained in float32.",
                 ),
+                io.Combo.Input(
+                    "transformer",
+                    options=list(diffusion_choices()),
+                    default=NONE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="A file of ComfyUI's diffusion_models folders in place of the weights in the model's own "
+                    "transformer folder, which then need only hold its config.json. Not quantised.",
+                ),
             ],
             outputs=[ModelSocket.Output("flow_model", display_name="flow model", tooltip="For fields and samples.")],
         )
 
     @classmethod
-    def execute(cls, model, dtype):
+    def fingerprint_inputs(cls, transformer=NONE, **others):
+        return stamp(diffusion_choices().get(transformer))
+
+    @classmethod
+    def execute(cls, model, dtype, transformer=NONE):
         folder = chosen(model_choices(), model, "model")
-        return io.NodeOutput(Model(folder, dtype_name(dtype, folder)))
+        file = chosen(diffusion_choices(), transformer, "transformer")
+        return io.NodeOutput(Model(folder, dtype_name(dtype, folder), file))
 
 
 class TeacherField(io.ComfyNode):

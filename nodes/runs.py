@@ -156,7 +156,9 @@ def _pictures(csv: Path) -> list[tuple[int, int]]:
 
 
 def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
-    names = [recipe.model, recipe.student.start if recipe.student.start != "fresh" else None]
+    student = recipe.student
+    names = [recipe.model, student.start if student.start != "fresh" else None, student.over]
+    names += recipe.components.values()
     names += [file for teacher in recipe.teachers.values() for file in (teacher.checkpoint, teacher.lora)]
     names += [route.bucket.csv for route in recipe.routes]
     for name in dict.fromkeys(filter(None, names)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,7 +37,8 @@ def draw(
     """Each field's pictures (n, H, W, 3) in [0, 1] of the items, all from the same noises."""
     teachers: dict[str, Teacher] = {}
     names = {label: teacher_of(field, teachers) for label, field in fields.items()}
-    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], how.device)
+    files = {part: Path(file) for part, file in model.components.items()}
+    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], how.device, files)
     backbone.latent_shape(how.width, how.height)
     host.check()
     _, opened = open_teachers(teachers, backbone)

@@ -11,10 +11,17 @@ from ..danceopd_core.recipe import Bucket, Teacher
 
 @dataclass(frozen=True)
 class Model:
-    """folder: "shapes" or a diffusers pipeline folder. dtype: of the frozen network, as a recipe names it."""
+    """folder: "shapes" or a diffusers pipeline folder. dtype: of the frozen network, as a recipe names it.
+    transformer: a file whose weights stand for those of the folder's transformer."""
 
     folder: str
     dtype: str
+    transformer: str | None = None
+
+    @property
+    def components(self) -> dict[str, str]:
+        """As a recipe has them."""
+        return {"transformer": self.transformer} if self.transformer else {}
 
 
 @dataclass(frozen=True)

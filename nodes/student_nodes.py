@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..danceopd_core.errors import InputError
 from ..danceopd_core.recipe import Student
-from ._comfy import chosen, io, lora_choices, stamp
+from ._comfy import NONE, chosen, io, lora_choices, stamp
 from .sockets import CATEGORY, StudentSocket
 
 FRESH = "fresh"
@@ -17,7 +18,7 @@ class StudentLora(io.ComfyNode):
             display_name="Student LoRA",
             category=CATEGORY,
             description="What is trained. Where it starts decides more than the loss does: fresh, or a LoRA to go on "
-            "from, which brings its own rank, alpha and targets.",
+            "from, which brings its own rank, alpha and targets; or fresh over a LoRA that stays as it is.",
             search_aliases=["danceopd", "lora rank", "continue lora"],
             inputs=[
                 io.Combo.Input(
@@ -43,17 +44,30 @@ class StudentLora(io.ComfyNode):
                     tooltip="Endings of the layers that a fresh LoRA adapts, with commas between; empty takes the "
                     "model family's own.",
                 ),
+                io.Combo.Input(
+                    "over",
+                    options=list(lora_choices()),
+                    default=NONE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="A LoRA that stays frozen under a fresh student. The file that is saved holds both.",
+                ),
             ],
             outputs=[StudentSocket.Output("student", display_name="student", tooltip="For Train Student LoRA.")],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, start, **others):
-        return stamp(lora_choices().get(start))
+    def fingerprint_inputs(cls, start, over=NONE, **others):
+        return stamp(lora_choices().get(start), lora_choices().get(over))
 
     @classmethod
-    def execute(cls, start, rank, alpha, targets):
+    def execute(cls, start, rank, alpha, targets, over=NONE):
+        under = chosen(lora_choices(), over, "over")
         if start != FRESH:
+            if under:
+                raise InputError(
+                    f"over: only a fresh student lies over a frozen LoRA: set start to {FRESH}, or over to {NONE}"
+                )
             return io.NodeOutput(Student(start=chosen(lora_choices(), start, "start")))
         names = tuple(name.strip() for name in targets.split(",") if name.strip())
-        return io.NodeOutput(Student(rank=rank, alpha=alpha or None, targets=names))
+        return io.NodeOutput(Student(rank=rank, alpha=alpha or None, targets=names, over=under))

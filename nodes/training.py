@@ -93,7 +93,7 @@ def train(job: Job, host: Host, page: Page, stop: threading.Event) -> None:
 def _train(job: Job, host: Host, page: Page, stop: threading.Event) -> None:
     recipe, run = job.recipe, job.run
     run.check_free()
-    if recipe.student.start == str(run.lora):
+    if str(run.lora) in (recipe.student.start, recipe.student.over):
         raise InputError(f"name: '{run.name}' is also the LoRA that the student starts from: choose another name")
     asked = {**run_identity(recipe), "watch": job.watch.digest()}
     known, status = run.identity(), run.status()

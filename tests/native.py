@@ -1,5 +1,7 @@
 """Weights under the names of the original models, made from diffusers'; diffusers' own converters hold them to it."""
 
+import re
+
 import torch
 from diffusers.loaders.single_file_utils import (
     convert_sd3_transformer_checkpoint_to_diffusers,
@@ -48,9 +50,9 @@ CONVERTERS = {
 }
 
 
-def to_native(network) -> dict[str, torch.Tensor]:
-    """The network's weights under the original model's names."""
-    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+def to_native(network, copy=True) -> dict[str, torch.Tensor]:
+    """The network's weights under the original model's names; without `copy` they share its memory."""
+    state = {name: tensor.clone() if copy else tensor for name, tensor in network.state_dict().items()}
     for first in [name for name in state if ".to_q." in name or ".add_q_proj." in name]:
         one, fused = (".to_q.", ".qkv.") if ".to_q." in first else (".add_q_proj.", ".add_qkv.")
         parts = [state.pop(first.replace(one, one.replace("q", letter))) for letter in "qkv"]
@@ -71,6 +73,88 @@ def to_native(network) -> dict[str, torch.Tensor]:
 def from_native(network, native) -> dict[str, torch.Tensor]:
     """The same under diffusers' names, as diffusers' own converter has them."""
     return CONVERTERS[type(network).__name__][1](dict(native))
+
+
+VAE = {
+    ".mid_block.resnets.0.": ".mid.block_1.",
+    ".mid_block.resnets.1.": ".mid.block_2.",
+    ".mid_block.attentions.0.group_norm.": ".mid.attn_1.norm.",
+    ".mid_block.attentions.0.to_q.": ".mid.attn_1.q.",
+    ".mid_block.attentions.0.to_k.": ".mid.attn_1.k.",
+    ".mid_block.attentions.0.to_v.": ".mid.attn_1.v.",
+    ".mid_block.attentions.0.to_out.0.": ".mid.attn_1.proj_out.",
+    ".conv_norm_out.": ".norm_out.",
+    ".conv_shortcut.": ".nin_shortcut.",
+    ".downsamplers.0.": ".downsample.",
+    ".upsamplers.0.": ".upsample.",
+    ".resnets.": ".block.",
+}
+
+
+def vae_to_native(vae) -> dict[str, torch.Tensor]:
+    """An AutoencoderKL's weights under the original names: the decoder counts its blocks from the picture."""
+    last, native = len(vae.config.block_out_channels) - 1, {}
+    for name, tensor in vae.state_dict().items():
+        if ".attentions." in name and tensor.ndim == 2:
+            tensor = tensor[:, :, None, None]  # there it is a convolution
+        for theirs, original in VAE.items():
+            name = name.replace(theirs, original)
+        name = re.sub(r"down_blocks\.(\d+)", r"down.\1", name)
+        name = re.sub(r"up_blocks\.(\d+)", lambda match: f"up.{last - int(match[1])}", name)
+        native[name] = tensor.clone()
+    return native
+
+
+FLUX = {
+    "time_text_embed.timestep_embedder.linear_1.": "time_in.in_layer.",
+    "time_text_embed.timestep_embedder.linear_2.": "time_in.out_layer.",
+    "time_text_embed.text_embedder.linear_1.": "vector_in.in_layer.",
+    "time_text_embed.text_embedder.linear_2.": "vector_in.out_layer.",
+    "time_text_embed.guidance_embedder.linear_1.": "guidance_in.in_layer.",
+    "time_text_embed.guidance_embedder.linear_2.": "guidance_in.out_layer.",
+    "context_embedder.": "txt_in.",
+    "x_embedder.": "img_in.",
+    "norm_out.linear.": "final_layer.adaLN_modulation.1.",
+    "single_transformer_blocks.": "single_blocks.",
+    "transformer_blocks.": "double_blocks.",
+    ".norm1.linear.": ".img_mod.lin.",
+    ".norm1_context.linear.": ".txt_mod.lin.",
+    ".norm.linear.": ".modulation.lin.",
+    ".ff.net.0.proj.": ".img_mlp.0.",
+    ".ff.net.2.": ".img_mlp.2.",
+    ".ff_context.net.0.proj.": ".txt_mlp.0.",
+    ".ff_context.net.2.": ".txt_mlp.2.",
+    ".attn.to_out.0.": ".img_attn.proj.",
+    ".attn.to_add_out.": ".txt_attn.proj.",
+    ".attn.norm_added_q.weight": ".txt_attn.norm.query_norm.scale",
+    ".attn.norm_added_k.weight": ".txt_attn.norm.key_norm.scale",
+    ".attn.add_q_proj.": ".txt_attn.qkv.",
+    ".proj_out.": ".linear2.",
+}
+
+
+def flux_to_native(network) -> dict[str, torch.Tensor]:
+    """FLUX.1's weights under the original names."""
+    state, native = dict(network.state_dict()), {}
+    for first in [name for name in state if ".to_q." in name or ".add_q_proj." in name]:
+        kin = [first, first.replace("_q", "_k"), first.replace("_q", "_v")]
+        if first.startswith("single"):
+            kin.append(first.replace("attn.to_q", "proj_mlp"))
+        state[first] = torch.cat([state[first], *(state.pop(name) for name in kin[1:])])
+    for name, tensor in state.items():
+        single = name.startswith("single")
+        if name.startswith("norm_out.linear."):
+            tensor = torch.cat(tensor.chunk(2)[::-1])
+        name = name.replace(".attn.to_q.", ".linear1." if single else ".img_attn.qkv.")
+        for short, kind in (("q", "query"), ("k", "key")):
+            place = ".norm" if single else ".img_attn.norm"
+            name = name.replace(f".attn.norm_{short}.weight", f"{place}.{kind}_norm.scale")
+        if name.startswith("proj_out."):
+            name = f"final_layer.linear.{name.removeprefix('proj_out.')}"
+        for theirs, original in FLUX.items():
+            name = name.replace(theirs, original)
+        native[name] = tensor
+    return native
 
 
 def tiny_sd3():

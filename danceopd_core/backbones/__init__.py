@@ -6,7 +6,7 @@ x_sigma = (1 - sigma) * clean + sigma * noise, v = noise - clean, sigma falls fr
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..fields import Conditioning
+from .parts import ModelFolder
 
+COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+"""Parts of a pipeline whose weights may come from a file of their own."""
 Sources = Sequence[Sequence[Tensor] | None]
 
 
@@ -86,7 +89,7 @@ class Backbone(Protocol):
 
 class Family(NamedTuple):
     """`opener`: "module:function" of this package, imported when chosen, called with (folder, index, dtype, device),
-    the index being what model_index.json says.
+    a ModelFolder and what its model_index.json says.
     `pipelines`: the diffusers pipeline classes, as model_index.json names them, whose folders it opens.
     """
 
@@ -103,10 +106,17 @@ FAMILIES = {
 
 
 def open_backbone(
-    folder: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    components: Mapping[str, Path] | None = None,
 ) -> Backbone:
-    """The frozen backbone in a local diffusers folder; InputError if it is none, or of an unknown family."""
-    folder = Path(folder)
+    """The frozen backbone in a local diffusers folder; InputError if it is none, or of an unknown family.
+
+    components: single weight files, by the part (`COMPONENTS`) whose weights they stand for; of that part the
+    folder need only hold the configuration.
+    """
+    folder, files = Path(folder), dict(components or {})
     file = folder / "model_index.json"
     if not file.is_file():
         raise InputError(
@@ -120,7 +130,13 @@ def open_backbone(
         raise InputError(f"{file} does not name its pipeline (_class_name): {error!r}. Fetch it again") from error
     for family in FAMILIES.values():
         if found in family.pipelines:
+            idle = sorted(part for part in files if part not in COMPONENTS or (index.get(part) or [None])[0] is None)
+            if idle:
+                parts = ", ".join(part for part in COMPONENTS if (index.get(part) or [None])[0] is not None)
+                raise InputError(f"components: the {found} in {folder} has no {', '.join(idle)}: it has {parts}")
             module, function = family.opener.split(":")
-            return getattr(import_module(f".{module}", __name__), function)(folder, index, dtype, device)
+            return getattr(import_module(f".{module}", __name__), function)(
+                ModelFolder(folder, files), index, dtype, device
+            )
     table = "; ".join(f"{name}: {', '.join(family.pipelines)}" for name, family in FAMILIES.items())
     raise InputError(f"{file} holds a {found}, which no family opens. Known families are {table}")

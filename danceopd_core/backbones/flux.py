@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from ..fields import Conditioning, Value
 from .base import DiffusersBackbone, Once, in_groups, packed, source_shapes, unpacked
-from .parts import load_module, load_part, padded_ids
+from .parts import ModelFolder, load_module, load_part, padded_ids
 from .vaes import KlVae
 
 T5_TOKENS = 512  # as in the pipeline; nothing is masked
@@ -92,7 +91,7 @@ def _places(frame: int, latents: Tensor) -> Tensor:
     return torch.cartesian_prod(torch.tensor([frame]), torch.arange(rows), torch.arange(columns)).float()
 
 
-def open_flux(folder: Path, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> Flux:
+def open_flux(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> Flux:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +12,44 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import InputError
+from .single_files import filled
 
 
-def load_part(cls: Any, folder: Path, part: str, **settings: Any) -> Any:
+@dataclass(frozen=True)
+class ModelFolder:
+    """A diffusers pipeline folder. files: by part, one file whose weights stand for those of the part's folder."""
+
+    path: Path
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+def load_part(cls: Any, folder: ModelFolder, part: str, **settings: Any) -> Any:
     """`cls.from_pretrained` of one subfolder, offline; InputError if it is absent or unreadable."""
-    if not (folder / part).is_dir():
-        raise InputError(f"{folder} has no {part} folder: fetch the model again, with all its parts")
+    place = folder.path / part
+    if not place.is_dir():
+        raise InputError(f"{folder.path} has no {part} folder: fetch the model again, with all its parts")
     try:
-        return cls.from_pretrained(folder / part, local_files_only=True, **settings)
+        if part in folder.files:
+            return filled(cls, place, folder.files[part], **settings)
+        return cls.from_pretrained(place, local_files_only=True, **settings)
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise InputError(f"{folder / part} cannot be read as a {cls.__name__}: {error}") from error
+        raise InputError(f"{folder.files.get(part, place)} cannot be read as a {cls.__name__}: {error}") from error
 
 
-def load_module(cls: Any, folder: Path, part: str, dtype: torch.dtype, device: torch.device | str) -> Any:
+def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, device: torch.device | str) -> Any:
     """A frozen diffusers or transformers module in the dtype asked.
 
     Both libraries fill absent weights with random ones and only warn; here that is an InputError. Weights
-    that the module has no use for (a language model's head) are no fault.
+    that the module has no use for (a language model's head) are no fault. Pickled weights are not read.
     """
     naming = {"dtype": dtype} if cls.__module__.startswith("transformers.") else {"torch_dtype": dtype}
-    module, report = load_part(cls, folder, part, output_loading_info=True, **naming)
+    module, report = load_part(cls, folder, part, output_loading_info=True, use_safetensors=True, **naming)
     faults = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if faults:
         raise InputError(
-            f"{folder / part} does not fill a {cls.__name__}: {len(faults)} weights are missing or misshapen "
+            f"{folder.path / part} does not fill a {cls.__name__}: {len(faults)} weights are missing or misshapen "
             f"({', '.join(faults[:3])}). Fetch the model again"
         )
     return module.to(device).eval().requires_grad_(False)

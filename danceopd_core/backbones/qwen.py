@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from ..fields import Conditioning, Value
 from .base import DiffusersBackbone, Once, in_groups, packed, source_shapes, unpacked
-from .parts import load_module, load_part
+from .parts import ModelFolder, load_module, load_part
 from .vaes import VideoVae
 
 MAX_TOKENS = 512  # of a text without pictures, behind its template
@@ -148,7 +147,9 @@ def _resized(picture: Tensor, area: int) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
 
 
-def open_qwen(folder: Path, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> QwenImage:
+def open_qwen(
+    folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str
+) -> QwenImage:
     from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLImageProcessorPil
 

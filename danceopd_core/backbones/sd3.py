@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from ..fields import Conditioning, Value
 from .base import DiffusersBackbone, Once
-from .parts import load_module, load_part, padded_ids
+from .parts import ModelFolder, load_module, load_part, padded_ids
 from .vaes import KlVae
 
 T5_TOKENS = 256  # as in the pipeline; nothing is masked, so the length is part of what the network was trained on
@@ -76,7 +75,7 @@ class StableDiffusion3(DiffusersBackbone):
 
 
 def open_sd3(
-    folder: Path, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str
+    folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str
 ) -> StableDiffusion3:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from ..fields import Conditioning, Value
 from .base import DiffusersBackbone, Once, in_groups
-from .parts import load_module, load_part
+from .parts import ModelFolder, load_module, load_part
 from .vaes import KlVae
 
 MAX_TOKENS = 512  # of one text segment, as in the pipeline
@@ -109,7 +108,9 @@ def _edit_segments(prompt: str, pictures: int) -> list[str]:
     return ["<|im_start|>user\n<|vision_start|>", *between, request, "<|vision_end|><|im_end|>"]
 
 
-def open_zimage(folder: Path, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> ZImage:
+def open_zimage(
+    folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str
+) -> ZImage:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageTransformer2DModel
     from transformers import AutoTokenizer, Qwen3Model
 

@@ -9,10 +9,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from danceopd_core.adapters import Adapters, linear_shapes
+from danceopd_core.backbones.sd3 import StableDiffusion3
 from danceopd_core.errors import InputError
 from danceopd_core.lora_files import Lora, lora_metadata, read_lora, write_lora
 
 from ..loras import query, random_lora
+from ..native import sd3_velocity, tiny_sd3
 
 SCALE = 0.5  # of every file below: alpha is half the rank, 4
 
@@ -100,6 +102,23 @@ def test_a_written_student_is_read_by_diffusers_with_the_same_velocity(tmp_path,
         theirs = zimage.with_network(pipe.transformer).velocity(x, sigma, cond)
         ours = zimage.velocity(x, sigma, cond)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert (ours - bare).abs().max() > 0.01
+
+
+def test_a_student_of_stable_diffusion_3_is_read_by_diffusers_with_the_same_velocity(tmp_path):
+    from diffusers import StableDiffusion3Pipeline
+
+    network = tiny_sd3()
+    adapters = Adapters(copy.deepcopy(network))
+    targets = StableDiffusion3.default_targets
+    adapters.start_student(random_lora(adapters.shapes, 4, seed=1, targets=targets, scale=0.3))
+    write_lora(tmp_path / "student.safetensors", adapters.student())
+    parts = ("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "text_encoder_3")
+    pipe = StableDiffusion3Pipeline(transformer=network, **dict.fromkeys((*parts, "tokenizer_3")))
+    bare = sd3_velocity(pipe.transformer)
+    pipe.load_lora_weights(str(tmp_path), weight_name="student.safetensors", adapter_name="ours")
+    ours = sd3_velocity(adapters.network)
+    torch.testing.assert_close(ours, sd3_velocity(pipe.transformer), rtol=0, atol=1e-5)
     assert (ours - bare).abs().max() > 0.01
 
 

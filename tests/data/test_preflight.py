@@ -147,6 +147,11 @@ def test_a_checkpoint_is_no_lora(recipe, checkpoint):
     assert line == f"teachers.edit.lora: {checkpoint} holds no LoRA: it has no lora_A or lora_down weights"
 
 
+def test_the_lora_under_the_student_is_checked(recipe, lora, checkpoint):
+    preflight(replace(recipe, student=Student(over=str(lora))))
+    assert "student.over: " in faults_of(replace(recipe, student=Student(over=str(checkpoint))))[0]
+
+
 def test_a_bucket_that_cannot_be_filled_is_told_by_route(recipe, tmp_path):
     (line,) = faults_of(with_csv(recipe, tmp_path / "absent.csv"))
     assert line.startswith(f"route 'edits': {tmp_path / 'absent.csv'} cannot be read")

@@ -70,6 +70,8 @@ def main(comfyui: Path, pack: Path) -> None:
     for call in (
         lambda: border.as_arrays(bad, "source"),
         lambda: border.chosen(border.lora_choices(), "../../x.safetensors", "source"),
+        lambda: border.chosen(border.model_choices(), "owner/name", "source"),  # no workflow makes anyone download
+        lambda: border.chosen(border.diffusion_choices(), "/etc/passwd", "source"),
     ):
         try:
             call()

@@ -89,6 +89,15 @@ def test_a_mixed_field_becomes_a_weighted_route():
     assert made.routes[0].teacher == {"base": 0.75, "edit": 0.25}
 
 
+def test_a_models_transformer_file_is_a_component_and_another_model():
+    file = specs.Model("shapes", "float32", "/m.safetensors")
+    other = specs.Field(file, "base", ((Teacher(), 1.0),))
+    assert recipe(routes((other, 1.0))).components == {"transformer": "/m.safetensors"}
+    assert recipe(routes((field(), 1.0))).components == {}
+    with pytest.raises(InputError, match="different models"):
+        field().mixed(other, 0.5)
+
+
 def test_more_settings_reach_the_recipe_but_no_file():
     made = recipe(routes((field(), 1.0)), more="optimizer.clip=0.5\n\nquery.sigma=[0.1, 0.4]\n")
     assert made.optimizer.clip == 0.5

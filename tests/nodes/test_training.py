@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ..pack import part
 
@@ -46,9 +46,10 @@ def go(zimage_folder, tmp_path):
     """Trains a little run in tmp_path and returns (page, the run, the host)."""
 
     def train(
-        name="run", steps=4, resume=True, cancel_at=10**9, stop_at=10**9, watch=None, student=None, more="", **settings
-    ):
-        model = specs.Model(str(zimage_folder), "float32")
+        name="run", steps=4, resume=True, cancel_at=10**9, stop_at=10**9, watch=None, student=None, more="",
+        transformer=None, **settings,
+    ):  # fmt: skip
+        model = specs.Model(str(zimage_folder), "float32", transformer)
         base = specs.Field(model, "base", ((core.Teacher(guidance=2.0), 1.0),))
         prompts = specs.Prompts(core.Bucket(prompts=("a red circle", "a blue square")), "prompts")
         run = runs.Run(tmp_path, name)
@@ -204,11 +205,46 @@ def test_the_student_does_not_start_from_the_file_that_it_writes(go):
     page.run()
     with pytest.raises(InputError, match="name"):
         go(student=core.Student(start=str(page.files.lora))).run()
+    with pytest.raises(InputError, match="name"):
+        go(student=core.Student(over=str(page.files.lora))).run()
+
+
+def test_another_lora_under_the_student_is_another_run(go, tmp_path):
+    first = go(name="first")
+    first.run()
+    under = tmp_path / "under.safetensors"
+    under.write_bytes(first.files.lora.read_bytes())
+    page = go(student=core.Student(rank=2, over=str(under)))
+    page.run()
+    again = go(student=core.Student(rank=2, over=str(under)))
+    again.run()
+    assert again.host.shown == []
+    other = go(name="other", more="optimizer.lr=0.01")
+    other.run()
+    under.write_bytes(other.files.lora.read_bytes())
+    anew = go(student=core.Student(rank=2, over=str(under)))
+    anew.run()
+    assert anew.files.path.with_name("run.1").exists()
+
+
+def test_a_transformer_file_is_the_model_and_counts_by_its_contents(go, tmp_path, zimage_folder):
+    plain = go(name="plain")
+    plain.run()
+    weights = load_file(next((zimage_folder / "transformer").glob("*.safetensors")))
+    file = tmp_path / "transformer.safetensors"
+    save_file(weights, file)
+    page = go(transformer=str(file))
+    page.run()
+    assert equal(student_of(page), student_of(plain))
+    weights["layers.0.attention.to_q.weight"] *= 2
+    save_file(weights, file)
+    other = go(transformer=str(file))
+    other.run()
+    assert other.files.path.with_name("run.1").exists()
+    assert not equal(student_of(other), student_of(plain))
 
 
 def test_a_lora_of_someone_else_is_not_overwritten(go, tmp_path):
-    from safetensors.torch import save_file
-
     page = go()
     page.files.lora.parent.mkdir(parents=True)
     save_file({"a": torch.zeros(1)}, page.files.lora)

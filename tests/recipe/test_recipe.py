@@ -71,6 +71,7 @@ FULL = Recipe(
         FULL,
         Recipe.from_dict(base()),
         replace(FULL, query=Query(sigma=(0.0, 0.5))),
+        replace(FULL, student=Student(rank=4, over="shapes:edit")),
         replace(FULL, query=Query(), method="flowopd", eta=0.3, group=4, anchor=0.04),
         replace(FULL, query=Query(), method="diffusionopd", ode_kl_weight="uniform"),
     ],
@@ -110,6 +111,12 @@ def test_the_digest_tells_what_changes_the_result():
     changed = [replace(recipe, **{name: value}) for name, value in other.items()]
     changed.append(replace(recipe, optimizer=Optimizer(lr=1e-4)))
     assert len({recipe.digest(), *(one.digest() for one in changed)}) == len(changed) + 1
+
+
+def test_settings_that_came_later_leave_the_digest_of_earlier_recipes_as_it_was():
+    recipe = Recipe.from_dict(base())
+    assert recipe.digest() == "5cffc55510d90a7958579bec6cc59bfb26950d49f67782dc338a0d40543adc12"
+    assert replace(recipe, student=Student(over="/a")).digest() != recipe.digest()
 
 
 def test_the_digest_does_not_depend_on_how_a_value_was_written(tmp_path, monkeypatch):
@@ -169,6 +176,7 @@ def test_the_schedules_are_those_of_diffusers():
         ({"width": "0"}, "width: 0 is out of range"),
         ({"student": {"rank": "0"}}, "student.rank: 0 is out of range"),
         ({"student": {"alpha": "-1"}}, "student.alpha: -1.0 is out of range"),
+        ({"student": {"start": "a", "over": "b"}}, "student.over: only a fresh student lies over a frozen LoRA"),
         ({"optimizer": {"lr": "0"}}, "optimizer.lr: 0.0 is out of range: it must be above 0"),
         ({"optimizer": {"ema": "1"}}, "optimizer.ema: 1.0 is out of range: it must be at least 0 and below 1"),
         ({"optimizer": {"betas": ["0.9", "1"]}}, "optimizer.betas[1]: 1.0 is out of range"),
