@@ -26,7 +26,7 @@ from .sampling import pictures
 from .shapes import locate
 from .training import Diverged
 
-__all__ = ["Diverged", "data", "demo", "quiet", "sample", "shapes", "train"]
+__all__ = ["Diverged", "bench", "data", "demo", "quiet", "sample", "shapes", "train"]
 
 
 def quiet() -> None:
@@ -125,6 +125,12 @@ def demo(args: Namespace) -> None:
     from .shapes.demo import run_demo
 
     run_demo(args.out, args.seed, args.steps, _tell)
+
+
+def bench(args: Namespace) -> None:
+    from .bench.command import run_bench
+
+    run_bench(args, _tell)
 
 
 def data(args: Namespace) -> None:
