@@ -81,8 +81,8 @@ BENCHES = {
 
 
 def cells_of(bench: Bench, settings: Sequence[str], seeds: Sequence[int]) -> Iterator[Cell]:
-    """Row by row, its seeds together: seeds that are added later add files, and change none."""
-    for setting in settings:
-        for row, approach in bench.rows(setting).items():
-            for seed in seeds:
+    """Seed by seed: whoever stops early, or adds a seed later, has whole tables."""
+    for seed in seeds:
+        for setting in settings:
+            for row, approach in bench.rows(setting).items():
                 yield Cell(setting, row, approach, seed, bench.budget)

@@ -67,7 +67,7 @@ class Regime(NamedTuple):
 
 REGIMES = {
     "prompts": Regime("prompts and source pictures, no targets"),
-    "teachers": Regime("the same, and before the training each teacher draws its own targets", drawn=True),
+    "teachers": Regime("prompts and source pictures; targets are drawn by the teachers beforehand", drawn=True),
     "few": Regime("64 clean pairs a route", 64),
     "faulty": Regime("64 pairs a route, a quarter of them with the target of another", 64, 0.25),
     "unlimited": Regime("a new clean pair for every sample: an upper bound", math.inf),

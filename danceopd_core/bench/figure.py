@@ -1,4 +1,4 @@
-"""The figure of a bench: the score of every row over its updates and over its forwards."""
+"""The figure of a bench: the score of every row over updates and over forwards, on the same items throughout."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from .loop import Result
 
 
 def curves(results: Sequence[Result]) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
-    """Setting -> row -> (updates, forwards, mean of the scored categories) at each scored update, over its seeds."""
+    """Setting -> row -> (updates, forwards, mean of the scored categories) at each scored update, over its seeds.
+
+    Whole exams count with the items that the brief ones ask, which come first.
+    """
+    brief = min(len(scores) for r in results for point in r["points"] for scores in point["scores"].values())
     gathered: dict[str, dict[str, dict[int, list[tuple[float, float]]]]] = {}
     for result in results:
         for point in result["points"]:
             if point["beta"] == 1:
                 categories = SETTINGS[result["setting"]].scored
-                score = float(np.mean([np.mean(point["scores"][name]) for name in categories]))
+                score = float(np.mean([np.mean(point["scores"][name][:brief]) for name in categories]))
                 row = gathered.setdefault(result["setting"], {}).setdefault(result["row"], {})
                 row.setdefault(point["update"], []).append((point["forwards"], score))
     return {
@@ -54,7 +58,7 @@ def draw_curves(results: Sequence[Result], path: Path, title: str) -> None:
             axes.set(xlabel=name, title=setting)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-        panels[0].set_ylabel("mean score of the categories")
+        panels[0].set_ylabel("mean score, of a brief exam")
         panels[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(title)
     figure.savefig(path)

@@ -27,7 +27,7 @@ Tell = Callable[[str], None]
 Result = dict[str, Any]
 """What a cell's file holds: `cell` (what was asked, as text), setting, row, data, seed, the update at which it
 diverged (or None), and points: update, forwards, seconds, beta, inference (forwards of a picture), marks
-(schedule.UPDATES, FORWARDS; empty: of the curve only), scores by category (and "style")."""
+(schedule.UPDATES, FORWARDS; empty: of the curve only), scores by category (and "lit")."""
 
 
 def run_cells(cells: Sequence[Cell], plan: Plan, out: Path, device: torch.device, tell: Tell) -> list[Result]:
@@ -40,8 +40,9 @@ def run_cells(cells: Sequence[Cell], plan: Plan, out: Path, device: torch.device
     if waiting:
         stage = Stage(plan, device)
         pace = stage.pace()
-        hours = sum(planned_seconds(cell, plan, stage.sigmas, pace) for cell in waiting) / 3600
-        tell(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished; about {hours:.1f} hours for the rest")
+        minutes = sum(planned_seconds(cell, plan, stage.sigmas, pace) for cell in waiting) / 60
+        planned = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
+        tell(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished; about {planned} for the rest")
         for number, cell in enumerate(waiting, 1):
             began = time.perf_counter()
             _write(out / cell.file, run_cell(cell, stage))
@@ -59,15 +60,15 @@ def run_cell(cell: Cell, stage: Stage) -> Result:
         marks = (UPDATES, FORWARDS) if cell.budget else (UPDATES,)
         points = _look(cell, stage, opened, {"update": 0, "forwards": 0, "seconds": 0.0, "marks": marks})
     else:
-        updates = iter(opened.trainer)
-        for update, marks in milestones(cell, stage.plan, stage.sigmas).items():
+        updates, ends = iter(opened.trainer), milestones(cell, stage.plan, stage.sigmas)
+        for update, marks in ends.items():
             while diverged is None and opened.trainer.update < update:
                 try:
                     seconds += next(updates).seconds["total"]
                 except Diverged:
                     diverged = opened.trainer.update + 1
             at = {"update": update, "forwards": opened.tally.count, "seconds": round(seconds, 2), "marks": marks}
-            points += _look(cell, stage, opened, at)
+            points += _look(cell, stage, opened, at, update == max(ends))
     return {
         "cell": _told(cell, stage.plan),
         "setting": cell.setting,
@@ -79,11 +80,11 @@ def run_cell(cell: Cell, stage: Stage) -> Result:
     }
 
 
-def _look(cell: Cell, stage: Stage, opened: Opened, at: dict[str, Any]) -> list[dict[str, Any]]:
-    """Points at every inference guidance of the cell; points of the curve only at the first one."""
-    exam, brief = stage.exam(cell, brief=not at["marks"]), not at["marks"]
+def _look(cell: Cell, stage: Stage, opened: Opened, at: dict[str, Any], last: bool = True) -> list[dict[str, Any]]:
+    """The point at the cell's first inference guidance; of the last student of a run, points at all of them."""
+    exam = stage.exam(cell, brief=not at["marks"])
     points = []
-    for beta in cell.approach.betas[: 1 if brief else None]:
+    for beta in cell.approach.betas[: None if last else 1]:
         field = guided(opened.fields[cell.approach.field], beta)
         with opened.averaged():
             before = opened.tally.count
@@ -92,7 +93,7 @@ def _look(cell: Cell, stage: Stage, opened: Opened, at: dict[str, Any]) -> list[
         scores = scored(exam, shots)
         if style := SETTINGS[cell.setting].style:
             lit = scored(exam, shots, style)
-            scores["style"] = [score for category in T2I for score in lit.get(category, [])]
+            scores["lit"] = [score for category in T2I for score in lit.get(category, [])]
         rounded = {name: [round(score, 4) for score in found] for name, found in scores.items()}
         points.append({**at, "beta": beta, "inference": spent / len(shots), "scores": rounded})
     return points

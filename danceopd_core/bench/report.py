@@ -23,7 +23,7 @@ def columns(setting: str) -> tuple[str, ...]:
     """The names of a setting's scores, means first."""
     chosen = SETTINGS[setting]
     means = [name for name, kind in MEANS.items() if set(kind) & set(chosen.scored)]
-    return (*means, *(("style", "closed") if chosen.style else ()), *chosen.scored)
+    return (*means, *(("lit", "closed") if chosen.style else ()), *chosen.scored)
 
 
 def lines(results: Sequence[Result]) -> list[Line]:
@@ -67,15 +67,15 @@ def _closed(line: Line, found: Sequence[Line]) -> dict[str, Any]:
     if not setting.style:
         return {}
 
-    def style(row: str) -> float | None:
+    def lit(row: str) -> float | None:
         there = [x for x in found if (x["setting"], x["mark"], x["row"]) == (line["setting"], line["mark"], row)]
-        return there[0]["marks"]["style"][0] if there else None
+        return there[0]["marks"]["lit"][0] if there else None
 
-    base, teacher = style(BASE), style(next(iter(setting.routes)))
+    base, teacher = lit(BASE), lit(next(iter(setting.routes)))
     if base is None or teacher is None or base == teacher:
         return {}
     # A ratio of noisy differences: shown without an interval.
-    return {"closed": ((line["marks"]["style"][0] - base) / (teacher - base),)}
+    return {"closed": ((line["marks"]["lit"][0] - base) / (teacher - base),)}
 
 
 def as_markdown(name: str, plan: Plan, results: Sequence[Result]) -> str:

@@ -92,13 +92,14 @@ def planned_seconds(cell: Cell, plan: Plan, sigmas: Sigmas, pace: dict[str, floa
         categories = setting.routes[name]
         return sum(pace[category] for category in categories) / len(categories)
 
-    looks = 8 * sum(pace[category] for category in setting.scored) * sum(1 + (beta != 1) for beta in how.betas)
+    look = 8 * sum(pace[category] for category in setting.scored)
+    more = sum(1 + (beta != 1) for beta in how.betas[1:])  # at the end only
     if not how.trains:
         guided = how.field == BASE or teachers_of(cell).get(how.field, Teacher()).guidance != 1
-        return looks * plan.each * (1 + guided)
+        return look * plan.each * (1 + guided + more)
     each = path_forwards(cell, sigmas)
     update = paths(cell, plan).all * sum(each[name] * route(name) for name in each) / len(each)
     drawing = sum(count * route(name) for name, count in drawing_forwards(cell, plan).items())
     points = milestones(cell, plan, sigmas)
     items = sum(plan.each if marks else plan.brief for marks in points.values())
-    return max(points) * update + drawing + looks * items
+    return max(points) * update + drawing + look * (items + more * plan.each)

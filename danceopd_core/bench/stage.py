@@ -65,14 +65,13 @@ class Stage:
         self._samples: dict[tuple[tuple[str, ...], int, int], Conditioning] = {}
 
     def exam(self, cell: Cell, brief: bool = False) -> Exam:
-        """The same items for every cell; the noises are those of its seed."""
-        each, scored = self.plan.brief if brief else self.plan.each, SETTINGS[cell.setting].scored
-        asked = {category: each for category in scored}
-        rows = []
+        """The same items for every cell, with the noises of its seed; a brief one is the beginning of the whole one."""
+        each = self.plan.brief if brief else self.plan.each
+        places = {category: [] for category in SETTINGS[cell.setting].scored}
         for row, item in enumerate(self._whole.items):
-            if asked.get(item.category, 0):
-                asked[item.category] -= 1
-                rows.append(row)
+            if item.category in places:
+                places[item.category].append(row)
+        rows = [places[category][number] for number in range(each) for category in places]
         items, samples = tuple(self._whole.items[row] for row in rows), self._whole.samples.select(rows)
         return replace(self._whole, items=items, samples=samples, seed=self.plan.exam + cell.seed)
 

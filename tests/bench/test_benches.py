@@ -71,7 +71,7 @@ def test_scoring_leaves_student_and_count_alone(stage):
     assert opened.tally.count == count
     assert all(torch.equal(value, before[name]) for name, value in opened.adapters.state_dict().items())
     assert point["inference"] == 8
-    assert set(point["scores"]) == {*T2I, "style"}
+    assert set(point["scores"]) == {*T2I, "lit"}
     with opened.averaged():
         assert any(not torch.equal(v, before[name]) for name, v in opened.adapters.state_dict().items())
 
@@ -138,10 +138,19 @@ def test_realism_is_absorbed_from_nothing_to_the_teacher(stage):
     from danceopd_core.bench.report import columns, lines
 
     results = [run_cell(Cell("realism", row, Approach(field=row), 0), stage) for row in ("base", "realism")]
-    for result, style in zip(results, (0.25, 0.75), strict=True):
-        result["points"][0]["scores"]["style"] = [style] * 6
+    for result, lit in zip(results, (0.25, 0.75), strict=True):
+        result["points"][0]["scores"]["lit"] = [lit] * 6
     middle = {**results[0], "row": STUDENT, "points": [dict(results[0]["points"][0])]}
-    middle["points"][0]["scores"] = {**middle["points"][0]["scores"], "style": [0.5] * 6}
+    middle["points"][0]["scores"] = {**middle["points"][0]["scores"], "lit": [0.5] * 6}
     closed = {line["row"]: line["marks"]["closed"][0] for line in lines([*results, middle])}
     assert closed == {"base": 0, STUDENT: 0.5, "realism": 1}
-    assert columns("realism") == ("t2i", "style", "closed", *T2I)
+    assert columns("realism") == ("t2i", "lit", "closed", *T2I)
+
+
+def test_a_brief_exam_is_the_beginning_of_the_whole_one(world):
+    stage = Stage(Plan(each=3, brief=1), CPU)
+    cell = Cell("t2i_edit", "row", Approach(), 5)
+    whole, brief = stage.exam(cell), stage.exam(cell, brief=True)
+    assert [item.category for item in brief.items] == [*T2I, *EDIT]
+    assert whole.items[:12] == brief.items
+    assert whole.seed == brief.seed != stage.exam(Cell("t2i_edit", "row", Approach(), 6)).seed
