@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..query import Beta, BySigma, Uniform
+from ..query import Beta, BySigma, QuerySampler, Uniform
 from ..shapes import GUIDANCE
 from .cells import BARE, BASE, MERGED, SETTINGS, Approach, Cell
 
@@ -45,7 +45,7 @@ def composition(setting: str) -> Rows:
 
 def ablations(setting: str) -> Rows:
     """DanceOPD with one thing changed at a time."""
-    biases = {"mid": Beta(5, 5), "high": Beta(2, 5), "uniform": Uniform()}
+    biases: dict[str, QuerySampler] = {"mid": Beta(5, 5), "high": Beta(2, 5), "uniform": Uniform()}
     # Of the eight states of this grid: two, three and three.
     ranges = {"low": (0.0, 0.55), "mid": (0.55, 0.85), "high": (0.85, 1.0), "uniform": (0.0, 1.0)}
     return {

@@ -91,5 +91,5 @@ def with_clean(samples: Conditioning, clean: Tensor) -> Conditioning:
 
 def flow_matching(x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
     """The data as a teacher: on the line to a sample's target, the velocity noise - clean, at no forward's cost."""
-    clean = torch.stack([sample.values["clean"] for sample in cond.samples])  # type: ignore[arg-type]
+    clean = torch.stack([sample.values["clean"] for sample in cond.samples])  # type: ignore[arg-type, misc]
     return (x - clean) / per_sample(sigma, x)

@@ -57,8 +57,8 @@ def run_cell(cell: Cell, stage: Stage) -> Result:
     opened = stage.open(cell)
     seconds, points, diverged = time.perf_counter() - began, [], None
     if opened.trainer is None:
-        marks = (UPDATES, FORWARDS) if cell.budget else (UPDATES,)
-        points = _look(cell, stage, opened, {"update": 0, "forwards": 0, "seconds": 0.0, "marks": marks})
+        at = {"update": 0, "forwards": 0, "seconds": 0.0, "marks": (UPDATES, FORWARDS)[: 1 + cell.budget]}
+        points = _look(cell, stage, opened, at)
     else:
         updates, ends = iter(opened.trainer), milestones(cell, stage.plan, stage.sigmas)
         for update, marks in ends.items():

@@ -67,7 +67,7 @@ class Stage:
     def exam(self, cell: Cell, brief: bool = False) -> Exam:
         """The same items for every cell, with the noises of its seed; a brief one is the beginning of the whole one."""
         each = self.plan.brief if brief else self.plan.each
-        places = {category: [] for category in SETTINGS[cell.setting].scored}
+        places: dict[str, list[int]] = {category: [] for category in SETTINGS[cell.setting].scored}
         for row, item in enumerate(self._whole.items):
             if item.category in places:
                 places[item.category].append(row)
