@@ -27,6 +27,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in the recipe's 'out' folder")
     train.add_argument("--dry-run", action="store_true", help="check everything, open no model, write nothing")
 
+    memory = commands.add_parser("memory", help="what a recipe's weights will take, without reading any")
+    memory.add_argument("recipe", type=Path)
+    memory.add_argument("overrides", nargs="*", metavar="key=value")
+
     sample = commands.add_parser("sample", help="a picture from a model and a LoRA")
     sample.add_argument("prompt")
     sample.add_argument("--model", default="shapes", help="'shapes' (embedded) or a diffusers folder")

@@ -26,7 +26,7 @@ from .sampling import pictures
 from .shapes import locate
 from .training import Diverged
 
-__all__ = ["Diverged", "bench", "data", "demo", "quiet", "sample", "shapes", "train"]
+__all__ = ["Diverged", "bench", "data", "demo", "memory", "quiet", "sample", "shapes", "train"]
 
 
 def quiet() -> None:
@@ -66,6 +66,12 @@ def train(args: Namespace) -> None:
     follow(run, folder, main)
     if main:
         _tell(f"wrote {folder.student}")
+
+
+def memory(args: Namespace) -> None:
+    from .memory import planned_memory
+
+    print("\n".join(planned_memory(read_recipe(args.recipe, args.overrides)).lines()))
 
 
 def follow(run: Run, folder: RunFolder, main: bool = True) -> None:

@@ -110,8 +110,9 @@ class Recipe:
     """A run.
 
     model: a diffusers pipeline folder, or `shapes` for the embedded model. steps: updates, each of `batch` x
-    `accumulate` samples. rollout_steps: of a path. save_every: in updates. out: the run's folder. eta, group
-    (None: the method's own) and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD.
+    `accumulate` samples. rollout_steps: of a path. save_every: in updates. offload: full-checkpoint teachers wait
+    in host memory, and one at a time is on the device. out: the run's folder. eta, group (None: the method's own)
+    and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD.
     """
 
     model: Text
@@ -133,6 +134,7 @@ class Recipe:
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     device: Text = "auto"
     gradient_checkpointing: bool = False
+    offload: bool = False
     out: Text = "danceopd-runs/run"
     eta: Positive | None = None
     group: Count | None = None
@@ -149,10 +151,10 @@ class Recipe:
         return plain(self)
 
     def digest(self) -> str:
-        """SHA-256 of all that changes the result: not of `out`, `device` and `save_every`. Files count by path."""
+        """SHA-256 of all that changes the result, so not of `out`, `device`, `save_every`, `offload`. Files count by path."""
         typed = build(Recipe, self.to_dict(), "", [])  # so that 1 and 1.0 are the same weight
         told = plain(_located(typed, Path()))
-        for name in ("out", "device", "save_every"):
+        for name in ("out", "device", "save_every", "offload"):
             del told[name]
         text = json.dumps(told, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
