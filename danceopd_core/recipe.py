@@ -151,7 +151,7 @@ class Recipe:
         return plain(self)
 
     def digest(self) -> str:
-        """SHA-256 of all that changes the result, so not of `out`, `device`, `save_every`, `offload`. Files count by path."""
+        """SHA-256 of all that changes the result: not `out`, `device`, `save_every`, `offload`. Files count by path."""
         typed = build(Recipe, self.to_dict(), "", [])  # so that 1 and 1.0 are the same weight
         told = plain(_located(typed, Path()))
         for name in ("out", "device", "save_every", "offload"):

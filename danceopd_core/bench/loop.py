@@ -33,8 +33,10 @@ diverged (or None), and points: update, forwards, seconds, beta, inference (forw
 def run_cells(cells: Sequence[Cell], plan: Plan, out: Path, device: torch.device, tell: Tell) -> list[Result]:
     """The results of all cells, in order; those that have a file in `out` are not run again.
 
-    InputError if a file there is of another plan, or of another cell of that name.
+    InputError if a file there is of another plan, or of another cell of that name, or if a teacher is not here.
     """
+    for setting in {cell.setting for cell in cells}:
+        _weights(setting)
     out.mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in cells if _finished(cell, plan, out) is None]
     if waiting:

@@ -154,3 +154,13 @@ def test_a_brief_exam_is_the_beginning_of_the_whole_one(world):
     assert [item.category for item in brief.items] == [*T2I, *EDIT]
     assert whole.items[:12] == brief.items
     assert whole.seed == brief.seed != stage.exam(Cell("t2i_edit", "row", Approach(), 6)).seed
+
+
+def test_a_missing_teacher_is_told_before_anything_is_run(world, tmp_path, capsys):
+    kept = (world / "loras" / "global_edit.safetensors").rename(world / "kept")
+    try:
+        assert main(["bench", "composition", "--quick", "--out", str(tmp_path / "out")]) == 2
+    finally:
+        kept.rename(world / "loras" / "global_edit.safetensors")
+    assert "shapes:global_edit" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
