@@ -29,6 +29,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in the recipe's 'out' folder")
     train.add_argument("--dry-run", action="store_true", help="check everything, open no model, write nothing")
 
+    memory = commands.add_parser("memory", help="what a recipe's weights will take, without reading any")
+    memory.add_argument("recipe", type=Path)
+    memory.add_argument("overrides", nargs="*", metavar="key=value")
+
     sample = commands.add_parser("sample", help="a picture from a model and a LoRA")
     sample.add_argument("prompt")
     sample.add_argument("--model", default="shapes", help="'shapes' (embedded), a diffusers folder or Hugging Face id")
@@ -45,6 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--device", default="auto")
     sample.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     sample.add_argument("--out", type=Path, default=Path("sample.png"))
+
+    bench = commands.add_parser("bench", help="methods, ablations and operators compared in the embedded world")
+    bench.add_argument("bench", metavar="NAME", help="composition, ablations or operators")
+    bench.add_argument("--out", type=Path, required=True, help="folder of the results; what is finished there is kept")
+    bench.add_argument("--seeds", default="0,1,2")
+    bench.add_argument("--each", type=int, default=256, help="held-out items a category")
+    bench.add_argument("--steps", type=int, default=120, help="updates of a student")
+    bench.add_argument("--setting", default="", help="t2i_edit, local_global, three_way, realism; several by commas")
+    bench.add_argument("--only", default="", help="these rows only, by commas, e.g. base,joint-few,danceopd")
+    bench.add_argument("--quick", action="store_true", help="one seed, few items and updates: a smoke test")
+    bench.add_argument("--device", default="auto")
 
     data = commands.add_parser("data", help="training data from elsewhere").add_subparsers(dest="data", required=True)
     omniedit = data.add_parser("omniedit", help="OmniEdit's metadata as a CSV with local_edit and global_edit")

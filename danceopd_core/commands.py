@@ -27,7 +27,7 @@ from .sampling import pictures
 from .shapes import locate
 from .training import Diverged
 
-__all__ = ["Diverged", "data", "demo", "quiet", "sample", "shapes", "train"]
+__all__ = ["Diverged", "bench", "data", "demo", "memory", "quiet", "sample", "shapes", "train"]
 
 
 def quiet() -> None:
@@ -67,6 +67,12 @@ def train(args: Namespace) -> None:
     follow(run, folder, main)
     if main:
         _tell(f"wrote {folder.student}")
+
+
+def memory(args: Namespace) -> None:
+    from .memory import planned_memory
+
+    print("\n".join(planned_memory(read_recipe(args.recipe, args.overrides)).lines()))
 
 
 def follow(run: Run, folder: RunFolder, main: bool = True) -> None:
@@ -136,6 +142,12 @@ def demo(args: Namespace) -> None:
     from .shapes.demo import run_demo
 
     run_demo(args.out, args.seed, args.steps, _tell)
+
+
+def bench(args: Namespace) -> None:
+    from .bench.command import run_bench
+
+    run_bench(args, _tell)
 
 
 def data(args: Namespace) -> None:

@@ -116,8 +116,9 @@ class Recipe:
 
     model: a diffusers pipeline folder, `shapes` for the embedded model, or a Hugging Face id, owner/name.
     components: by part (`backbones.COMPONENTS`), a file whose weights stand for the model's. steps: updates, each of
-    `batch` x `accumulate` samples. rollout_steps: of a path. save_every: in updates. out: the run's folder. eta, group
-    (None: the method's own) and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD.
+    `batch` x `accumulate` samples. rollout_steps: of a path. save_every: in updates. offload: full-checkpoint teachers
+    wait in host memory, and one at a time is on the device. out: the run's folder. eta, group (None: the method's own)
+    and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD.
     """
 
     model: Text
@@ -139,6 +140,7 @@ class Recipe:
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     device: Text = "auto"
     gradient_checkpointing: bool = False
+    offload: bool = False
     out: Text = "danceopd-runs/run"
     eta: Positive | None = None
     group: Count | None = None
@@ -156,10 +158,10 @@ class Recipe:
         return plain(self)
 
     def digest(self) -> str:
-        """SHA-256 of all that changes the result: not of `out`, `device` and `save_every`. Files count by path."""
+        """SHA-256 of all that changes the result: not `out`, `device`, `save_every`, `offload`. Files count by path."""
         typed = build(Recipe, self.to_dict(), "", [])  # so that 1 and 1.0 are the same weight
         told = plain(_located(typed, Path()))
-        for name in ("out", "device", "save_every"):
+        for name in ("out", "device", "save_every", "offload"):
             del told[name]
         for holder, name in ((told["student"], "over"), (told, "components")):
             if not holder[name]:  # settings that came later: recipes without them keep their digest

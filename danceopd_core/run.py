@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .adapters import STUDENT, Adapters, fresh_lora
 from .backbones import Backbone, open_backbone
@@ -21,6 +21,7 @@ from .lora_files import lora_metadata, read_lora, write_lora
 from .losses import ClippedPolicy, OdeKl
 from .methods import Method, method
 from .names import lookup
+from .offload import Slot
 from .preflight import preflight
 from .query import QUERIES, Beta, BySigma, QuerySampler, Uniform
 from .recipe import Recipe, Route, Teacher
@@ -83,7 +84,7 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
     tell("opening the model")
     backbone = open_model(recipe.model, recipe.components, DTYPES[recipe.dtype], device)
     backbone.latent_shape(recipe.width, recipe.height)
-    adapters, fields = open_teachers(recipe.teachers, backbone)
+    adapters, fields = open_teachers(recipe.teachers, backbone, Slot(device) if recipe.offload else None)
     over = recipe.student.over
     adapters.start_student(
         _start(recipe, backbone, adapters), read_lora(locate(over), adapters.shapes) if over else None
@@ -145,24 +146,35 @@ def open_model(name: str, components: Mapping[str, str], dtype: torch.dtype, dev
     return open_backbone(folder, dtype, device, {part: Path(file) for part, file in components.items()})
 
 
-def open_teachers(teachers: Mapping[str, Teacher], backbone: Backbone) -> tuple[Adapters, dict[str, VelocityField]]:
-    """The adapters of the backbone's network, and every teacher's field by name, guidance included."""
-    copies = {
-        name: load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
-        for name, teacher in teachers.items()
-        if teacher.checkpoint
-    }
+def open_teachers(
+    teachers: Mapping[str, Teacher], backbone: Backbone, slot: Slot | None = None
+) -> tuple[Adapters, dict[str, VelocityField]]:
+    """The adapters of the backbone's network, and every teacher's field by name, guidance included.
+
+    slot: where full checkpoints take turns on the device; None: all stay there.
+    """
+    copies = {}
+    for name, teacher in teachers.items():
+        if teacher.checkpoint:
+            copies[name] = load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
+            if slot is not None:
+                slot.put_out(copies[name], backbone.network)
     adapters = Adapters(backbone.network)
     return adapters, {
-        name: _teacher(teacher, backbone, adapters, copies.get(name)) for name, teacher in teachers.items()
+        name: _teacher(teacher, backbone, adapters, copies.get(name), slot) for name, teacher in teachers.items()
     }
 
 
-def _teacher(teacher: Teacher, backbone: Backbone, adapters: Adapters, copy: Any) -> VelocityField:
+def _teacher(
+    teacher: Teacher, backbone: Backbone, adapters: Adapters, copy: nn.Module | None, slot: Slot | None
+) -> VelocityField:
     if copy is not None:
         backbone, adapters = backbone.with_network(copy), Adapters(copy)
     name = adapters.add_teacher(read_lora(locate(teacher.lora), adapters.shapes)) if teacher.lora else None
-    return guided(adapters.field(backbone.velocity, name, teacher.strength), teacher.guidance, teacher.negative)
+    field = adapters.field(backbone.velocity, name, teacher.strength)
+    if copy is not None and slot is not None:
+        field = slot.field(copy, field)
+    return guided(field, teacher.guidance, teacher.negative)
 
 
 def _start(recipe: Recipe, backbone: Backbone, adapters: Adapters) -> Any:

@@ -80,8 +80,8 @@ class Exam:
             yield from (group * 255).round().to(torch.uint8).numpy()
 
 
-def judge(exam: Exam, shots: Sequence[np.ndarray], style: str | None = None) -> Table:
-    """Each category's mark; with `style`, the share of things lit in that style instead."""
+def scored(exam: Exam, shots: Sequence[np.ndarray], style: str | None = None) -> dict[str, list[float]]:
+    """Each item's score, by category; with `style`, the share of things lit in that style instead."""
     scores: dict[str, list[float]] = {}
     for item, shot in zip(exam.items, shots, strict=True):
         if style:
@@ -89,6 +89,12 @@ def judge(exam: Exam, shots: Sequence[np.ndarray], style: str | None = None) -> 
         else:
             score = score_caption(item, shot) if isinstance(item, Caption) else score_edit(item, shot)
         scores.setdefault(item.category, []).append(score)
+    return scores
+
+
+def judge(exam: Exam, shots: Sequence[np.ndarray], style: str | None = None) -> Table:
+    """Each category's mark; with `style`, the share of things lit in that style instead."""
+    scores = scored(exam, shots, style)
     table = {}
     for name, kind in (("t2i", T2I), ("edit", EDIT)):
         every = [score for category in kind for score in scores.get(category, [])]

@@ -62,6 +62,7 @@ FULL = Recipe(
     seed=2**63 - 1,
     dtype="float32",
     gradient_checkpointing=True,
+    offload=True,
 )
 
 
@@ -105,7 +106,7 @@ def test_a_recipe_with_all_defaults(recipe_file, plain_text):
 
 def test_the_digest_tells_what_changes_the_result():
     recipe = Recipe.from_dict(base())
-    same = [{"out": "elsewhere"}, {"device": "cpu"}, {"save_every": 1}]
+    same = [{"out": "elsewhere"}, {"device": "cpu"}, {"save_every": 1}, {"offload": True}]
     assert {replace(recipe, **change).digest() for change in same} == {recipe.digest()}
     other = {"steps": 1, "seed": 1, "dtype": "float32", "width": 64, "anchor": 0.1, "model": "/m"}
     changed = [replace(recipe, **{name: value}) for name, value in other.items()]

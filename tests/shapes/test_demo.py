@@ -10,29 +10,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from danceopd_core import shapes
-from danceopd_core.adapters import linear_shapes
 from danceopd_core.cli import main
-from danceopd_core.lora_files import write_lora
-from danceopd_core.shapes import demo, parts
-from danceopd_core.shapes.build import write_pipeline
+from danceopd_core.shapes import demo
 from danceopd_core.shapes.language import EDIT, T2I
 
-from ..loras import random_lora
-from ..tiny import randomize
+from ..tiny_world import save_tiny_world
 
 
 @pytest.fixture
 def tiny_world(tmp_path, monkeypatch):
-    """The embedded model's folder, with random weights of a tenth of its size."""
-    folder = tmp_path / "model"
-    torch.manual_seed(0)
-    network = randomize(parts.transformer(32, 2, 1), 0)
-    tokenizer = parts.tokenizer()
-    write_pipeline(folder, tokenizer, parts.text_encoder(len(tokenizer)))
-    network.save_pretrained(folder / "transformer")
-    randomize(parts.vae(), 1).save_pretrained(folder / "vae")
-    (folder / "loras").mkdir()
-    write_lora(folder / "loras" / "edit.safetensors", random_lora(linear_shapes(network), 4, 2))
+    folder = save_tiny_world(tmp_path / "model")
     monkeypatch.setattr(shapes, "MODEL", folder)
     monkeypatch.setattr(demo, "EACH", 1)
     return folder

@@ -1,0 +1,88 @@
+"""The benches, each as the cells that it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from ..query import Beta, BySigma, QuerySampler, Uniform
+from ..shapes import GUIDANCE
+from .cells import BARE, BASE, MERGED, SETTINGS, Approach, Cell
+
+Rows = dict[str, Approach]
+
+
+class Bench(NamedTuple):
+    """settings: those that it is run in unless others are asked for. budget: rows are compared at equal forwards too.
+    rows: of a setting, by name."""
+
+    settings: tuple[str, ...]
+    budget: bool
+    rows: Callable[[str], Rows]
+
+
+def composition(setting: str) -> Rows:
+    """The paper's methods, with joint training in every data regime."""
+    taught = SETTINGS[setting].teachers
+    # What learns from no guided teacher may be guided at inference instead.
+    betas = (1.0, GUIDANCE) if any(teacher.guidance != 1 for teacher in taught.values()) else (1.0,)
+    joint = Approach(method="joint", betas=betas)
+    return {
+        BASE: Approach(field=BASE),
+        **{f"teacher-{name}": Approach(field=name) for name in taught if name != BASE},
+        **({"merge": Approach(field=MERGED, betas=betas)} if any(t.lora for t in taught.values()) else {}),
+        "joint-few": replace(joint, data="few"),
+        "joint-faulty": replace(joint, data="faulty"),
+        "joint-unlimited": replace(joint, data="unlimited"),
+        "offpolicy": Approach(method="offpolicy", data="teachers"),
+        "diffusionopd": Approach(method="diffusionopd", router="all"),
+        "flowopd": Approach(method="flowopd", router="all", group=4),
+        "mixed": Approach(soft=True),
+        "danceopd": Approach(),
+    }
+
+
+def ablations(setting: str) -> Rows:
+    """DanceOPD with one thing changed at a time."""
+    biases: dict[str, QuerySampler] = {"mid": Beta(5, 5), "high": Beta(2, 5), "uniform": Uniform()}
+    # Of the eight states of this grid: two, three and three.
+    ranges = {"low": (0.0, 0.55), "mid": (0.55, 0.85), "high": (0.85, 1.0), "uniform": (0.0, 1.0)}
+    return {
+        "danceopd": Approach(),
+        **{f"query-{name}": Approach(query=bias) for name, bias in biases.items()},
+        **{f"query-sigma-{name}": Approach(query=BySigma(*ends)) for name, ends in ranges.items()},
+        **{f"k-{k}": Approach(query=Beta(5, 2, k)) for k in (2, 4, 8)},
+        **{f"rollout-{steps}": Approach(rollout_steps=steps) for steps in (4, 16)},
+        **{f"start-{start}": Approach(start=start) for start in ("fresh", MERGED)},
+        "routing-all": Approach(router="all"),
+        "routing-soft": Approach(soft=True),
+        "off-policy": Approach(method="offpolicy", data="teachers"),
+    }
+
+
+def operators(setting: str) -> Rows:
+    """Guidance absorbed by the student at alpha and applied to it at beta; a full checkpoint's style absorbed."""
+    if setting == "realism":
+        taught = {name: Approach(field=name) for name in SETTINGS[setting].teachers}
+        return {BASE: Approach(field=BASE), **taught, "danceopd": Approach()}
+    betas = (1.0, GUIDANCE, 2 * GUIDANCE)
+    return {
+        BARE: Approach(field=BARE, betas=betas),
+        **{f"alpha-{alpha:g}": Approach(alpha=alpha, betas=betas) for alpha in (1.0, GUIDANCE, 2 * GUIDANCE)},
+    }
+
+
+BENCHES = {
+    "composition": Bench(("t2i_edit", "local_global"), True, composition),
+    "ablations": Bench(("t2i_edit",), False, ablations),
+    "operators": Bench(("t2i_edit", "realism"), False, operators),
+}
+
+
+def cells_of(bench: Bench, settings: Sequence[str], seeds: Sequence[int]) -> Iterator[Cell]:
+    """Seed by seed: whoever stops early, or adds a seed later, has whole tables."""
+    for seed in seeds:
+        for setting in settings:
+            for row, approach in bench.rows(setting).items():
+                yield Cell(setting, row, approach, seed, bench.budget)

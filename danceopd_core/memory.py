@@ -1,0 +1,118 @@
+"""How much memory a run's weights take, from configurations and file headers alone: no weight is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .adapters import fresh_lora, linear_shapes
+from .backbones import FAMILIES
+from .backbones.base import DiffusersBackbone
+from .errors import InputError
+from .lora_files import weights_file
+from .recipe import Recipe
+from .safe_files import opened
+from .shapes import locate
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. student: its float32 weights, gradients, Adam's two moments, and its average if the recipe keeps one.
+
+    checkpoints: the full-checkpoint teachers on the device, as if they shared nothing with the base; waiting: those
+    in host memory. encoders: text encoders and VAE, which leave the device before the training begins.
+    """
+
+    base: int
+    loras: int
+    student: int
+    checkpoints: int
+    waiting: int
+    encoders: int
+
+    @property
+    def device(self) -> int:
+        """On the device while it trains, without activations."""
+        return self.base + self.loras + self.student + self.checkpoints
+
+    def lines(self) -> list[str]:
+        parts = {
+            "base": self.base,
+            "LoRA teachers": self.loras,
+            "student, its gradient and Adam's moments": self.student,
+            "full checkpoints": self.checkpoints,
+            "on the device in training, without activations": self.device,
+            "on it before that, with text encoders and VAE": self.device + self.encoders,
+            "full checkpoints that wait in host memory": self.waiting,
+        }
+        return [f"{size / 2**30:8.2f} GiB  {name}" for name, size in parts.items()]
+
+
+def planned_memory(recipe: Recipe) -> Memory:
+    """What the recipe's weights will take; InputError for files that are not there or of another kind."""
+    folder, each = locate(recipe.model), BYTES[recipe.dtype]
+    index = _read(folder / "model_index.json")
+    network = _empty(folder, index)
+    base = each * sum(p.numel() for p in network.parameters())
+    files = [locate(teacher.lora) for teacher in recipe.teachers.values() if teacher.lora]
+    copies = sum(teacher.checkpoint is not None for teacher in recipe.teachers.values())
+    inside = min(copies, 1) if recipe.offload else copies
+    return Memory(
+        base=base,
+        loras=each * sum(_elements(weights_file(file)) for file in files),
+        student=4 * (4 + bool(recipe.optimizer.ema)) * _student(recipe, network, index),
+        checkpoints=inside * base,
+        waiting=copies * base if recipe.offload else 0,
+        encoders=each * sum(_part(folder / part) for part in index if part.startswith(("text_encoder", "vae"))),
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}): give the folder of a whole diffusers pipeline") from error
+
+
+def _empty(folder: Path, index: dict[str, Any]) -> nn.Module:
+    """The transformer on the meta device."""
+    import diffusers
+
+    with torch.device("meta"):
+        return getattr(diffusers, index["transformer"][1]).from_config(_read(folder / "transformer" / "config.json"))
+
+
+def _student(recipe: Recipe, network: nn.Module, index: dict[str, Any]) -> int:
+    student = recipe.student
+    if student.start != "fresh":
+        return _elements(weights_file(locate(student.start)))
+    shapes, targets = linear_shapes(network), student.targets or _default_targets(index)
+    # Drawn at rank 1, for its layers alone.
+    layers = fresh_lora(shapes, 1, 1, targets, torch.Generator()).down
+    return student.rank * sum(sum(shapes[module]) for module in layers)
+
+
+def _default_targets(index: dict[str, Any]) -> tuple[str, ...]:
+    for name, family in FAMILIES.items():
+        if index["_class_name"] in family.pipelines:
+            import_module(f".backbones.{family.opener.split(':')[0]}", __package__)
+            return next(cls for cls in DiffusersBackbone.__subclasses__() if cls.family == name).default_targets
+    raise InputError(f"no family opens a {index['_class_name']}: there are {', '.join(FAMILIES)}")
+
+
+def _part(folder: Path) -> int:
+    return sum(_elements(file) for file in folder.glob("*.safetensors"))
+
+
+def _elements(file: Path) -> int:
+    with opened(file) as handle:
+        return sum(math.prod(handle.get_slice(key).get_shape()) for key in handle.keys())  # noqa: SIM118 (no dict)

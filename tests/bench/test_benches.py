@@ -1,0 +1,166 @@
+"""The benches from end to end, on an untrained model of the embedded model's classes and a few updates."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from danceopd_core.adapters import STUDENT
+from danceopd_core.bench import loop
+from danceopd_core.bench.benches import BENCHES, cells_of
+from danceopd_core.bench.cells import Approach, Cell, Plan
+from danceopd_core.bench.loop import run_cell
+from danceopd_core.bench.schedule import path_forwards
+from danceopd_core.bench.stage import Stage
+from danceopd_core.cli import main
+from danceopd_core.lora_files import read_lora
+from danceopd_core.shapes.language import EDIT, T2I
+
+PLAN = Plan(steps=2, each=1, brief=1, batch=4, prompts=3, rank=4)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def stage(world):
+    return Stage(PLAN, CPU)
+
+
+def test_all_students_of_a_setting_start_equal(stage, world):
+    for cell in cells_of(BENCHES["composition"], ("t2i_edit",), (0,)):
+        if cell.approach.trains and cell.approach.data in ("prompts", "teachers"):
+            opened = stage.open(cell)
+            start = read_lora(world / "loras" / "edit.safetensors", opened.adapters.shapes)
+            student = opened.adapters.student()
+            assert all(torch.equal(student.down[name], start.down[name]) for name in start.down)
+            assert all(torch.equal(student.scale * student.up[name], start.up[name]) for name in start.up)
+
+
+@pytest.mark.parametrize("approach", [Approach(), Approach(soft=True), Approach(method="joint", data="few")])
+def test_counted_forwards_are_the_formulas(stage, approach):
+    cell = Cell("t2i_edit", "row", approach, 0)
+    opened = stage.open(cell)
+    assert opened.tally.count == 0
+    expected = path_forwards(cell, stage.sigmas)
+    for result in opened.trainer:
+        before, opened.tally.count = opened.tally.count, 0
+        (route,) = result.losses
+        # What the rollout took is what the drawn indices say, whatever is expected of them.
+        rollout = sum(result.indices) if approach.method == "danceopd" else 0
+        calls = {"joint": 0}.get(approach.method, 3 if approach.soft else {"base": 2, "edit": 1}[route])
+        assert before == rollout + PLAN.batch * (calls + 3)
+        mean = opened.trainer.method.query(stage.sigmas(8), 20_000, torch.Generator().manual_seed(0)).double().mean()
+        offset = mean.item() if rollout else 0.0
+        assert expected[route] == pytest.approx(offset + calls + 3)
+
+
+def test_teachers_pictures_are_counted(stage):
+    opened = stage.open(Cell("t2i_edit", "row", Approach(method="offpolicy", data="teachers"), 0))
+    assert opened.tally.count == PLAN.prompts * 8 * (2 + 1)
+    assert all(len(lane.clean) == PLAN.prompts for lane in opened.trainer.lanes)
+
+
+def test_scoring_leaves_student_and_count_alone(stage):
+    cell = Cell("realism", "row", Approach(), 0)
+    opened = stage.open(cell)
+    list(opened.trainer)  # two updates: the warmup's first has no rate
+    before, count = {k: v.clone() for k, v in opened.adapters.state_dict().items()}, opened.tally.count
+    (point,) = loop._look(cell, stage, opened, {"update": 1, "marks": ("updates",)})
+    assert opened.tally.count == count
+    assert all(torch.equal(value, before[name]) for name, value in opened.adapters.state_dict().items())
+    assert point["inference"] == 8
+    assert set(point["scores"]) == {*T2I, "lit"}
+    with opened.averaged():
+        assert any(not torch.equal(v, before[name]) for name, v in opened.adapters.state_dict().items())
+
+
+def test_guidance_at_inference_costs_a_second_forward(stage):
+    result = run_cell(Cell("t2i_edit", "bare", Approach(field="bare", betas=(1.0, 2.0)), 0), stage)
+    assert [point["inference"] for point in result["points"]] == [8, 16]
+
+
+def test_a_second_call_runs_nothing_and_gives_the_same_table(world, tmp_path, monkeypatch, capsys):
+    arguments = ["bench", "composition", "--quick", "--setting", "t2i_edit", "--out", str(tmp_path)]
+    arguments += ["--only", "base,merge,joint-faulty,diffusionopd,flowopd,danceopd"]
+    assert main(arguments) == 0
+    cells = sorted(tmp_path.glob("*seed-0.json"))
+    assert len(cells) == 6
+    first = {path: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".png"}
+    assert min(Image.open(tmp_path / "composition.png").size) > 300
+    whole = json.loads((tmp_path / "composition.json").read_text())
+    assert {(line["row"], line["mark"]) for line in whole["lines"]} >= {("danceopd", "forwards"), ("base", "updates")}
+    for line in whole["lines"]:
+        assert set(line["marks"]) == {"t2i", "edit", *T2I, *EDIT}
+        assert all(low <= mean <= high for mean, low, high in line["marks"].values())
+    table = (tmp_path / "composition.md").read_text()
+    (head,) = {line for line in table.splitlines() if line.startswith("| row")}
+    assert (
+        head
+        == "| "
+        + " | ".join(["row", "data", "β", "t2i", "edit", *T2I, *EDIT, "updates", "forwards", "seconds", "inference"])
+        + " |"
+    )
+
+    monkeypatch.setattr(loop, "Stage", None)  # nothing may be opened
+    assert main(arguments) == 0
+    assert {path: path.read_bytes() for path in first} == first
+    cells[0].unlink()
+    with pytest.raises(TypeError):
+        main(arguments)
+
+
+def test_results_of_another_plan_are_refused(world, tmp_path, capsys):
+    arguments = ["bench", "operators", "--quick", "--setting", "realism", "--only", "base", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert main([*arguments, "--each", "1"]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["nonsense"], "composition, ablations, operators"),
+        (["composition", "--only", "dance"], "danceopd"),
+        (["composition", "--setting", "local"], "local_global"),
+        (["composition", "--seeds", "a"], "0,1,2"),
+        (["composition", "--each", "0"], "at least 1"),
+    ],
+)
+def test_bad_options_are_told_before_anything_is_opened(world, tmp_path, capsys, more, told):
+    assert main(["bench", *more, "--out", str(tmp_path / "out")]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_realism_is_absorbed_from_nothing_to_the_teacher(stage):
+    from danceopd_core.bench.report import columns, lines
+
+    results = [run_cell(Cell("realism", row, Approach(field=row), 0), stage) for row in ("base", "realism")]
+    for result, lit in zip(results, (0.25, 0.75), strict=True):
+        result["points"][0]["scores"]["lit"] = [lit] * 6
+    middle = {**results[0], "row": STUDENT, "points": [dict(results[0]["points"][0])]}
+    middle["points"][0]["scores"] = {**middle["points"][0]["scores"], "lit": [0.5] * 6}
+    closed = {line["row"]: line["marks"]["closed"][0] for line in lines([*results, middle])}
+    assert closed == {"base": 0, STUDENT: 0.5, "realism": 1}
+    assert columns("realism") == ("t2i", "lit", "closed", *T2I)
+
+
+def test_a_brief_exam_is_the_beginning_of_the_whole_one(world):
+    stage = Stage(Plan(each=3, brief=1), CPU)
+    cell = Cell("t2i_edit", "row", Approach(), 5)
+    whole, brief = stage.exam(cell), stage.exam(cell, brief=True)
+    assert [item.category for item in brief.items] == [*T2I, *EDIT]
+    assert whole.items[:12] == brief.items
+    assert whole.seed == brief.seed != stage.exam(Cell("t2i_edit", "row", Approach(), 6)).seed
+
+
+def test_a_missing_teacher_is_told_before_anything_is_run(world, tmp_path, capsys):
+    kept = (world / "loras" / "global_edit.safetensors").rename(world / "kept")
+    try:
+        assert main(["bench", "composition", "--quick", "--out", str(tmp_path / "out")]) == 2
+    finally:
+        kept.rename(world / "loras" / "global_edit.safetensors")
+    assert "shapes:global_edit" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

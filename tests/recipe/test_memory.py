@@ -1,0 +1,61 @@
+"""Planned memory is what the opened parts hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from danceopd_core.adapters import fresh_lora, linear_shapes
+from danceopd_core.cli import main
+from danceopd_core.errors import InputError
+from danceopd_core.lora_files import write_lora
+from danceopd_core.memory import planned_memory
+from danceopd_core.recipe import Bucket, Optimizer, Recipe, Route, Student, Teacher, write_recipe
+
+
+def elements(module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.fixture
+def recipe(zimage_folder, opened_zimage, tmp_path) -> Recipe:
+    shapes = linear_shapes(opened_zimage.network)
+    lora = fresh_lora(shapes, 3, 3, opened_zimage.default_targets, torch.Generator())
+    write_lora(tmp_path / "lora.safetensors", lora)
+    save_file(opened_zimage.network.state_dict(), tmp_path / "full.safetensors")
+    full = Teacher(checkpoint=str(tmp_path / "full.safetensors"))
+    return Recipe(
+        str(zimage_folder),
+        (Route("a", "one", Bucket(prompts=("a",))),),
+        {"one": full, "two": full, "three": Teacher(lora=str(tmp_path / "lora.safetensors"))},
+        student=Student(rank=3),
+        dtype="bfloat16",
+    )
+
+
+def test_it_counts_what_is_opened(recipe, opened_zimage, tmp_path):
+    found, base = planned_memory(recipe), elements(opened_zimage.network)
+    assert found.base == 2 * base
+    assert found.checkpoints == 2 * found.base
+    assert found.waiting == 0
+    assert found.encoders == 2 * (elements(opened_zimage.text_encoder) + elements(opened_zimage.vae.module))
+    assert found.student == 8 * found.loras  # weights, gradient, two moments: 16 bytes for 2
+    started = replace(recipe, student=Student(str(tmp_path / "lora.safetensors")), optimizer=Optimizer(ema=0.9))
+    assert planned_memory(started).student == 10 * found.loras
+
+
+def test_offloaded_checkpoints_wait_and_one_is_on_the_device(recipe):
+    found, stay = planned_memory(replace(recipe, offload=True)), planned_memory(recipe)
+    assert found.waiting == stay.checkpoints == 2 * found.checkpoints
+    assert stay.device - found.device == found.base
+
+
+def test_the_command_reads_a_recipe_and_refuses_what_is_not_there(recipe, tmp_path, capsys):
+    write_recipe(tmp_path / "recipe.yaml", recipe)
+    assert main(["memory", str(tmp_path / "recipe.yaml"), "offload=true"]) == 0
+    assert "GiB  on the device in training" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"model_index\.json"):
+        planned_memory(replace(recipe, model=str(tmp_path)))

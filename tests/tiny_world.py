@@ -1,0 +1,27 @@
+"""The embedded model's folder, with random weights of a tenth of its size and random teachers."""
+
+from pathlib import Path
+
+import torch
+
+from danceopd_core.adapters import linear_shapes
+from danceopd_core.lora_files import write_lora
+from danceopd_core.shapes import parts
+from danceopd_core.shapes.build import TEACHERS, write_pipeline
+
+from .loras import random_lora
+from .tiny import randomize
+
+
+def save_tiny_world(folder: Path) -> Path:
+    torch.manual_seed(0)
+    network = randomize(parts.transformer(32, 2, 1), 0)
+    tokenizer = parts.tokenizer()
+    write_pipeline(folder, tokenizer, parts.text_encoder(len(tokenizer)))
+    network.save_pretrained(folder / "transformer")
+    randomize(parts.vae(), 1).save_pretrained(folder / "vae")
+    (folder / "loras").mkdir()
+    for number, name in enumerate(TEACHERS):
+        write_lora(folder / "loras" / f"{name}.safetensors", random_lora(linear_shapes(network), 4, 2 + number))
+    randomize(network, 9).save_pretrained(folder / "realism")
+    return folder
