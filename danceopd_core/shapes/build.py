@@ -19,6 +19,7 @@ from torch import Tensor
 from ..adapters import STUDENT, Adapters, fresh_lora
 from ..lora_files import read_lora, write_lora
 from . import GUIDANCE, parts
+from .card import write_card
 from .fit import Fit, Latents, fit_flow
 from .language import EDIT, GLOBAL, LOCAL, T2I
 from .pool import pool
@@ -168,11 +169,12 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
     adapters.start_student(lora)
     parameters = {f"{n}": p for n, p in network.named_parameters() if f".{STUDENT}." in n}
     look = partial(quick_score, shop, network, teacher.categories, 1.0, 8)
-    if teacher.rough and not rough.exists():
-        fit = replace(plan.edit, seed=plan.seed + 22, steps=max(1, round(teacher.rough * plan.edit.steps)))
+    first, then = teacher.steps(plan)
+    if first and not rough.exists():
+        fit = replace(plan.edit, seed=plan.seed + 22, steps=first)
         _fit(shop, f"{name}_rough", network, parameters, data, fit, log, look)
         write_lora(rough, adapters.student(), dtype=torch.float16)
-    fit = replace(plan.calm, seed=plan.seed + 24, steps=max(1, round(teacher.calm * plan.calm.steps)))
+    fit = replace(plan.calm, seed=plan.seed + 24, steps=then)
     _fit(shop, name, network, parameters, data, fit, log, look, captions)
     for scale in (1.0, 1.5):
         log(f"{name}, guidance {scale}: {_row(quick_score(shop, network, EDIT, scale, 8))}")
@@ -215,43 +217,6 @@ def write_pipeline(out: Path, tokenizer: Any, text_encoder: Any) -> None:
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-CARD = """# The embedded model
-
-A Z-Image pipeline (diffusers' own classes) of {millions:.1f} million transformer parameters that knows the world of
-`danceopd_core/shapes`: pictures of one to three shapes at 64 px. Made by `danceopd shapes build --seed {seed}` from
-rendered pictures alone; no third party's data or weights are in it. Apache-2.0.
-
-| part | what it is |
-|---|---|
-| `transformer` | the base, text-to-image only, with caption dropout: {scenes} |
-| `vae` | its encoder is a projection of 4 x 4 patches (`projection.py`), its decoder draws sharp pictures from it |
-| `text_encoder`, `tokenizer` | a Qwen3 of random weights, never trained; every word of the language is one token |
-| `loras/local_edit` | add, replace, remove, recolour: {edit.steps} steps of {edit.batch}, rank {rank} |
-| `loras/edit` | trained on from `local_edit` on all six kinds of edits, {all_edits} steps |
-| `loras/global_edit` | background and style, {global_edits} steps |
-| `realism` | a full checkpoint, trained on from the base on shaded pictures, {realism.steps} steps |
-
-Half of all captions and edits never occurred in training. `danceopd shapes score` prints the judge's table on those.
-Weights are stored in half precision.
-"""
-
-
-def write_card(plan: Plan, out: Path) -> None:
-    """The model card, once every stage is there."""
-    millions = sum(p.numel() for p in parts.transformer(plan.width, plan.heads, plan.layers).parameters()) / 1e6
-    text = CARD.format(
-        millions=millions,
-        seed=plan.seed,
-        scenes=f"{plan.loose.steps} steps of {plan.loose.batch} on loose scenes, {plan.base.steps} on the world's own",
-        edit=plan.edit,
-        all_edits=round(TEACHERS["edit"][1] * plan.edit.steps),
-        global_edits=round(TEACHERS["global_edit"][1] * plan.edit.steps),
-        realism=plan.realism,
-        rank=RANK,
-    )
-    (out / "README.md").write_text(text, encoding="utf-8")
-
-
 class Lesson(NamedTuple):
     """How an edit teacher is made: what it learns, the shares of the plan's steps that its two phases take, and
     the teacher whose rough phase it begins from: whoever edits locally has learned most of what editing is."""
@@ -260,6 +225,9 @@ class Lesson(NamedTuple):
     rough: float
     calm: float
     start: str = ""
+
+    def steps(self, plan: Plan) -> tuple[int, int]:
+        return round(self.rough * plan.edit.steps), max(1, round(self.calm * plan.calm.steps))
 
 
 TEACHERS = {
@@ -302,4 +270,4 @@ def build(plan: Plan, out: Path, device: str, log: Log, stages: tuple[str, ...] 
         else:
             build_teacher(shop, stage, log)
     if all(_finished(out, stage) for stage in STAGES):
-        write_card(plan, out)
+        write_card(plan, out, RANK, {name: one.steps(plan) for name, one in TEACHERS.items()})
