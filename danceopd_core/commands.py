@@ -19,8 +19,9 @@ from .full_checkpoints import load_full_checkpoint
 from .lora_files import read_lora
 from .preflight import preflight
 from .processes import join_world
+from .query import asked_text
 from .recipe import read_recipe
-from .run import DTYPES, Run, build_method, encode_items, open_run, pick_device
+from .run import DTYPES, Run, asked_sigmas, build_method, encode_items, open_run, pick_device
 from .runfolder import RunFolder
 from .sampling import pictures
 from .shapes import locate
@@ -49,8 +50,10 @@ def train(args: Namespace) -> None:
     build_method(recipe)
     if args.dry_run:
         preflight(recipe)
+        where = asked_sigmas(recipe)
         shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
         print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
+        print(asked_text(where))
         return
     world, place = join_world(recipe.device)
     if place is not None:

@@ -106,12 +106,24 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """A grid of evenly spaced sigmas, shifted: above 1 it dwells near the noise (`flow.linear_sigmas`)."""
+
+    shift: Positive
+
+
+LATER = ("sigmas",)
+"""Settings younger than some runs: at their default the digest leaves them out, and so knows those runs."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A run.
 
     model: a diffusers pipeline folder, or `shapes` for the embedded model. steps: updates, each of `batch` x
     `accumulate` samples. rollout_steps: of a path. save_every: in updates. out: the run's folder. eta, group
-    (None: the method's own) and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD.
+    (None: the method's own) and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD. sigmas: the path's grid, a
+    name of `grids.GRIDS` or a shift; any but "model" takes the place of the model's scheduler, dynamic shifting too.
     """
 
     model: Text
@@ -138,6 +150,7 @@ class Recipe:
     group: Count | None = None
     ode_kl_weight: Literal["dt2", "uniform"] = "dt2"
     anchor: NotNegative = 0.0
+    sigmas: str | Shift = "model"
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> Recipe:
@@ -154,6 +167,9 @@ class Recipe:
         told = plain(_located(typed, Path()))
         for name in ("out", "device", "save_every"):
             del told[name]
+        for name in LATER:
+            if told[name] == plain(type(self).__dict__[name]):
+                del told[name]
         text = json.dumps(told, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

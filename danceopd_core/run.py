@@ -12,16 +12,18 @@ from torch import Tensor
 
 from .adapters import STUDENT, Adapters, fresh_lora
 from .backbones import Backbone, open_backbone
+from .backbones.spacing import folder_sigmas
 from .data import Item, load_bucket, open_picture
 from .errors import InputError
 from .fields import Conditioning, VelocityField, guided, mixed
 from .full_checkpoints import load_full_checkpoint
+from .grids import path_sigmas
 from .lora_files import lora_metadata, read_lora, write_lora
 from .losses import ClippedPolicy, OdeKl
 from .methods import Method, method
 from .names import lookup
 from .preflight import preflight
-from .query import QUERIES, Beta, BySigma, QuerySampler, Uniform
+from .query import QUERIES, Asked, Beta, BySigma, QuerySampler, Uniform, asked
 from .recipe import Recipe, Route, Teacher
 from .rollout import Sde
 from .routing import router
@@ -78,6 +80,7 @@ def pick_device(name: str) -> torch.device:
 def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda text: None) -> Run:
     """Everything ready to train; InputError, before any model is loaded where that can be, for what does not fit."""
     preflight(recipe)
+    asked_sigmas(recipe)
     device = pick_device(recipe.device)
     tell("opening the model")
     backbone = open_backbone(locate(recipe.model), DTYPES[recipe.dtype], device)
@@ -93,13 +96,14 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
     backbone.offload_encoders("cpu")
     if recipe.gradient_checkpointing:
         backbone.network.enable_gradient_checkpointing()  # type: ignore[operator]
+    size = recipe.rollout_steps, recipe.width, recipe.height
     trainer = Trainer(
         adapters,
         fields[STUDENT],
         lanes,
         router(recipe.router, [route.weight for route in recipe.routes]),
         chosen,
-        backbone.sigmas(recipe.rollout_steps, recipe.width, recipe.height),
+        path_sigmas(recipe.sigmas, size[0], lambda: backbone.sigmas(*size)),
         backbone.latent_shape(recipe.width, recipe.height),
         _settings(recipe),
         device=device,
@@ -125,6 +129,13 @@ def build_method(recipe: Recipe) -> Method:
     if recipe.method in ("danceopd", "offpolicy"):
         changes["query"] = _query(recipe)
     return method(recipe.method, **changes)
+
+
+def asked_sigmas(recipe: Recipe) -> list[Asked]:
+    """Where the teachers will be asked, from the model's configuration files alone; InputError if nowhere."""
+    size = recipe.rollout_steps, recipe.width, recipe.height
+    sigmas = path_sigmas(recipe.sigmas, size[0], lambda: folder_sigmas(locate(recipe.model), *size))
+    return asked(build_method(recipe).query, sigmas)
 
 
 def _query(recipe: Recipe) -> QuerySampler:
