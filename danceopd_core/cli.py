@@ -27,6 +27,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in the recipe's 'out' folder")
     train.add_argument("--dry-run", action="store_true", help="check everything, open no model, write nothing")
 
+    recipes = commands.add_parser("recipes", help="the paper's recipes: a list, or one of them to fill in")
+    recipes.add_argument("name", nargs="?", help="of the recipe to print, e.g. into recipe.yaml")
+    recipes.add_argument("--fast", action="store_true", help="with 8 rollout steps, nearly as good in the paper")
+
     sample = commands.add_parser("sample", help="a picture from a model and a LoRA")
     sample.add_argument("prompt")
     sample.add_argument("--model", default="shapes", help="'shapes' (embedded) or a diffusers folder")

@@ -18,6 +18,7 @@ from .fields import VelocityField, guided
 from .full_checkpoints import load_full_checkpoint
 from .lora_files import read_lora
 from .preflight import preflight
+from .presets import preset_text, presets
 from .processes import join_world
 from .query import asked_text
 from .recipe import read_recipe
@@ -27,7 +28,7 @@ from .sampling import pictures
 from .shapes import locate
 from .training import Diverged
 
-__all__ = ["Diverged", "data", "demo", "quiet", "sample", "shapes", "train"]
+__all__ = ["Diverged", "data", "demo", "quiet", "recipes", "sample", "shapes", "train"]
 
 
 def quiet() -> None:
@@ -69,6 +70,16 @@ def train(args: Namespace) -> None:
     follow(run, folder, main)
     if main:
         _tell(f"wrote {folder.student}")
+
+
+def recipes(args: Namespace) -> None:
+    if args.name:
+        print(preset_text(args.name, args.fast), end="")
+        return
+    if args.fast:
+        raise InputError(f"--fast belongs to one recipe: give its name, one of {', '.join(presets())}")
+    for name, title in presets().items():
+        print(f"{name:<22} {title}")
 
 
 def follow(run: Run, folder: RunFolder, main: bool = True) -> None:
