@@ -22,6 +22,7 @@ def preset_text(name: str, fast: bool = False) -> str:
     """The recipe file of that name, with its comments; InputError for an unknown one."""
     lookup(presets(), name, "recipe of the paper")
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-    for key, value in FAST.items() if fast else ():
+    changes = FAST if fast else {}
+    for key, value in changes.items():
         text = re.sub(rf"^{key}: .*$", f"{key}: {value}", text, count=1, flags=re.MULTILINE)
     return text
