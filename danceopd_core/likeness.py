@@ -56,7 +56,7 @@ def differences(checkpoint: Path, model: Path, own_grid: bool) -> Iterator[str]:
 
 
 def _differing(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    names = [name for name in expected | found if expected.get(name) != found.get(name)]
+    names = [name for name in dict.fromkeys([*expected, *found]) if expected.get(name) != found.get(name)]
     return ", ".join(f"{name} is {found.get(name)!r}, expected {expected.get(name)!r}" for name in names)
 
 
