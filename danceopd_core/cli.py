@@ -33,6 +33,10 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("recipe", type=Path)
     memory.add_argument("overrides", nargs="*", metavar="key=value")
 
+    recipes = commands.add_parser("recipes", help="the paper's recipes: a list, or one of them to fill in")
+    recipes.add_argument("name", nargs="?", help="of the recipe to print, e.g. into recipe.yaml")
+    recipes.add_argument("--fast", action="store_true", help="with 8 rollout steps, nearly as good in the paper")
+
     sample = commands.add_parser("sample", help="a picture from a model and a LoRA")
     sample.add_argument("prompt")
     sample.add_argument("--model", default="shapes", help="'shapes' (embedded), a diffusers folder or Hugging Face id")

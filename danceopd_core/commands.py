@@ -16,18 +16,21 @@ from .data import Item
 from .errors import InputError
 from .fields import VelocityField, guided
 from .full_checkpoints import load_full_checkpoint
+from .hub import is_hub_id
 from .lora_files import read_lora
 from .names import lookup
 from .preflight import preflight
+from .presets import preset_text, presets
 from .processes import join_world
+from .query import asked_text
 from .recipe import read_recipe
-from .run import DTYPES, Run, build_method, encode_items, open_model, open_run, pick_device
+from .run import DTYPES, Run, asked_sigmas, build_method, encode_items, open_model, open_run, pick_device
 from .runfolder import RunFolder
 from .sampling import pictures
 from .shapes import locate
 from .training import Diverged
 
-__all__ = ["Diverged", "bench", "data", "demo", "memory", "quiet", "sample", "shapes", "train"]
+__all__ = ["Diverged", "bench", "data", "demo", "memory", "quiet", "recipes", "sample", "shapes", "train"]
 
 
 def quiet() -> None:
@@ -52,6 +55,8 @@ def train(args: Namespace) -> None:
         preflight(recipe)
         shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
         print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
+        if not is_hub_id(recipe.model):  # whose configuration may have to be fetched first
+            print(asked_text(asked_sigmas(recipe)))
         return
     world, place = join_world(recipe.device)
     if place is not None:
@@ -73,6 +78,16 @@ def memory(args: Namespace) -> None:
     from .memory import planned_memory
 
     print("\n".join(planned_memory(read_recipe(args.recipe, args.overrides)).lines()))
+
+
+def recipes(args: Namespace) -> None:
+    if args.name:
+        print(preset_text(args.name, args.fast), end="")
+        return
+    if args.fast:
+        raise InputError(f"--fast belongs to one recipe: give its name, one of {', '.join(presets())}")
+    for name, title in presets().items():
+        print(f"{name:<22} {title}")
 
 
 def follow(run: Run, folder: RunFolder, main: bool = True) -> None:

@@ -130,9 +130,9 @@ def build(declared: Any, value: Any, path: str, faults: list[str]) -> Any:
     if origin in (Union, types.UnionType):
         if type(None) in arguments and _empty(value):
             return None
-        takes_mapping = [kind for kind in arguments if get_origin(kind) is dict]
+        takes_mapping = [kind for kind in arguments if get_origin(kind) is dict or is_dataclass(kind)]
         others = [kind for kind in arguments if kind is not type(None) and kind not in takes_mapping]
-        chosen = takes_mapping if isinstance(value, Mapping) and takes_mapping else others
+        chosen = takes_mapping if takes_mapping and (isinstance(value, Mapping) or not others) else others
         return build(chosen[0], value, path, faults)
     if is_dataclass(declared):
         return _dataclass(declared, value, path, faults)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
+from .backbones import family_of
+from .backbones.spacing import size_multiple as known_multiple
 from .csv_rows import Row, numbered_rows
 from .data import load_bucket
 from .errors import InputError
 from .full_checkpoints import weight_files
 from .hub import is_hub_id
+from .likeness import differences
 from .lora_files import KEY, weights_file
 from .methods import METHODS
 from .parse import refuse
@@ -30,8 +35,36 @@ def preflight(recipe: Recipe, size_multiple: int = 1) -> None:
     Every picture is decoded. size_multiple: what the model's widths and heights are multiples of, if known.
     """
     recipe = Recipe.from_dict(recipe.to_dict())  # one that was made by hand was not checked yet
-    faults = [*_sizes(recipe, size_multiple), *_out(Path(recipe.out)), *_weights(recipe), *_teachers(recipe)]
-    refuse("the run", [*faults, *_buckets(recipe)])
+    model = _look(recipe.model)
+    faults = [*_sizes(recipe, math.lcm(size_multiple, model.multiple)), *_out(Path(recipe.out)), *model.faults]
+    faults += [
+        *_weights(recipe),
+        *([] if model.faults or is_hub_id(recipe.model) else _unlike(recipe)),
+        *_teachers(recipe),
+    ]
+    refuse("the run", [*faults, *_buckets(recipe, model)])
+
+
+class _Model(NamedTuple):
+    """What the model's configuration files tell: its faults, or of what its sizes are multiples, and how many source
+    pictures its pipeline edits."""
+
+    faults: tuple[str, ...] = ()
+    multiple: int = 1
+    pipeline: str = ""
+    sources: float = math.inf
+
+
+def _look(name: str) -> _Model:
+    if is_hub_id(name):
+        return _Model()  # known once it is fetched
+    try:
+        folder = locate(name)
+        family, index = family_of(folder)
+        pipeline = index["_class_name"]
+        return _Model((), known_multiple(folder), pipeline, family.pipelines[pipeline])
+    except InputError as error:
+        return _Model((f"model: {error}",))
 
 
 def _sizes(recipe: Recipe, multiple: int) -> Iterator[str]:
@@ -50,7 +83,7 @@ def _out(out: Path) -> Iterator[str]:
 
 
 def _weights(recipe: Recipe) -> Iterator[str]:
-    asked: list[tuple[str, str | None, Callable[[Path], None]]] = [("model", recipe.model, _check_model)]
+    asked: list[tuple[str, str | None, Callable[[Path], None]]] = []
     if recipe.student.start != "fresh":
         asked.append(("student.start", recipe.student.start, _check_lora))
     asked += [(f"components.{part}", file, _check_component) for part, file in recipe.components.items()]
@@ -66,9 +99,15 @@ def _weights(recipe: Recipe) -> Iterator[str]:
             yield f"{path}: {error}"
 
 
-def _check_model(folder: Path) -> None:
-    if not is_hub_id(folder.as_posix()) and not (folder / "model_index.json").is_file():
-        raise InputError(f"{folder} is no diffusers model folder: it has no model_index.json")
+def _unlike(recipe: Recipe) -> Iterator[str]:
+    for name, teacher in recipe.teachers.items():
+        if teacher.checkpoint is None:
+            continue
+        try:
+            found = differences(locate(teacher.checkpoint), locate(recipe.model), own_grid=recipe.sigmas == "model")
+            yield from (f"teachers.{name}.checkpoint: {fault}" for fault in found)
+        except InputError as error:
+            yield f"teachers.{name}.checkpoint: {error}"
 
 
 def _check_component(path: Path) -> None:
@@ -99,7 +138,7 @@ def _teachers(recipe: Recipe) -> Iterator[str]:
             yield f"teachers.{name}: no route uses it: name it in a route, or leave it out"
 
 
-def _buckets(recipe: Recipe) -> Iterator[str]:
+def _buckets(recipe: Recipe, model: _Model) -> Iterator[str]:
     needs_target = METHODS[recipe.method].needs_clean
     loaded: dict[Bucket, tuple[Row, ...]] = {}
     seen: dict[Path, str] = {}  # picture -> its fault, or nothing
@@ -111,6 +150,7 @@ def _buckets(recipe: Recipe) -> Iterator[str]:
         except InputError as error:
             yield f"{path}: {error}"
             continue
+        yield from _sources(path, route, loaded[route.bucket], model)
         yield from _bucket(path, route, loaded[route.bucket], needs_target, recipe.method, seen)
 
 
@@ -118,6 +158,16 @@ def _load(bucket: Bucket, recipe: Recipe) -> tuple[Row, ...]:
     if bucket.csv is not None:
         return numbered_rows(bucket.csv, bucket.task)
     return tuple(Row(i + 1, item) for i, item in enumerate(load_bucket(bucket, recipe.seed)))
+
+
+def _sources(path: str, route: Route, rows: tuple[Row, ...], model: _Model) -> Iterator[str]:
+    edits = [row.number for row in rows if row.item.source is not None]
+    if edits and model.sources < 1:
+        where = f"{path}, {route.bucket.csv}" if route.bucket.csv else path
+        yield (
+            f"{where}: {len(edits)} of {len(rows)} rows have a source picture ({_numbers(edits)}), of which a "
+            f"{model.pipeline} takes none: remove them, or take a model that edits"
+        )
 
 
 def _bucket(

@@ -111,6 +111,13 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """A grid of evenly spaced sigmas, shifted: above 1 it dwells near the noise (`flow.linear_sigmas`)."""
+
+    shift: Positive
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A run.
 
@@ -118,7 +125,8 @@ class Recipe:
     components: by part (`backbones.COMPONENTS`), a file whose weights stand for the model's. steps: updates, each of
     `batch` x `accumulate` samples. rollout_steps: of a path. save_every: in updates. offload: full-checkpoint teachers
     wait in host memory, and one at a time is on the device. out: the run's folder. eta, group (None: the method's own)
-    and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD.
+    and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD. sigmas: the path's grid, a name of `grids.GRIDS` or a
+    shift; any but "model" takes the place of the model's scheduler, dynamic shifting too.
     """
 
     model: Text
@@ -147,6 +155,7 @@ class Recipe:
     ode_kl_weight: Literal["dt2", "uniform"] = "dt2"
     anchor: NotNegative = 0.0
     components: dict[str, Text] = field(default_factory=dict)
+    sigmas: str | Shift = "model"
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> Recipe:
@@ -163,8 +172,12 @@ class Recipe:
         told = plain(_located(typed, Path()))
         for name in ("out", "device", "save_every", "offload"):
             del told[name]
-        for holder, name in ((told["student"], "over"), (told, "components")):
-            if not holder[name]:  # settings that came later: recipes without them keep their digest
+        for holder, name, default in (
+            (told["student"], "over", None),
+            (told, "components", {}),
+            (told, "sigmas", "model"),
+        ):
+            if holder[name] == default:  # settings that came later: recipes without them keep their digest
                 del holder[name]
         text = json.dumps(told, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -10,6 +10,7 @@ import torch
 from .adapters import STUDENT
 from .backbones import COMPONENTS
 from .errors import InputError
+from .grids import GRIDS
 from .losses import ClippedPolicy, OdeKl
 from .methods import METHODS
 from .names import lookup
@@ -49,6 +50,8 @@ def broken_rules(recipe: Recipe) -> Iterator[str]:
             torch.device(recipe.device)
         except RuntimeError:
             yield f"device: {recipe.device!r} is no device: there are auto, cpu, cuda, cuda:1, mps and the like"
+    if isinstance(recipe.sigmas, str) and (told := _unknown(GRIDS, recipe.sigmas, "grid of sigmas")):
+        yield f"sigmas: {told}; or give a shift, {{shift: 3.0}}"
     if sound(recipe.method):
         told = _unknown(METHODS, recipe.method, "method")
         yield from [f"method: {told}"] if told else _options(recipe)

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from .adapters import STUDENT, Adapters, fresh_lora
 from .backbones import Backbone, open_backbone
+from .backbones.spacing import folder_sigmas
 from .data import Item, load_bucket, open_picture
 from .errors import InputError
 from .fields import Conditioning, VelocityField, guided, mixed
 from .full_checkpoints import load_full_checkpoint
+from .grids import path_sigmas
 from .hub import fetched, is_hub_id
 from .lora_files import lora_metadata, read_lora, write_lora
 from .losses import ClippedPolicy, OdeKl
@@ -23,7 +25,7 @@ from .methods import Method, method
 from .names import lookup
 from .offload import Slot
 from .preflight import preflight
-from .query import QUERIES, Beta, BySigma, QuerySampler, Uniform
+from .query import QUERIES, Asked, Beta, BySigma, QuerySampler, Uniform, asked
 from .recipe import Recipe, Route, Teacher
 from .rollout import Sde
 from .routing import router
@@ -80,6 +82,7 @@ def pick_device(name: str) -> torch.device:
 def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda text: None) -> Run:
     """Everything ready to train; InputError, before any model is loaded where that can be, for what does not fit."""
     preflight(recipe)
+    asked_sigmas(recipe)
     device = pick_device(recipe.device)
     tell("opening the model")
     backbone = open_model(recipe.model, recipe.components, DTYPES[recipe.dtype], device)
@@ -98,13 +101,14 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
     backbone.offload_encoders("cpu")
     if recipe.gradient_checkpointing:
         backbone.network.enable_gradient_checkpointing()  # type: ignore[operator]
+    size = recipe.rollout_steps, recipe.width, recipe.height
     trainer = Trainer(
         adapters,
         fields[STUDENT],
         lanes,
         router(recipe.router, [route.weight for route in recipe.routes]),
         chosen,
-        backbone.sigmas(recipe.rollout_steps, recipe.width, recipe.height),
+        path_sigmas(recipe.sigmas, size[0], lambda: backbone.sigmas(*size)),
         backbone.latent_shape(recipe.width, recipe.height),
         _settings(recipe),
         device=device,
@@ -132,6 +136,15 @@ def build_method(recipe: Recipe) -> Method:
     return method(recipe.method, **changes)
 
 
+def asked_sigmas(recipe: Recipe) -> list[Asked]:
+    """Where the teachers will be asked, from the model's configuration files alone; InputError if nowhere."""
+    size = recipe.rollout_steps, recipe.width, recipe.height
+    sigmas = path_sigmas(
+        recipe.sigmas, size[0], lambda: folder_sigmas(model_folder(recipe.model, recipe.components), *size)
+    )
+    return asked(build_method(recipe).query, sigmas)
+
+
 def _query(recipe: Recipe) -> QuerySampler:
     query = recipe.query
     if query.sigma:
@@ -140,9 +153,14 @@ def _query(recipe: Recipe) -> QuerySampler:
     return replace(found, k=query.k) if isinstance(found, Beta | Uniform) else found
 
 
+def model_folder(name: str, components: Mapping[str, str]) -> Path:
+    """Where a recipe's model lies on this machine; a Hugging Face id is fetched where it is not there yet."""
+    return fetched(name, components) if is_hub_id(name) else locate(name)
+
+
 def open_model(name: str, components: Mapping[str, str], dtype: torch.dtype, device: torch.device | str) -> Backbone:
     """The backbone of a recipe's `model` and `components`; a Hugging Face id is fetched where it is not there yet."""
-    folder = fetched(name, components) if is_hub_id(name) else locate(name)
+    folder = model_folder(name, components)
     return open_backbone(folder, dtype, device, {part: Path(file) for part, file in components.items()})
 
 

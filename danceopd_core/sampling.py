@@ -46,13 +46,15 @@ def pictures(
     height: int,
     batch: int = 32,
     device: torch.device | str = "cpu",
+    sigmas: Tensor | None = None,
     step: Callable[[int, Tensor], None] = lambda index, x: None,
 ) -> Iterator[Tensor]:
     """Pictures (b, H, W, 3) in [0, 1] on the CPU, batch by batch in the order of the samples.
 
-    `step` sees every new state of every batch.
+    sigmas: (steps + 1,), None: the model's own. `step` sees every new state of every batch.
     """
-    sigmas, shape = backbone.sigmas(steps, width, height), backbone.latent_shape(width, height)
+    sigmas = backbone.sigmas(steps, width, height) if sigmas is None else sigmas
+    shape = backbone.latent_shape(width, height)
     for first in range(0, len(samples), batch):
         rows = list(range(first, min(first + batch, len(samples))))
         noise = seeded_noise(shape, [seeds[row] for row in rows], device)

@@ -79,6 +79,7 @@ class Page:
             "eta": None,
             "memory_mb": 0.0,
             "pictures": [],
+            "asked": [],
             "time": time.time(),
         }
 

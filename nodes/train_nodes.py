@@ -193,6 +193,42 @@ class TrainStudent(io.ComfyNode):
                     optional=True,
                     tooltip="Pictures that the validation prompts edit: one for all, or one each.",
                 ),
+                # These came later. A prompt that was saved before them has none, so they are optional.
+                io.Float.Input(
+                    "shift",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.5,
+                    round=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Evenly spaced sigmas with this shift as the student's path; 0 is the model's own "
+                    "scheduler, 3 the paper's choice for Z-Image.",
+                ),
+                io.Float.Input(
+                    "sigma_low",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The teacher is asked evenly from this sigma to sigma_high, in place of bias; 0 is clean, "
+                    "1 noise.",
+                ),
+                io.Float.Input(
+                    "sigma_high",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Upper end of that range; 0 leaves the choice to bias. Where it asks stands in the panel.",
+                ),
             ],
             outputs=[
                 io.LoraModel.Output("lora", display_name="lora", tooltip="For Load LoRA Model, Save LoRA, Sample."),
@@ -213,7 +249,8 @@ class TrainStudent(io.ComfyNode):
     @classmethod
     def execute(
         cls, routes, student, name, steps, learning_rate, width, height, validation_prompts, validate_every, resume,
-        schedule, warmup, ema, k, bias, more_settings, validation_sources=None, **settings,
+        schedule, warmup, ema, k, bias, more_settings, validation_sources=None, shift=0.0, sigma_low=0.0,
+        sigma_high=0.0, **settings,
     ):  # fmt: skip
         from safetensors.torch import load_file
 
@@ -226,7 +263,8 @@ class TrainStudent(io.ComfyNode):
             "width": side_of(routes.model, width),
             "height": side_of(routes.model, height),
             "optimizer": {"lr": learning_rate, "schedule": schedule, "warmup": warmup, "ema": ema},
-            "query": {"bias": bias, "k": k},
+            "query": {"bias": bias, "k": k, "sigma": [sigma_low, sigma_high] if sigma_low or sigma_high else None},
+            "sigmas": {"shift": shift} if shift else "model",
             "device": device_name(),
             "out": str(run.path),
         }

@@ -19,6 +19,7 @@ from ..danceopd_core.adapters import STUDENT
 from ..danceopd_core.data import Item, load_bucket
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.fields import Conditioning
+from ..danceopd_core.query import asked
 from ..danceopd_core.recipe import Recipe
 from ..danceopd_core.run import Run as Opened
 from ..danceopd_core.run import encode_items, open_run
@@ -95,13 +96,14 @@ def _train(job: Job, host: Host, page: Page, stop: threading.Event) -> None:
     run.check_free()
     if str(run.lora) in (recipe.student.start, recipe.student.over):
         raise InputError(f"name: '{run.name}' is also the LoRA that the student starts from: choose another name")
-    asked = {**run_identity(recipe), "watch": job.watch.digest()}
+    wanted = {**run_identity(recipe), "watch": job.watch.digest()}
     known, status = run.identity(), run.status()
-    if known == asked and status and status["state"] == "done" and run.folder.student.exists():
+    if known == wanted and status and status["state"] == "done" and run.folder.student.exists():
         if not run.lora.exists():
             run.lora.parent.mkdir(parents=True, exist_ok=True)
             copyfile(run.folder.student, run.lora)
-        kept = {name: status[name] for name in ("update", "losses", "validation", "pictures")}
+        told = ("update", "losses", "validation", "pictures", "asked")
+        kept = {name: status[name] for name in told if name in status}  # older runs did not tell where they asked
         page.tell(**kept, state="done", message="This run is finished already: nothing was trained.")
         return
 
@@ -110,12 +112,13 @@ def _train(job: Job, host: Host, page: Page, stop: threading.Event) -> None:
         page.tell(message=text)
 
     opened = open_run(recipe, tell=tell)
+    page.tell(asked=asked(opened.trainer.method.query, opened.trainer.sigmas))
     items = job.watch.items(recipe)
     samples = encode_items(opened.backbone, items, recipe.width, recipe.height)
-    going_on = job.resume and _goes_on(known, asked, recipe) and run.folder.state.exists()
+    going_on = job.resume and _goes_on(known, wanted, recipe) and run.folder.state.exists()
     if not going_on:
         run.set_aside()
-    run.write("identity.json", asked)
+    run.write("identity.json", wanted)
     run.write("workflow.json", job.workflow)
     run.folder.begin(opened, going_on)
     page.begin(opened.trainer.update)
@@ -123,12 +126,12 @@ def _train(job: Job, host: Host, page: Page, stop: threading.Event) -> None:
     _Loop(job, opened, samples, prompts, host, page, stop).run()
 
 
-def _goes_on(known: dict[str, Any], asked: dict[str, Any], recipe: Recipe) -> bool:
+def _goes_on(known: dict[str, Any], wanted: dict[str, Any], recipe: Recipe) -> bool:
     """Whether the asked run is the known one, or has more steps of it (where the schedule does not see the steps)."""
-    if (known.get("recipe"), known.get("contents")) != (asked["recipe"], asked["contents"]):
+    if (known.get("recipe"), known.get("contents")) != (wanted["recipe"], wanted["contents"]):
         return False
     steady = recipe.optimizer.schedule in ("constant", "constant_with_warmup")
-    return known["steps"] == asked["steps"] or (known["steps"] < asked["steps"] and steady)
+    return known["steps"] == wanted["steps"] or (known["steps"] < wanted["steps"] and steady)
 
 
 @dataclass(eq=False)
@@ -202,6 +205,7 @@ class _Loop:
             height=recipe.height,
             batch=recipe.batch,
             device=opened.device,
+            sigmas=opened.trainer.sigmas,
             step=lambda index, x: self.host.check(),
         )
         return [picture for batch in made for picture in batch]

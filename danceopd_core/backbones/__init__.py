@@ -6,10 +6,11 @@ x_sigma = (1 - sigma) * clean + sigma * noise, v = noise - clean, sigma falls fr
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -90,18 +91,22 @@ class Backbone(Protocol):
 class Family(NamedTuple):
     """`opener`: "module:function" of this package, imported when chosen, called with (folder, index, dtype, device),
     a ModelFolder and what its model_index.json says.
-    `pipelines`: the diffusers pipeline classes, as model_index.json names them, whose folders it opens.
+    `pipelines`: the diffusers pipeline classes, as model_index.json names them, whose folders it opens, each with the
+    number of source pictures that a prompt may have.
     """
 
     opener: str
-    pipelines: tuple[str, ...]
+    pipelines: Mapping[str, float]
 
 
 FAMILIES = {
-    "zimage": Family("zimage:open_zimage", ("ZImagePipeline",)),
-    "sd3": Family("sd3:open_sd3", ("StableDiffusion3Pipeline",)),
-    "flux": Family("flux:open_flux", ("FluxPipeline", "FluxKontextPipeline")),
-    "qwen": Family("qwen:open_qwen", ("QwenImagePipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline")),
+    "zimage": Family("zimage:open_zimage", {"ZImagePipeline": math.inf}),
+    "sd3": Family("sd3:open_sd3", {"StableDiffusion3Pipeline": 0}),
+    "flux": Family("flux:open_flux", {"FluxPipeline": 0, "FluxKontextPipeline": 1}),
+    "qwen": Family(
+        "qwen:open_qwen",
+        {"QwenImagePipeline": 0, "QwenImageEditPipeline": 1, "QwenImageEditPlusPipeline": math.inf},
+    ),
 }
 
 
@@ -117,6 +122,18 @@ def open_backbone(
     folder need only hold the configuration.
     """
     folder, files = Path(folder), dict(components or {})
+    family, index = family_of(folder)
+    idle = sorted(part for part in files if part not in COMPONENTS or (index.get(part) or [None])[0] is None)
+    if idle:
+        parts = ", ".join(part for part in COMPONENTS if (index.get(part) or [None])[0] is not None)
+        pipeline = index["_class_name"]
+        raise InputError(f"components: the {pipeline} in {folder} has no {', '.join(idle)}: it has {parts}")
+    module, function = family.opener.split(":")
+    return getattr(import_module(f".{module}", __name__), function)(ModelFolder(folder, files), index, dtype, device)
+
+
+def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
+    """The family that opens a diffusers folder, and what its model_index.json says; InputError if there is none."""
     file = folder / "model_index.json"
     if not file.is_file():
         raise InputError(
@@ -130,13 +147,6 @@ def open_backbone(
         raise InputError(f"{file} does not name its pipeline (_class_name): {error!r}. Fetch it again") from error
     for family in FAMILIES.values():
         if found in family.pipelines:
-            idle = sorted(part for part in files if part not in COMPONENTS or (index.get(part) or [None])[0] is None)
-            if idle:
-                parts = ", ".join(part for part in COMPONENTS if (index.get(part) or [None])[0] is not None)
-                raise InputError(f"components: the {found} in {folder} has no {', '.join(idle)}: it has {parts}")
-            module, function = family.opener.split(":")
-            return getattr(import_module(f".{module}", __name__), function)(
-                ModelFolder(folder, files), index, dtype, device
-            )
+            return family, index
     table = "; ".join(f"{name}: {', '.join(family.pipelines)}" for name, family in FAMILIES.items())
     raise InputError(f"{file} holds a {found}, which no family opens. Known families are {table}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..fields import Conditioning, Sample, Value
 from . import Sources
+from .spacing import scheduled
 from .vaes import Vae
 
 Made = TypeVar("Made")
@@ -112,15 +112,10 @@ class DiffusersBackbone(ABC):
             )
         return (self.vae.channels, height // self.vae.factor, width // self.vae.factor)
 
-    def _scheduled(self, width: int, height: int, **spacing: Any) -> Tensor:
-        """The scheduler's sigmas, shifted for the picture's number of tokens if its configuration says so."""
+    def _scheduled(self, width: int, height: int, spacing: Mapping[str, Any]) -> Tensor:
+        """The scheduler's sigmas for this spacing, shifted for the picture's tokens if its configuration says so."""
         _, rows, columns = self.latent_shape(width, height)
-        scheduler = copy.deepcopy(self.scheduler)
-        config = scheduler.config
-        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-        mu = (rows // 2) * (columns // 2) * slope + (config.base_shift - slope * config.base_image_seq_len)
-        scheduler.set_timesteps(mu=mu, **spacing)
-        return scheduler.sigmas.float()
+        return scheduled(self.scheduler, (rows // 2) * (columns // 2), spacing)
 
     def with_network(self: Own, network: nn.Module) -> Own:
         return replace(self, network=network)

@@ -82,13 +82,18 @@ class Flux(DiffusersBackbone):
         return {"text": self.text_encoder_2(long.to(self.text_encoder_2.device))[0][0], "pooled": pooled}
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
-        return self._scheduled(width, height, sigmas=np.linspace(1.0, 1 / steps, steps))
+        return self._scheduled(width, height, spacing(steps))
 
 
 def _places(frame: int, latents: Tensor) -> Tensor:
     """The (frame, row, column) of each patch, (tokens, 3); sources are frame 1."""
     rows, columns = latents.shape[-2] // 2, latents.shape[-1] // 2
     return torch.cartesian_prod(torch.tensor([frame]), torch.arange(rows), torch.arange(columns)).float()
+
+
+def spacing(steps: int) -> dict[str, Any]:
+    """How the pipeline asks its scheduler for sigmas."""
+    return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
 def open_flux(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> Flux:

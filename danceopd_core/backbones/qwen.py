@@ -134,7 +134,7 @@ class QwenImage(DiffusersBackbone):
         return self.encode_image(torch.from_numpy(image.copy())[None].float() / 255)[0]
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
-        return self._scheduled(width, height, sigmas=np.linspace(1.0, 1 / steps, steps))
+        return self._scheduled(width, height, spacing(steps))
 
 
 def _resized(picture: Tensor, area: int) -> Image.Image:
@@ -145,6 +145,11 @@ def _resized(picture: Tensor, area: int) -> Image.Image:
     size = (round(wide / 32) * 32, round(wide / ratio / 32) * 32)
     pixels = (picture.cpu() * 255).round().to(torch.uint8).numpy()
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+
+
+def spacing(steps: int) -> dict[str, Any]:
+    """How the pipeline asks its scheduler for sigmas."""
+    return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
 def open_qwen(

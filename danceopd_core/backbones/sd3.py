@@ -70,8 +70,13 @@ class StableDiffusion3(DiffusersBackbone):
         return {"text": torch.cat([clip, long]), "pooled": torch.cat(pooled)}
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
-        # The pipeline leaves the spacing to the scheduler, which spaces evenly between shifted ends and shifts again.
-        return self._scheduled(width, height, num_inference_steps=steps)
+        return self._scheduled(width, height, spacing(steps))
+
+
+def spacing(steps: int) -> dict[str, Any]:
+    """How the pipeline asks its scheduler for sigmas."""
+    # The pipeline leaves it to the scheduler, which spaces evenly between shifted ends and shifts again.
+    return {"num_inference_steps": steps}
 
 
 def open_sd3(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+FACTORS: dict[str, Callable[[Mapping[str, Any]], int]] = {
+    "AutoencoderKL": lambda config: 2 ** (len(config["block_out_channels"]) - 1),
+    "AutoencoderKLQwenImage": lambda config: 2 ** len(config["temperal_downsample"]),
+}
+"""Pixels a latent, by the VAE's class and from its configuration."""
 
 
 class Vae(Protocol):
@@ -38,7 +45,7 @@ class KlVae:
 
     @property
     def factor(self) -> int:
-        return 2 ** (len(self.module.config.block_out_channels) - 1)
+        return FACTORS["AutoencoderKL"](self.module.config)
 
     @property
     def channels(self) -> int:
@@ -61,7 +68,7 @@ class VideoVae:
 
     @property
     def factor(self) -> int:
-        return 2 ** len(self.module.config.temperal_downsample)
+        return FACTORS["AutoencoderKLQwenImage"](self.module.config)
 
     @property
     def channels(self) -> int:

@@ -94,7 +94,7 @@ class ZImage(DiffusersBackbone):
         return answer.hidden_states[-2][0]
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
-        return self._scheduled(width, height, sigmas=torch.linspace(1.0, 1 / steps, steps).tolist())
+        return self._scheduled(width, height, spacing(steps))
 
 
 def _clock(sigma: Tensor) -> Tensor:
@@ -106,6 +106,11 @@ def _edit_segments(prompt: str, pictures: int) -> list[str]:
     between = ["<|vision_end|><|vision_start|>"] * (pictures - 1)
     request = f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n<|vision_start|>"
     return ["<|im_start|>user\n<|vision_start|>", *between, request, "<|vision_end|><|im_end|>"]
+
+
+def spacing(steps: int) -> dict[str, Any]:
+    """How the pipeline asks its scheduler for sigmas."""
+    return {"sigmas": torch.linspace(1.0, 1 / steps, steps).tolist()}
 
 
 def open_zimage(

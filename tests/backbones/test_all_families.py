@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from danceopd_core.adapters import STUDENT, Adapters, fresh_lora
-from danceopd_core.backbones import FAMILIES, open_backbone
+from danceopd_core.backbones import FAMILIES, family_of, open_backbone
+from danceopd_core.backbones.spacing import folder_sigmas, size_multiple
 from danceopd_core.errors import InputError
 from danceopd_core.methods import METHODS, method
 from danceopd_core.routing import RoundRobin
@@ -54,6 +55,14 @@ def samples(backbone):
 def test_every_family_is_here(folder, opened):
     assert opened.family in FAMILIES
     assert {name.split("-")[0] for name in SAVED} - {"kontext"} == set(FAMILIES)
+
+
+def test_the_files_alone_tell_what_the_opened_model_does(folder, opened):
+    family, index = family_of(folder)
+    assert family.pipelines[index["_class_name"]] == opened.max_sources
+    assert size_multiple(folder) == opened.size_multiple
+    for size in ((16, 32, 64), (5, 1024, 512)):
+        assert folder_sigmas(folder, *size).equal(opened.sigmas(*size))
 
 
 def test_a_missing_part_is_named(folder):

@@ -129,6 +129,23 @@ def test_a_dry_run_writes_nothing(recipe, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_tells_where_the_teachers_are_asked(recipe, capsys):
+    def told(*overrides):
+        assert main(["train", str(recipe), "--dry-run", *overrides]) == 0
+        return capsys.readouterr().out.splitlines()[1]
+
+    assert told("query.bias=every") == "asks at sigma 1 33 %, 0.86 33 %, 0.6 33 %"
+    assert told("query.bias=every", "sigmas.shift=1") == "asks at sigma 1 33 %, 0.67 33 %, 0.33 33 %"
+    assert told("query.sigma=[0.5, 0.7]") == "asks at sigma 0.6 100 %"
+
+
+def test_a_run_on_another_grid_asks_there(recipe, tmp_path):
+    assert main(["train", str(recipe), "sigmas={shift: 1}", "steps=2"]) == 0
+    history = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    assert {round(sigma, 3) for entry in history for sigma in entry["sigmas"]} <= {1.0, 0.667, 0.333}
+    assert main(["train", str(recipe), "--resume", "steps=3"]) == 2
+
+
 @pytest.mark.parametrize(
     ("method", "more"),
     [
@@ -213,6 +230,8 @@ def misshapen(tensors):
         (["width=40"], None, ["40", "16"]),
         (["steps=0"], None, ["steps"]),
         (["eta=0.5"], None, ["eta", "flowopd"]),
+        (["query.sigma=[0.1, 0.2]"], None, ["no state of the path", "0.857"]),
+        (["sigmas=papre"], None, ["papre", "paper"]),
         (["method=offpolicy"], None, ["draw", "target"]),
         ([], lambda p: spoil(p, stray), ["edit.safetensors", "nowhere"]),
         ([], lambda p: spoil(p, nan), ["edit.safetensors", "NaN"]),

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from danceopd_core.flow import linear_sigmas
-from danceopd_core.query import QUERIES, Beta, BySigma, Stratified, Uniform, every
+from danceopd_core.query import QUERIES, Beta, BySigma, Stratified, Uniform, asked, asked_text, every
 
 N, DRAWS = 16, 20_000
 SIGMAS = linear_sigmas(N)
@@ -73,6 +73,27 @@ def test_the_same_generator_gives_the_same_queries(sampler):
 
 def test_every_is_the_whole_path(generator):
     assert every(SIGMAS, 2, generator).tolist() == [list(range(N))] * 2
+
+
+def test_where_is_asked_is_the_law_of_the_sampler():
+    told = asked(Beta(5, 2), SIGMAS)
+    exact = Beta(5, 2).probabilities(N)
+    kept = (exact >= 0.005).nonzero().flatten()
+    assert [part.sigma for part in told] == pytest.approx(SIGMAS[kept].tolist())
+    assert [part.share for part in told] == pytest.approx(exact[kept].tolist(), abs=0.006)
+    assert [part.share for part in asked(every, SIGMAS)] == [1 / N] * N
+    assert {part.sigma for part in asked(BySigma(0.2, 0.4, 2), SIGMAS)} <= {s for s in SIGMAS.tolist() if s <= 0.4}
+
+
+def test_a_long_path_is_told_in_parts():
+    told = asked(Uniform(), linear_sigmas(1000))
+    assert len(told) == 16
+    assert sum(part.share for part in told) == pytest.approx(1)
+    assert told[0].sigma == pytest.approx(1 - 0.031, abs=3e-3)
+
+
+def test_the_words_name_sigmas_and_shares():
+    assert asked_text(asked(every, linear_sigmas(4))) == "asks at sigma 1 25 %, 0.75 25 %, 0.5 25 %, 0.25 25 %"
 
 
 def test_stratified_takes_one_of_each_stratum(generator):

@@ -1,5 +1,6 @@
 """Laws of the preflight: a sound run passes; of an unsound one every fault is told, in one error."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,19 @@ from danceopd_core.preflight import TOLD, preflight
 from danceopd_core.recipe import Bucket, Recipe, Route, Student, Teacher
 
 
+def described(folder: Path, pipeline: str) -> Path:
+    """What the preflight reads of a model."""
+    (folder / "vae").mkdir(exist_ok=True)
+    (folder / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL", "block_out_channels": [8, 8, 8, 8]}')
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    return folder
+
+
 @pytest.fixture
 def model(tmp_path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "model_index.json").write_text("{}")
-    return folder
+    return described(folder, "ZImagePipeline")
 
 
 @pytest.fixture
@@ -118,6 +126,31 @@ def test_a_route_is_all_edits_or_all_text(recipe, csv_file, picture_file):
     picture_file("a.png")
     (line,) = faults_of(with_csv(recipe, csv_file("prompt,source_image", "x,a.png", "y,", "z,")))
     assert "2 of 3 rows have no source_image (row 3, 4) and the others have" in line
+
+
+@pytest.mark.parametrize("pipeline", ["StableDiffusion3Pipeline", "FluxPipeline", "QwenImagePipeline"])
+def test_edits_need_a_model_that_edits(recipe, model, csv_file, picture_file, pipeline):
+    described(model, pipeline)
+    picture_file("a.png")
+    path = csv_file("prompt,source_image", "x,a.png", "y,a.png")
+    (line,) = faults_of(with_csv(recipe, path))
+    told = f"2 of 2 rows have a source picture (row 2, 3), of which a {pipeline} takes none"
+    assert line.startswith(f"route 'edits', {path}: {told}")
+    (line,) = faults_of(recipe)
+    assert line.startswith("route 'edits': 6 of 6 rows have a source picture")
+    preflight(replace(recipe, routes=recipe.routes[:1], teachers={n: recipe.teachers[n] for n in ("base", "real")}))
+    preflight(replace(recipe, model=str(described(model, "FluxKontextPipeline"))))
+
+
+def test_the_models_own_files_are_looked_at(recipe, model):
+    assert faults_of(replace(recipe, width=1000)) == ["width: 1000 is not a multiple of 16: take 992"]
+    (line,) = faults_of(replace(recipe, model=str(described(model, "PixArtPipeline"))))
+    assert line.startswith("model: ")
+    assert "PixArtPipeline" in line
+    described(model, "ZImagePipeline")
+    (model / "vae" / "config.json").unlink()
+    (line,) = faults_of(recipe)
+    assert line.startswith(f"model: {model / 'vae' / 'config.json'} cannot be read")
 
 
 def test_a_method_that_learns_from_targets_needs_them(recipe, csv_file, picture_file):

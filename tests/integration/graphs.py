@@ -6,6 +6,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent.parent / "workflows" / "api"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+RUNNABLE = [name for name in NAMES if not name.startswith("paper_")]
+"""Without those that name a person's own models and data."""
 
 
 def shipped(name: str) -> dict:

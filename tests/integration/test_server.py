@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from ..comfyui import comfyui_python, comfyui_root
-from .graphs import NAMES, node_of, only_training, short
+from .graphs import RUNNABLE, node_of, only_training, short
 from .server import PACK, Refused, Server, messages, succeeded
 
 
@@ -37,11 +37,26 @@ def test_the_pack_loads_without_a_word_of_complaint(server):
     assert len([name for name in info if name.startswith("DanceOPD_")]) == 10
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_every_workflow_runs(server, name):
     entry = server.run(short(name))
     assert succeeded(entry), messages(entry).get("execution_error")
     assert any("images" in output for output in entry["outputs"].values())
+
+
+def test_a_prompt_from_before_a_widget_came_still_runs(server):
+    graph = only_training("cfg_absorption", "older")
+    for widget in ("shift", "sigma_low", "sigma_high"):
+        del graph[node_of(graph, "Train")]["inputs"][widget]
+    assert succeeded(server.run(graph))
+
+
+def test_a_shifted_path_is_asked_in_the_range(server):
+    graph = only_training("cfg_absorption", "shifted", shift=1.0, sigma_low=0.3, sigma_high=0.7)
+    node = node_of(graph, "Train")
+    assert succeeded(server.run(graph))
+    told = server.get(f"/danceopd/nodes/{node}")["asked"]  # of 1, 2/3 and 1/3
+    assert [(round(sigma, 2), round(share, 1)) for sigma, share in told] == [(0.67, 0.5), (0.33, 0.5)]
 
 
 def test_history_and_routes_tell_of_the_run(server):
@@ -193,6 +208,7 @@ def test_an_edit_bucket_of_pictures_trains(server):
         {"k": 2, "bias": "uniform", "ema": 0.9, "schedule": "constant", "warmup": 0},
         {"gradient_checkpointing": True, "accumulate": 2},
         {"more_settings": "query.sigma=[0.1, 0.6]\noptimizer.weight_decay=0.01"},
+        {"shift": 1.0, "sigma_low": 0.3, "sigma_high": 0.7},
     ],
     ids=lambda train: ",".join(train),
 )
@@ -301,6 +317,7 @@ def extra_source(graph):
         (change("Train", method="magic"), "method"),
         (change("Train", width=44), "width"),
         (change("Train", k=99), "k: "),
+        (change("Train", sigma_low=0.5, sigma_high=0.4), "sigma_low and sigma_high: "),
         (change("Train", schedule="constant", warmup=3), "warmup: "),
         (change("Train", more_settings="out=/tmp/x"), "more_settings"),
         (change("Train", learning_rate=1.0, more_settings="eta=1"), "more_settings: eta"),

@@ -1,6 +1,7 @@
 """What a person sees of the nodes, as ComfyUI itself describes them."""
 
 import ast
+import json
 from pathlib import Path
 
 from danceopd_core.data import KINDS
@@ -82,6 +83,18 @@ def test_combos_offer_what_the_core_has(pack):
     assert set(options_of(pack, "DanceOPD_Train", "bias")) == set(QUERIES)
     assert set(options_of(pack, "DanceOPD_Routes", "router")) == set(ROUTERS)
     assert len(options_of(pack, "DanceOPD_Bucket", "kind")) == len(KINDS)
+
+
+def test_widgets_stand_where_saved_workflows_have_them(pack):
+    """Their values are told by position; what a prompt need not have is optional."""
+    page = json.loads((ROOT / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
+    (saved,) = (list(node["widgets_values_named"]) for node in page["nodes"] if node["type"] == "DanceOPD_Train")
+    group = pack["nodes"]["DanceOPD_Train"]["input"]
+    sockets = ("routes", "student", "validation_sources")
+    shown = [name for kind in ("required", "optional") for name in group[kind] if name not in sockets]
+    assert shown == saved
+    assert shown.index("more_settings") == 20
+    assert set(group["optional"]) == {"validation_sources", *shown[21:]}
 
 
 def test_training_fits_the_stock_nodes(pack):

@@ -114,6 +114,8 @@ def test_more_settings_reach_the_recipe_but_no_file():
         ({"optimizer": {"warmup": 5}}, "warmup"),
         ({"query": {"k": 99}}, "k"),
         ({"steps": 0}, "steps"),
+        ({"sigmas": {"shift": -1.0}}, "shift"),
+        ({"query": {"sigma": [0.5, 0.4]}}, "sigma_low and sigma_high"),
         ({"method": "diffusionopd", "query": {"k": 2}}, "bias and k"),
     ],
 )

@@ -99,6 +99,9 @@ def test_a_run_leaves_all_that_was_promised(go):
     assert [picture.mode for picture in previews] == ["RGB", "RGB"]
     assert training.read_pictures(files.pictures()).shape == (1, 32, 32, 3)
     assert page.sent[0]["state"] == "opening"
+    ((first, few), (second, many)) = page.data["asked"]  # the two states of its path, Beta(5, 2) over them
+    assert (first, second) == (1.0, 0.75)
+    assert (few, many) == (pytest.approx(0.109, abs=0.01), pytest.approx(0.891, abs=0.01))
 
 
 def test_the_same_run_is_found_again_and_not_trained(go):
@@ -108,6 +111,7 @@ def test_the_same_run_is_found_again_and_not_trained(go):
     assert again.data["state"] == "done"
     assert again.data["update"] == 4
     assert again.data["pictures"]
+    assert len(again.data["asked"]) == 2
     assert again.host.shown == []
 
 

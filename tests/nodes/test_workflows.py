@@ -1,12 +1,23 @@
 """The shipped workflows, as far as they can be read without the page that converts them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
+
+from danceopd_core.grids import GRIDS
+from danceopd_core.presets import preset_text, presets
+from danceopd_core.recipe import Recipe
+
+from ..web.test_complete import SCHEMAS
 
 FOLDER = Path(__file__).parent.parent.parent / "workflows"
-NAMES = {"quickstart", "local_global_edit", "realism", "cfg_absorption", "sample_student"}
+RUNNABLE = {"quickstart", "local_global_edit", "realism", "cfg_absorption", "sample_student"}
+PAPER = {f"paper_{name}" for name in presets()}
+"""They name models and data that a person has to have: what runs every workflow leaves them out by their prefix."""
+NAMES = RUNNABLE | PAPER
 NOTES = ("MarkdownNote", "Note")
 
 
@@ -28,6 +39,68 @@ def test_both_formats_hold_the_same_nodes_and_the_page_has_a_note(name):
     links = {(str(source), slot, str(target)) for _, source, slot, target, _, _ in page["links"]}
     wired = [(key, value) for key, node in api.items() for value in node["inputs"].values()]
     assert links == {(value[0], value[1], key) for key, value in wired if isinstance(value, list)}
+
+
+def widgets(node):
+    """What an API node's widgets hold."""
+    return {name: value for name, value in node["inputs"].items() if not isinstance(value, list)}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_both_formats_hold_the_same_values_of_widgets_that_there_are(name):
+    page, api = read(FOLDER / f"{name}.json"), read(FOLDER / "api" / f"{name}.json")
+    for node in page["nodes"]:
+        if node["type"] in SCHEMAS:
+            named = dict(node["widgets_values_named"])
+            assert node["widgets_values"] == list(named.values())
+            named.pop("control_after_generate", None)  # the page's own
+            assert named == widgets(api[str(node["id"])])
+    for node in api.values():
+        if node["class_type"] in SCHEMAS:
+            asked = {re.sub(r"^(routes_.*?)\d$", r"\g<1>1", key.replace(".", "_")) for key in node["inputs"]}
+            assert asked <= SCHEMAS[node["class_type"]]
+
+
+def inputs_of(name, kind):
+    nodes = read(FOLDER / "api" / f"{name}.json").values()
+    return [node["inputs"] for node in nodes if node["class_type"] == f"DanceOPD_{kind}"]
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_a_workflow_of_the_paper_is_its_recipe(name):
+    recipe = Recipe.from_dict(yaml.safe_load(preset_text(name.removeprefix("paper_"))))
+    (train,), (student,), (routes,) = (inputs_of(name, kind) for kind in ("Train", "Student", "Routes"))
+    same = ("method", "steps", "batch", "accumulate", "rollout_steps", "save_every", "gradient_checkpointing", "seed")
+    assert {key: train[key] for key in same} == {key: recipe.__dict__[key] for key in same}
+    assert (train["learning_rate"], train["k"], train["bias"]) == (2e-4, recipe.query.k, recipe.query.bias)
+    assert (train["schedule"], train["shift"]) == (recipe.optimizer.schedule, GRIDS[recipe.sigmas] or 0)
+    assert (train["width"], train["sigma_low"], train["sigma_high"]) == (0, 0, 0)
+    assert int(routes["routes"]) == len(recipe.routes)
+    assert routes["router"] == recipe.router
+    assert student["start"] == Path(recipe.student.start).name
+    assert student["rank"] == recipe.student.rank
+
+    def files(kind, key):
+        return sorted(Path(inputs[key]).name for inputs in inputs_of(name, kind))
+
+    teachers = [recipe.teachers[route.teacher] for route in recipe.routes]
+    assert files("LoadModel", "model") == [Path(recipe.model).name]
+    assert files("Teacher", "lora") == sorted(Path(t.lora or "none").name for t in teachers)
+    assert files("Teacher", "checkpoint") == sorted(Path(t.checkpoint or "none").name for t in teachers)
+    assert files("Bucket", "content.file") == sorted(Path(r.bucket.csv).name for r in recipe.routes)
+    assert files("Bucket", "content.task") == sorted(r.bucket.task or "" for r in recipe.routes)
+    assert [g["scale"] for g in inputs_of(name, "Guided")] == [t.guidance for t in teachers if t.guidance != 1]
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_the_note_says_every_file_and_where_it_goes(name):
+    (note,) = [n["widgets_values"][0] for n in read(FOLDER / f"{name}.json")["nodes"] if n["type"] in NOTES]
+    places = {"LoadModel": ("model", "models/diffusers"), "Bucket": ("content.file", "input")}
+    asked = [f"**{folder}/{i[key]}**" for kind, (key, folder) in places.items() for i in inputs_of(name, kind)]
+    asked += [f"**models/loras/{i['lora']}**" for i in inputs_of(name, "Teacher") if i["lora"] != "none"]
+    checkpoints = {i["checkpoint"] for i in inputs_of(name, "Teacher")} - {"none"}
+    asked += [f"**models/diffusion_models/{file}**" for file in checkpoints]
+    assert [file for file in asked if file not in note] == []
 
 
 def test_the_sampling_workflow_is_an_app_too():

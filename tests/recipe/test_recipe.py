@@ -17,6 +17,7 @@ from danceopd_core.recipe import (
     Recipe,
     Route,
     Schedule,
+    Shift,
     Student,
     Teacher,
     read_recipe,
@@ -75,6 +76,8 @@ FULL = Recipe(
         replace(FULL, student=Student(rank=4, over="shapes:edit")),
         replace(FULL, query=Query(), method="flowopd", eta=0.3, group=4, anchor=0.04),
         replace(FULL, query=Query(), method="diffusionopd", ode_kl_weight="uniform"),
+        replace(FULL, sigmas="paper"),
+        replace(FULL, sigmas=Shift(3.0)),
     ],
 )
 def test_reading_is_the_inverse_of_writing(recipe, tmp_path):
@@ -114,10 +117,28 @@ def test_the_digest_tells_what_changes_the_result():
     assert len({recipe.digest(), *(one.digest() for one in changed)}) == len(changed) + 1
 
 
-def test_settings_that_came_later_leave_the_digest_of_earlier_recipes_as_it_was():
+def test_runs_made_before_a_setting_came_are_still_known():
     recipe = Recipe.from_dict(base())
-    assert recipe.digest() == "5cffc55510d90a7958579bec6cc59bfb26950d49f67782dc338a0d40543adc12"
+    assert recipe.digest() == "5cffc55510d90a7958579bec6cc59bfb26950d49f67782dc338a0d40543adc12"  # of 7683849
+    grids = [replace(recipe, sigmas=grid).digest() for grid in ("paper", Shift(3.0), Shift(6.0))]
+    assert len({recipe.digest(), *grids}) == 4
+    assert replace(recipe, sigmas=Shift(3)).digest() == grids[1]
     assert replace(recipe, student=Student(over="/a")).digest() != recipe.digest()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("papre", "sigmas: no grid of sigmas is named 'papre' (did you mean 'paper'?)"),
+        ({"shift": 0}, "sigmas.shift: 0.0 is out of range: it must be above 0"),
+        ({"shfit": 3}, "sigmas.shfit: there is no such setting (did you mean 'shift'?)"),
+        ({}, "sigmas.shift: it is missing and has no default"),
+        ([3], "sigmas: text is needed, not a list of 1"),
+    ],
+)
+def test_a_grid_is_a_known_name_or_a_shift(given, told):
+    (fault,) = faults_of(base(sigmas=given))
+    assert fault.startswith(told)
 
 
 def test_the_digest_does_not_depend_on_how_a_value_was_written(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { nodeOf, ownValue, walk } from "./danceopd/graph.js";
 import {
-  addEvent, brief, duration, emptySeries, logTicks, memory, runningMean, seriesOf, thinned, ticks, valueAt,
+  addEvent, askedText, brief, duration, emptySeries, logTicks, memory, runningMean, seriesOf, thinned, ticks, valueAt,
 } from "./danceopd/series.js";
 import { say, speak } from "./danceopd/words.js";
 
@@ -70,6 +70,11 @@ test("numbers are told briefly", () => {
   assert.deepEqual([850.4, 11500, 0].map(memory), ["850 MB", "11.2 GB", "–"]);
   assert.equal(valueAt([[1, 5], [4, 6]], 3), 5);
   assert.equal(valueAt([[2, 5]], 1), undefined);
+});
+
+test("where the teachers are asked is told from noise to clean", () => {
+  assert.equal(askedText([[1, 0.041], [0.9278, 0.0949], [0.0089, 0.5]]), "1 4 % · 0.93 9 % · 0.0089 50 %");
+  assert.equal(askedText([]), "");
 });
 
 test("a node in a subgraph is found by its execution id, and walked to under it", () => {

@@ -1,7 +1,7 @@
 // The live panel of one Train node: what a run is doing, its curves, its pictures, and the two ways to end it.
 
 import { colourOf, drawChart, updateAt } from "./chart.js";
-import { addEvent, brief, duration, emptySeries, memory, seriesOf, valueAt } from "./series.js";
+import { addEvent, askedText, brief, duration, emptySeries, memory, seriesOf, valueAt } from "./series.js";
 import { say } from "./words.js";
 
 export const HEIGHT = 400;
@@ -50,7 +50,9 @@ const STYLE = `
 .danceopd-routes > span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .danceopd-routes > i { font-style: normal; opacity: 0.8; text-align: right; }
 .danceopd-facts { display: flex; gap: 14px; font-size: 11px; opacity: 0.85; font-variant-numeric: tabular-nums; }
-.danceopd-facts:empty, .danceopd-routes:empty, .danceopd-pictures:empty { display: none; }
+.danceopd-asked { font-size: 11px; max-height: 2.7em; overflow: hidden; opacity: 0.7;
+  font-variant-numeric: tabular-nums; }
+.danceopd-asked:empty, .danceopd-facts:empty, .danceopd-routes:empty, .danceopd-pictures:empty { display: none; }
 .danceopd-pictures { display: flex; gap: 4px; overflow-x: auto; }
 .danceopd-pictures > a { flex: none; line-height: 0; border-radius: 4px; overflow: hidden; }
 .danceopd-pictures img { height: 64px; min-width: 40px; background: var(--danceopd-line); }
@@ -136,6 +138,7 @@ export class Panel {
     this.empty = make("div", "danceopd-empty", plot);
     this.routes = make("div", "danceopd-routes", this.element);
     this.facts = make("div", "danceopd-facts", this.element);
+    this.where = make("div", "danceopd-asked", this.element);
     this.pictures = make("div", "danceopd-pictures", this.element);
     const buttons = make("div", "danceopd-buttons", this.element);
     this.stop = this.#button(buttons, "stop");
@@ -183,6 +186,8 @@ export class Panel {
     this.empty.textContent = this.#hint();
     this.canvas.setAttribute("aria-label", say("Loss and validation error of every route over the updates"));
     this.facts.replaceChildren(...this.#facts(running));
+    const where = askedText(event?.asked ?? []);
+    this.where.textContent = this.where.title = where && `${say("asks at sigma")} ${where}`;
     this.#showRoutes();
     this.#showPictures();
     this.stop.textContent = say(this.asked === "stop" ? "Stopping …" : "Stop and save");

@@ -1,0 +1,59 @@
+"""A model's own sigmas, and its picture sizes, from the configuration files of its folder; no weights are opened."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import InputError
+from . import family_of
+from .parts import ModelFolder, load_part
+from .vaes import FACTORS
+
+
+def scheduled(scheduler: Any, tokens: int, spacing: Mapping[str, Any]) -> Tensor:
+    """The scheduler's sigmas (steps + 1,), shifted for this many tokens if its configuration says so."""
+    scheduler = copy.deepcopy(scheduler)
+    config = scheduler.config
+    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+    mu = tokens * slope + (config.base_shift - slope * config.base_image_seq_len)
+    scheduler.set_timesteps(mu=mu, **spacing)
+    return scheduler.sigmas.float()
+
+
+def folder_sigmas(folder: Path, steps: int, width: int, height: int) -> Tensor:
+    """What `Backbone.sigmas` of that folder gives, for a size that its model takes."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    family, _ = family_of(folder)
+    module, _ = family.opener.split(":")
+    multiple = size_multiple(folder)
+    scheduler = load_part(FlowMatchEulerDiscreteScheduler, ModelFolder(folder), "scheduler")
+    spacing = import_module(f".{module}", __package__).spacing(steps)
+    return scheduled(scheduler, (width // multiple) * (height // multiple), spacing)
+
+
+def size_multiple(folder: Path) -> int:
+    """What widths and heights are multiples of: a patch of 2 x 2 latents."""
+    config = read_config(folder / "vae" / "config.json")
+    try:
+        return 2 * FACTORS[config["_class_name"]](config)
+    except KeyError as error:
+        raise InputError(f"{folder / 'vae' / 'config.json'} is of no VAE known here: {error} is not there") from error
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A configuration file; InputError if it is absent or none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}. Fetch the model again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{file} holds no settings by name. Fetch the model again")
+    return found

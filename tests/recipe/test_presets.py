@@ -1,0 +1,112 @@
+"""The paper's recipes: each is whole, says the paper's values, and passes a dry run once its files are there."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+from danceopd_core.cli import main
+from danceopd_core.presets import preset_text, presets
+from danceopd_core.recipe import Optimizer, Query, Recipe, read_recipe
+
+from ..tiny_families import save_sd3
+
+NAMES = ["cfg_absorption", "sd35m_realism", "zimage_local_global", "zimage_t2i_edit", "zimage_three_buckets"]
+
+
+@pytest.fixture(scope="module")
+def sd3_folder(tmp_path_factory) -> Path:
+    return save_sd3(tmp_path_factory.mktemp("models") / "sd3")
+
+
+@pytest.fixture
+def stand_ins(tmp_path, zimage_folder, sd3_folder):
+    """Puts a tiny file or folder wherever a recipe asks for one."""
+
+    def make(recipe: Recipe) -> None:
+        for name in ("models", "loras", "data"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        Path(recipe.model).symlink_to(sd3_folder if "stable" in recipe.model else zimage_folder)
+        lora = {f"transformer.a.lora_{side}.weight": torch.zeros(1, 1) for side in "AB"}
+        loras = {teacher.lora for teacher in recipe.teachers.values()} | {recipe.student.start}
+        for file in loras - {None, "fresh"}:
+            save_file(lora, file)
+        for teacher in recipe.teachers.values():
+            if teacher.checkpoint:
+                save_file({"a": torch.zeros(1)}, teacher.checkpoint)
+        Image.fromarray(np.zeros((40, 48, 3), np.uint8)).save(tmp_path / "data" / "a.png")
+        for route in recipe.routes:
+            rows = [{"prompt": "x", "task": task} for task in ("t2i", "local_edit", "global_edit")]
+            if "edits" in route.bucket.csv:
+                rows = [{**row, "source_image": "a.png"} for row in rows[1:]]
+            with Path(route.bucket.csv).open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+
+    return make
+
+
+def test_these_are_the_recipes(capsys):
+    assert list(presets()) == NAMES
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == NAMES
+    assert all(line.endswith(".") and len(line) < 120 for line in listed)
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["paper", "fast"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_with_its_files_passes_a_dry_run(name, fast, stand_ins, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["recipes", name, *(["--fast"] if fast else [])]) == 0
+    file = tmp_path / "recipe.yaml"
+    file.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert main(["train", "recipe.yaml", "--dry-run"]) == 2  # every file that it names is missing
+    missing = capsys.readouterr().err
+    assert all(word in missing for word in ("model: ", ".csv cannot be read"))
+    stand_ins(read_recipe(file))
+    assert main(["train", "recipe.yaml", "--dry-run"]) == 0, capsys.readouterr().err
+    told = capsys.readouterr().out
+    assert "nothing is missing" in told
+    assert ("0.5 15 %" in told) == (not fast and not name.startswith("sd3"))  # shift 3 over 16 steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_says_the_papers_values_and_every_file_in_its_head(name):
+    text = preset_text(name)
+    assert text.isascii()  # a shell writes it into a file
+    tree = yaml.safe_load(text)
+    recipe = Recipe.from_dict(tree)
+    default = Recipe(recipe.model, recipe.routes, recipe.teachers)
+    for key in ("method", "router", "steps", "batch", "accumulate", "rollout_steps", "width", "save_every", "dtype"):
+        assert str(tree[key]) == str(recipe.__dict__[key]) == str(default.__dict__[key])
+    assert (recipe.query, recipe.optimizer) == (Query("low", 1), Optimizer(2e-4, 0.0, clip=1.0))
+    assert recipe.sigmas == ("model" if name.startswith("sd3") else "paper")
+    assert {route.weight for route in recipe.routes} == {1.0}
+    assert recipe.out.endswith(name)
+    head = text.partition("\nmodel:")[0]
+    files = [recipe.model, *(r.bucket.csv for r in recipe.routes), recipe.student.start]
+    files += [file for t in recipe.teachers.values() for file in (t.lora, t.checkpoint)]
+    assert all(file in head for file in files if file not in (None, "fresh"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fast_changes_the_rollout_and_nothing_else(name):
+    whole, fast = (Recipe.from_dict(yaml.safe_load(preset_text(name, fast))).to_dict() for fast in (False, True))
+    assert {key: (whole[key], fast[key]) for key in whole if whole[key] != fast[key]} == {"rollout_steps": (16, 8)}
+
+
+@pytest.mark.parametrize("command", [["recipes", "zimage_t2i_edti"], ["recipes", "--fast"], ["recipes", "../cli"]])
+def test_an_unknown_recipe_is_told_with_those_there_are(command, capsys):
+    assert main(command) == 2
+    told = capsys.readouterr()
+    assert "zimage_three_buckets" in told.err
+    assert not told.out
