@@ -231,7 +231,7 @@ class Lesson(NamedTuple):
 
 
 TEACHERS = {
-    "local_edit": Lesson(LOCAL, 1.0, 0.7),
+    "local_edit": Lesson(LOCAL, 1.0, 0.5),
     "edit": Lesson(EDIT, 0.6, 1.0, "local_edit"),
     "global_edit": Lesson(GLOBAL, 0.0, 0.2),
 }

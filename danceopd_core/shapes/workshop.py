@@ -37,7 +37,7 @@ class Plan:
             1800, batch=32, lr=2e-3, muon=6e-3, decay=0.25, warmup=20, dropout=0.05, ema=0.995, aside=8
         )
     )
-    realism: Fit = field(default_factory=lambda: Fit(800, batch=64, lr=4e-4, warmup=50))
+    realism: Fit = field(default_factory=lambda: Fit(600, batch=64, lr=4e-4, warmup=50))
     width: int = parts.WIDTH
     heads: int = parts.HEADS
     layers: int = parts.LAYERS
