@@ -184,8 +184,9 @@ class Adapters:
         for module, down in lora.down.items():
             layer = self._layers[module]
             base = cast(Tensor, layer.get_base_layer().weight)
-            half = name not in (STUDENT, UNDER) and base.dtype in (torch.bfloat16, torch.float16)
-            dtype = base.dtype if half else torch.float32
+            own = _dtype_of(layer)
+            half = name not in (STUDENT, UNDER) and own in (torch.bfloat16, torch.float16)
+            dtype = own if half else torch.float32
             layer.lora_A[name] = _Factor(down.to(base.device, dtype, copy=True))
             layer.lora_B[name] = _Factor(lora.up[module].to(base.device, dtype, copy=True))
             layer.r[name], layer.lora_alpha[name] = len(down), len(down) * lora.scale
@@ -229,6 +230,13 @@ class _Factor(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight.to(x.dtype))
+
+
+def _dtype_of(layer: LoraLayer) -> torch.dtype:
+    """The dtype in which the layer under an adapter multiplies; 4-bit weights are packed in another."""
+    base = layer.get_base_layer()
+    own = cast(Tensor, base.weight).dtype
+    return own if own.is_floating_point else cast(torch.dtype, base.compute_dtype)
 
 
 def _names(target: str, module: str) -> bool:

@@ -76,7 +76,13 @@ def train(args: Namespace) -> None:
 
 def memory(args: Namespace) -> None:
     from .memory import planned_memory
+    from .released import memory_table
 
+    if (args.recipe is None) == (args.like is None):
+        raise InputError("memory: give a recipe, or --like with the name of a released model")
+    if args.like is not None:
+        print("\n".join(memory_table(args.like)))
+        return
     print("\n".join(planned_memory(read_recipe(args.recipe, args.overrides)).lines()))
 
 

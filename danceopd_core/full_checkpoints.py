@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .native_checkpoints import WHOLE, converted_shapes, converter, refuse_quantised
+from .quantise import is_quantised
 from .safe_files import finite, listed, opened
 
 PREFIXES = ("", *WHOLE[:2], "diffusion_model.", "transformer.", "model.", "module.", "vae.")
@@ -27,11 +28,13 @@ class _Weight(NamedTuple):
 def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
     """A frozen copy of `network`, on its device and in its dtype, that holds the weights of a checkpoint.
 
-    What the checkpoint does not change shares its storage with `network`. InputError as of `checked_weights`;
-    ValueError after adapters were put in.
+    What the checkpoint does not change shares its storage with `network`. InputError as of `checked_weights`,
+    and where the network is quantised; ValueError after adapters were put in.
     """
     if any(name.endswith(".base_layer") for name, _ in network.named_modules()):
         raise ValueError("the network has adapters already: load full checkpoints before they are put in")
+    if is_quantised(network):
+        raise InputError(f"{path} is no teacher over a quantised model: open the model without, or give a LoRA")
     expected = network.state_dict()
     changed: dict[str, Tensor] = {}
     for name, tensor in checked_weights(network, path):

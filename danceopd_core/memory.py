@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,8 @@ from .adapters import fresh_lora, linear_shapes
 from .backbones import FAMILIES
 from .backbones.base import DiffusersBackbone
 from .errors import InputError
-from .lora_files import weights_file
+from .lora_files import Shapes, weights_file
+from .quantise import network_bytes
 from .recipe import Recipe
 from .safe_files import opened
 from .shapes import locate
@@ -62,18 +64,23 @@ def planned_memory(recipe: Recipe) -> Memory:
     folder, each = locate(recipe.model), BYTES[recipe.dtype]
     index = _read(folder / "model_index.json")
     network = _empty(folder, index)
-    base = each * sum(p.numel() for p in network.parameters())
+    base = network_bytes(network, each, recipe.quantise)
     files = [locate(teacher.lora) for teacher in recipe.teachers.values() if teacher.lora]
     copies = sum(teacher.checkpoint is not None for teacher in recipe.teachers.values())
     inside = min(copies, 1) if recipe.offload else copies
     return Memory(
         base=base,
         loras=each * sum(_elements(weights_file(file)) for file in files),
-        student=4 * (4 + bool(recipe.optimizer.ema)) * _student(recipe, network, index),
+        student=trained_bytes(_student(recipe, network, index), bool(recipe.optimizer.ema)),
         checkpoints=inside * base,
         waiting=copies * base if recipe.offload else 0,
         encoders=each * sum(_part(folder / part) for part in index if part.startswith(("text_encoder", "vae"))),
     )
+
+
+def trained_bytes(elements: int, average: bool = False) -> int:
+    """What a student of so many weights takes, all of it float32."""
+    return 4 * (4 + average) * elements
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -95,18 +102,23 @@ def _student(recipe: Recipe, network: nn.Module, index: dict[str, Any]) -> int:
     student = recipe.student
     if student.start != "fresh":
         return _elements(weights_file(locate(student.start)))
-    shapes, targets = linear_shapes(network), student.targets or _default_targets(index)
-    # Drawn at rank 1, for its layers alone.
+    targets = student.targets or default_targets(index["_class_name"])
+    return student.rank * lora_elements(linear_shapes(network), targets)
+
+
+def lora_elements(shapes: Shapes, targets: Sequence[str]) -> int:
+    """The weights of a LoRA of rank 1 on these targets."""
     layers = fresh_lora(shapes, 1, 1, targets, torch.Generator()).down
-    return student.rank * sum(sum(shapes[module]) for module in layers)
+    return sum(sum(shapes[module]) for module in layers)
 
 
-def _default_targets(index: dict[str, Any]) -> tuple[str, ...]:
+def default_targets(pipeline: str) -> tuple[str, ...]:
+    """Those of the family that opens a diffusers pipeline of this class."""
     for name, family in FAMILIES.items():
-        if index["_class_name"] in family.pipelines:
+        if pipeline in family.pipelines:
             import_module(f".backbones.{family.opener.split(':')[0]}", __package__)
             return next(cls for cls in DiffusersBackbone.__subclasses__() if cls.family == name).default_targets
-    raise InputError(f"no family opens a {index['_class_name']}: there are {', '.join(FAMILIES)}")
+    raise InputError(f"no family opens a {pipeline}: there are {', '.join(FAMILIES)}")
 
 
 def _part(folder: Path) -> int:

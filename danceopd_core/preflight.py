@@ -21,6 +21,7 @@ from .lora_files import KEY, weights_file
 from .methods import METHODS
 from .parse import refuse
 from .pictures import picture_fault
+from .quantise import check_quantise
 from .recipe import Bucket, Recipe, Route
 from .safe_files import opened
 from .shapes import locate
@@ -37,6 +38,7 @@ def preflight(recipe: Recipe, size_multiple: int = 1) -> None:
     recipe = Recipe.from_dict(recipe.to_dict())  # one that was made by hand was not checked yet
     model = _look(recipe.model)
     faults = [*_sizes(recipe, math.lcm(size_multiple, model.multiple)), *_out(Path(recipe.out)), *model.faults]
+    faults += _quantise(recipe)
     faults += [
         *_weights(recipe),
         *([] if model.faults or is_hub_id(recipe.model) else _unlike(recipe)),
@@ -80,6 +82,14 @@ def _out(out: Path) -> Iterator[str]:
         yield f"out: {there} is a file: give a folder"
     elif not os.access(there, os.W_OK):
         yield f"out: {there} cannot be written to: give another folder"
+
+
+def _quantise(recipe: Recipe) -> Iterator[str]:
+    try:
+        if recipe.quantise is not None:
+            check_quantise(recipe.quantise, recipe.device)
+    except InputError as error:
+        yield f"quantise: {error}"
 
 
 def _weights(recipe: Recipe) -> Iterator[str]:

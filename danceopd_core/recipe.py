@@ -122,7 +122,8 @@ class Recipe:
     """A run.
 
     model: a diffusers pipeline folder, `shapes` for the embedded model, or a Hugging Face id, owner/name.
-    components: by part (`backbones.COMPONENTS`), a file whose weights stand for the model's. steps: updates, each of
+    components: by part (`backbones.COMPONENTS`), a file whose weights stand for the model's. quantise: the frozen
+    transformer's linear layers, by a name of `quantise.QUANTISATIONS`. steps: updates, each of
     `batch` x `accumulate` samples. rollout_steps: of a path. save_every: in updates. offload: full-checkpoint teachers
     wait in host memory, and one at a time is on the device. out: the run's folder. eta, group (None: the method's own)
     and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD. sigmas: the path's grid, a name of `grids.GRIDS` or a
@@ -156,6 +157,7 @@ class Recipe:
     anchor: NotNegative = 0.0
     components: dict[str, Text] = field(default_factory=dict)
     sigmas: str | Shift = "model"
+    quantise: Literal["int8", "fp8", "nf4"] | None = None
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> Recipe:
@@ -176,6 +178,7 @@ class Recipe:
             (told["student"], "over", None),
             (told, "components", {}),
             (told, "sigmas", "model"),
+            (told, "quantise", None),
         ):
             if holder[name] == default:  # settings that came later: recipes without them keep their digest
                 del holder[name]

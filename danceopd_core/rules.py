@@ -41,6 +41,8 @@ def broken_rules(recipe: Recipe) -> Iterator[str]:
         for part in recipe.components:
             told = _unknown(dict.fromkeys(COMPONENTS), part, "part of a model")
             yield from [f"components.{part}: {told}"] if told else []
+    if sound(recipe.quantise, recipe.components, recipe.teachers) and recipe.quantise is not None:
+        yield from _quantise(recipe)
     if sound(recipe.optimizer):
         yield from _optimizer(recipe.optimizer)
     if sound(recipe.router) and (told := _unknown(ROUTERS, recipe.router, "router")):
@@ -57,6 +59,20 @@ def broken_rules(recipe: Recipe) -> Iterator[str]:
         yield from [f"method: {told}"] if told else _options(recipe)
     if sound(recipe.query):
         yield from _query(recipe)
+
+
+def _quantise(recipe: Recipe) -> Iterator[str]:
+    if "transformer" in recipe.components:
+        yield (
+            "quantise: only a transformer in the model's own folder is quantised, not a single file: leave out "
+            "quantise or components.transformer"
+        )
+    whole = [name for name, teacher in recipe.teachers.items() if sound(teacher) and teacher.checkpoint is not None]
+    if whole:
+        yield (
+            f"quantise: a full checkpoint ({', '.join(whole)}) is no teacher over a quantised model: leave out "
+            "quantise (offload: true saves memory too), or give it as a LoRA"
+        )
 
 
 def _unknown(table: Mapping[str, object], name: str, what: str) -> str:

@@ -85,7 +85,7 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
     asked_sigmas(recipe)
     device = pick_device(recipe.device)
     tell("opening the model")
-    backbone = open_model(recipe.model, recipe.components, DTYPES[recipe.dtype], device)
+    backbone = open_model(recipe.model, recipe.components, DTYPES[recipe.dtype], device, recipe.quantise)
     backbone.latent_shape(recipe.width, recipe.height)
     adapters, fields = open_teachers(recipe.teachers, backbone, Slot(device) if recipe.offload else None)
     over = recipe.student.over
@@ -158,10 +158,19 @@ def model_folder(name: str, components: Mapping[str, str]) -> Path:
     return fetched(name, components) if is_hub_id(name) else locate(name)
 
 
-def open_model(name: str, components: Mapping[str, str], dtype: torch.dtype, device: torch.device | str) -> Backbone:
-    """The backbone of a recipe's `model` and `components`; a Hugging Face id is fetched where it is not there yet."""
+def open_model(
+    name: str,
+    components: Mapping[str, str],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    quantise: str | None = None,
+) -> Backbone:
+    """The backbone of a recipe's `model`, `components` and `quantise`.
+
+    A Hugging Face id is fetched where it is not there yet.
+    """
     folder = model_folder(name, components)
-    return open_backbone(folder, dtype, device, {part: Path(file) for part, file in components.items()})
+    return open_backbone(folder, dtype, device, {part: Path(file) for part, file in components.items()}, quantise)
 
 
 def open_teachers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..danceopd_core.quantise import QUANTISATIONS
 from ..danceopd_core.recipe import Teacher
 from ._comfy import (
     NONE,
@@ -62,6 +63,16 @@ class LoadModel(io.ComfyNode):
                     tooltip="A file of ComfyUI's diffusion_models folders in place of the weights in the model's own "
                     "transformer folder, which then need only hold its config.json. Not quantised.",
                 ),
+                io.Combo.Input(
+                    "quantise",
+                    options=[NONE, *QUANTISATIONS],
+                    default=NONE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Smaller frozen weights, made while the model's own transformer folder is loaded: int8 and "
+                    "fp8 need the package torchao, nf4 needs bitsandbytes and a GPU. For LoRA teachers only. The "
+                    "student is then right for the quantised model, and nearly so for the whole one.",
+                ),
             ],
             outputs=[ModelSocket.Output("flow_model", display_name="flow model", tooltip="For fields and samples.")],
         )
@@ -71,10 +82,10 @@ class LoadModel(io.ComfyNode):
         return stamp(diffusion_choices().get(transformer))
 
     @classmethod
-    def execute(cls, model, dtype, transformer=NONE):
+    def execute(cls, model, dtype, transformer=NONE, quantise=NONE):
         folder = chosen(model_choices(), model, "model")
         file = chosen(diffusion_choices(), transformer, "transformer")
-        return io.NodeOutput(Model(folder, dtype_name(dtype, folder), file))
+        return io.NodeOutput(Model(folder, dtype_name(dtype, folder), file, None if quantise == NONE else quantise))
 
 
 class TeacherField(io.ComfyNode):

@@ -38,6 +38,7 @@ WIDGETS = {
     "dtype": "Load Flow Model, dtype",
     "model": "Load Flow Model, model",
     "components.transformer": "Load Flow Model, transformer",
+    "quantise": "Load Flow Model, quantise",
     "router": "Route Selector, router",
     "eta": "more_settings: eta",
     "group": "more_settings: group",
@@ -56,6 +57,7 @@ def recipe_of(routes: Routes, student: Student, settings: Mapping[str, Any], mor
         "model": model.folder,
         "components": model.components,
         "dtype": model.dtype,
+        "quantise": model.quantise,
         "router": routes.router,
         "student": asdict(student),
         "routes": [

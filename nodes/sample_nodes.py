@@ -175,7 +175,7 @@ class Compare(io.ComfyNode):
         how = _drawing(model, steps, seed, width, height)
         items = items_of(asked, given) if asked else items_of_routes(routes, rows, how)
         base = Field(model, "base", ((Teacher(), 1.0),))
-        fields = {}
+        fields: dict[str, Field] = {}
         for field in dict.fromkeys([base, *(lane.field for lane in routes.lanes)]):
             taken = field.label in (*fields, "student")
             fields[f"{field.label} ({len(fields) + 1})" if taken else field.label] = field

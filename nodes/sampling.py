@@ -38,7 +38,7 @@ def draw(
     teachers: dict[str, Teacher] = {}
     names = {label: teacher_of(field, teachers) for label, field in fields.items()}
     files = {part: Path(file) for part, file in model.components.items()}
-    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], how.device, files)
+    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], how.device, files, model.quantise)
     backbone.latent_shape(how.width, how.height)
     host.check()
     _, opened = open_teachers(teachers, backbone)
@@ -80,7 +80,7 @@ def items_of(prompts: Sequence[str], sources: Sequence[np.ndarray]) -> list[Item
 
 def items_of_routes(routes: Routes, each: int, how: Drawing) -> list[Item]:
     """Items of every route's bucket, spread over it so that they are of several kinds."""
-    found = []
+    found: list[Item] = []
     for bucket in dict.fromkeys(lane.prompts.bucket for lane in routes.lanes):
         items = load_bucket(bucket, how.seed, how.width, how.height)
         found += items[:: max(1, len(items) // each)][:each]

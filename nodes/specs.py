@@ -12,11 +12,12 @@ from ..danceopd_core.recipe import Bucket, Teacher
 @dataclass(frozen=True)
 class Model:
     """folder: "shapes" or a diffusers pipeline folder. dtype: of the frozen network, as a recipe names it.
-    transformer: a file whose weights stand for those of the folder's transformer."""
+    transformer: a file whose weights stand for those of the folder's transformer. quantise: as a recipe has it."""
 
     folder: str
     dtype: str
     transformer: str | None = None
+    quantise: str | None = None
 
     @property
     def components(self) -> dict[str, str]:

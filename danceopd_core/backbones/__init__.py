@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..fields import Conditioning
+from ..quantise import check_quantise
 from .parts import ModelFolder
 
 COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
@@ -115,11 +116,13 @@ def open_backbone(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     components: Mapping[str, Path] | None = None,
+    quantise: str | None = None,
 ) -> Backbone:
     """The frozen backbone in a local diffusers folder; InputError if it is none, or of an unknown family.
 
     components: single weight files, by the part (`COMPONENTS`) whose weights they stand for; of that part the
-    folder need only hold the configuration.
+    folder need only hold the configuration. quantise: the transformer's linear layers, by a name of
+    `quantise.QUANTISATIONS`; not those of a single file.
     """
     folder, files = Path(folder), dict(components or {})
     family, index = family_of(folder)
@@ -128,8 +131,13 @@ def open_backbone(
         parts = ", ".join(part for part in COMPONENTS if (index.get(part) or [None])[0] is not None)
         pipeline = index["_class_name"]
         raise InputError(f"components: the {pipeline} in {folder} has no {', '.join(idle)}: it has {parts}")
+    if quantise is not None:
+        if "transformer" in files:
+            raise InputError(f"{files['transformer']} is a single file, which is not quantised: give a whole folder")
+        check_quantise(quantise, device)
     module, function = family.opener.split(":")
-    return getattr(import_module(f".{module}", __name__), function)(ModelFolder(folder, files), index, dtype, device)
+    given = ModelFolder(folder, files, quantise)
+    return getattr(import_module(f".{module}", __name__), function)(given, index, dtype, device)
 
 
 def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:

@@ -12,15 +12,18 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import InputError
+from ..quantise import loading
 from .single_files import filled
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A diffusers pipeline folder. files: by part, one file whose weights stand for those of the part's folder."""
+    """A diffusers pipeline folder. files: by part, one file whose weights stand for those of the part's folder.
+    quantise: the transformer, by a name of `quantise.QUANTISATIONS`."""
 
     path: Path
     files: Mapping[str, Path] = field(default_factory=dict)
+    quantise: str | None = None
 
 
 def load_part(cls: Any, folder: ModelFolder, part: str, **settings: Any) -> Any:
@@ -44,8 +47,12 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
     Both libraries fill absent weights with random ones and only warn; here that is an InputError. Weights
     that the module has no use for (a language model's head) are no fault. Pickled weights are not read.
     """
-    naming = {"dtype": dtype} if cls.__module__.startswith("transformers.") else {"torch_dtype": dtype}
-    module, report = load_part(cls, folder, part, output_loading_info=True, use_safetensors=True, **naming)
+    settings: dict[str, Any] = (
+        {"dtype": dtype} if cls.__module__.startswith("transformers.") else {"torch_dtype": dtype}
+    )
+    if part == "transformer" and folder.quantise is not None:
+        settings |= loading(folder.quantise, dtype, device)
+    module, report = load_part(cls, folder, part, output_loading_info=True, use_safetensors=True, **settings)
     faults = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if faults:
         raise InputError(

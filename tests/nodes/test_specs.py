@@ -98,6 +98,18 @@ def test_a_models_transformer_file_is_a_component_and_another_model():
         field().mixed(other, 0.5)
 
 
+def test_a_quantised_model_is_another_model_and_its_faults_name_the_widget():
+    small = specs.Model("shapes", "float32", quantise="int8")
+    other = specs.Field(small, "base", ((Teacher(), 1.0),))
+    assert recipe(routes((other, 1.0))).quantise == "int8"
+    assert recipe(routes((field(), 1.0))).quantise is None
+    with pytest.raises(InputError, match="different models"):
+        field().mixed(other, 0.5)
+    full = specs.Field(small, "full", ((Teacher("/full.safetensors"), 1.0),))
+    with pytest.raises(InputError, match="Load Flow Model, quantise: a full checkpoint"):
+        recipe(routes((full, 1.0)))
+
+
 def test_more_settings_reach_the_recipe_but_no_file():
     made = recipe(routes((field(), 1.0)), more="optimizer.clip=0.5\n\nquery.sigma=[0.1, 0.4]\n")
     assert made.optimizer.clip == 0.5

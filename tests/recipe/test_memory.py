@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from danceopd_core.errors import InputError
 from danceopd_core.lora_files import write_lora
 from danceopd_core.memory import planned_memory
 from danceopd_core.recipe import Bucket, Optimizer, Recipe, Route, Student, Teacher, write_recipe
+from danceopd_core.released import RELEASED
 
 
 def elements(module) -> int:
@@ -59,3 +61,25 @@ def test_the_command_reads_a_recipe_and_refuses_what_is_not_there(recipe, tmp_pa
     assert "GiB  on the device in training" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"model_index\.json"):
         planned_memory(replace(recipe, model=str(tmp_path)))
+
+
+def test_the_table_of_a_released_model_is_what_a_recipe_would_be_told(recipe, tmp_path, capsys):
+    network = RELEASED["sd35m"].network()
+    network.save_config(tmp_path / "model" / "transformer")
+    index = {"_class_name": "StableDiffusion3Pipeline", "transformer": ["diffusers", "SD3Transformer2DModel"]}
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps(index))
+    assert sum(t.numel() for t in network.state_dict().values()) == 2_469_663_936  # 4.94 GB of bfloat16
+    assert main(["memory", "--like", "sd35m"]) == 0
+    rows = {row.split(" | ")[0]: row.split(" | ")[1:] for row in capsys.readouterr().out.splitlines()}
+    for column, quantise in enumerate((None, "int8", "nf4")):
+        plan = replace(recipe, model=str(tmp_path / "model"), teachers={}, student=Student(rank=128), quantise=quantise)
+        found = planned_memory(plan)
+        size = found.device + 2 * found.student // 8  # two teachers of half precision
+        assert rows["| two LoRA teachers, rank 128"][column] == f"{size / 2**30:.1f}"
+
+
+def test_memory_wants_a_recipe_or_a_released_model(tmp_path, capsys):
+    assert main(["memory"]) == 2
+    assert main(["memory", str(tmp_path / "r.yaml"), "--like", "zimage"]) == 2
+    assert main(["memory", "--like", "zimag"]) == 2
+    assert "did you mean 'zimage'?" in capsys.readouterr().err
