@@ -153,13 +153,13 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
     """A LoRA on the frozen base that edits through the multi-image path: learned roughly, then calmed.
 
     Learning fast, without weight decay and from edits alone, leaves a LoRA longer than the weights that it is
-    added to, and nothing of text-to-image. The second phase makes it short, with one step of captions in eight.
+    added to, and nothing of text-to-image, so no student that starts from it gets that back. The second phase makes
+    it short, with one step of captions in eight.
     """
     plan, teacher = shop.plan, TEACHERS[name]
     (shop.out / "loras").mkdir(exist_ok=True)
     network = shop.base()
     data = shop.data(network, pool(teacher.categories, plan.pictures, plan.seed + 20))
-    captions = shop.data(network, pool(MIX, plan.pictures // 4, plan.seed + 23))
     adapters = Adapters(network)
     rough = shop.out / ROUGH.format(name)
     if rough.exists() or teacher.start:
@@ -174,8 +174,10 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
         fit = replace(plan.edit, seed=plan.seed + 22, steps=first)
         _fit(shop, f"{name}_rough", network, parameters, data, fit, log, look)
         write_lora(rough, adapters.student(), dtype=torch.float16)
-    fit = replace(plan.calm, seed=plan.seed + 24, steps=then)
-    _fit(shop, name, network, parameters, data, fit, log, look, captions)
+    if then:
+        captions = shop.data(network, pool(MIX, plan.pictures // 4, plan.seed + 23))
+        fit = replace(plan.calm, seed=plan.seed + 24, steps=then)
+        _fit(shop, name, network, parameters, data, fit, log, look, captions)
     for scale in (1.0, 1.5):
         log(f"{name}, guidance {scale}: {_row(quick_score(shop, network, EDIT, scale, 8))}")
     log(f"{name}, text-to-image: {_row(quick_score(shop, network, T2I, 1.0, 8))}")
@@ -227,11 +229,11 @@ class Lesson(NamedTuple):
     start: str = ""
 
     def steps(self, plan: Plan) -> tuple[int, int]:
-        return round(self.rough * plan.edit.steps), max(1, round(self.calm * plan.calm.steps))
+        return round(self.rough * plan.edit.steps), round(self.calm * plan.calm.steps)
 
 
 TEACHERS = {
-    "local_edit": Lesson(LOCAL, 1.0, 0.5),
+    "local_edit": Lesson(LOCAL, 1.0, 0.0),
     "edit": Lesson(EDIT, 0.6, 1.0, "local_edit"),
     "global_edit": Lesson(GLOBAL, 0.0, 0.2),
 }

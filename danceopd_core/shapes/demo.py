@@ -25,7 +25,7 @@ from .language import EDIT, T2I, Edit
 from .render import render
 from .score import Exam, Table, as_text, judge
 
-STEPS = 120
+STEPS = 160
 EACH = 16  # held-out items a category: enough to see the effect; `danceopd shapes score` asks more
 SHOWN = ("colour", "count", "position", "colour_attribute", *EDIT)
 
@@ -36,7 +36,7 @@ def demo_recipe(out: Path, seed: int, steps: int) -> Recipe:
         model="shapes",
         teachers={"base": Teacher(guidance=GUIDANCE), "edit": Teacher(lora="shapes:edit")},
         routes=(
-            Route("text-to-image", "base", Bucket(shapes="t2i", count=480), weight=2.0),
+            Route("text-to-image", "base", Bucket(shapes="t2i", count=480), weight=3.0),
             Route("edit", "edit", Bucket(shapes="edit", count=240), weight=1.0),
         ),
         student=Student(start="shapes:edit"),
