@@ -23,9 +23,9 @@ rendered pictures alone; no third party's data or weights are in it. Apache-2.0.
 | `loras/global_edit` | background and style: {steps[global_edit]} |
 | `realism` | a full checkpoint, trained on from the base on shaded pictures, {realism.steps} steps |
 
-The LoRAs have rank {rank}. The second part of `edit`'s steps, and all of `global_edit`'s, have weight decay {decay:g} and
-see captions once in {every}: an edit LoRA of edits alone, without decay, grows longer than the base's own weights, and its
-text-to-image cannot be brought back.
+The LoRAs have rank {rank}. The second part of `edit`'s steps, and all of `global_edit`'s, have weight decay {decay:g}
+and see captions once in {every}: an edit LoRA of edits alone, without decay, grows longer than the base's own
+weights, and its text-to-image cannot be brought back.
 
 Half of all captions and edits never occurred in training. `danceopd shapes score` prints the judge's table on those.
 Weights are stored in half precision.

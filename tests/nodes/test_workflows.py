@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from danceopd_core.grids import GRIDS
 from danceopd_core.presets import preset_text, presets
@@ -28,6 +29,15 @@ def read(path):
 def test_every_workflow_comes_in_both_formats():
     assert {path.stem for path in FOLDER.glob("*.json")} == NAMES
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == NAMES
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_workflow_has_a_thumbnail_for_the_template_browser(name):
+    file = FOLDER / f"{name}.jpg"  # beside the workflow and of this ending: what ComfyUI looks for
+    with Image.open(file) as picture:
+        assert picture.format == "JPEG"
+        assert min(picture.size) >= 200
+    assert file.stat().st_size < 100_000
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
