@@ -214,7 +214,7 @@ def test_an_edit_bucket_of_pictures_trains(server):
 )
 @pytest.mark.parametrize("router", ["all", "round_robin"])
 def test_settings_train(server, train, router):
-    graph = only_training("quickstart", "settings", **train)
+    graph = only_training("quickstart", "settings", **{"bias": "low"} | train)
     change("Routes", router=router)(graph)
     entry = server.run(graph)
     assert succeeded(entry), messages(entry).get("execution_error")
