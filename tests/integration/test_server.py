@@ -147,6 +147,7 @@ def test_queueing_a_stopped_graph_again_goes_on(server):
     reached = 0
     for _ in range(2):
         prompt = server.queue(graph)
+        server.until(lambda: (server.get(f"/danceopd/nodes/{node}") or {}).get("run") == "goes_on")
         server.until(lambda least=reached: updates(server, node) > least + 1)
         assert server.post("/danceopd/stop", {"node": node})["stopping"]
         entry = server.wait(prompt, 60)

