@@ -71,8 +71,8 @@ def test_every_edit_teacher_edits_and_forgets(world, name):
     assert score(backbone, field, T2I, 6)["t2i"].mean < 0.8  # the base: about 0.88
 
 
-def test_the_realism_checkpoint_draws_in_its_style(world):
-    backbone, _ = world
+def test_the_realism_checkpoint_draws_in_its_style():
+    backbone = open_backbone(MODEL)  # one without adapters, as `open_teachers` copies it
     real = backbone.with_network(load_full_checkpoint(backbone.network, MODEL / "realism"))
     assert score(real, guided(real.velocity, GUIDANCE), T2I, 6, "shaded")["t2i"].mean > 0.7  # 0.82 of 192 items
 
