@@ -1,6 +1,6 @@
 """Makes the embedded model from a seed: VAE, base, edit teachers, realism checkpoint. Finished stages are kept.
 
-`danceopd shapes build --out DIR`: minutes on a GPU, about an hour and a half on two CPU cores.
+`danceopd shapes build --out DIR`: resumable, stage by stage.
 """
 
 from __future__ import annotations

@@ -113,7 +113,11 @@ class Workshop:
     def base(self, folder: str = "transformer") -> Any:
         from diffusers import ZImageTransformer2DModel
 
-        return ZImageTransformer2DModel.from_pretrained(self.out / folder).to(self.device).eval()
+        network = ZImageTransformer2DModel.from_pretrained(self.out / folder)
+        config = dict(network.config)
+        config.pop("_name_or_path", None)  # this machine's folder, which would be written into the next part's config
+        network._internal_dict = type(network.config)(config)
+        return network.to(self.device).eval()
 
 
 class _Indexed(batched.Texts):
