@@ -149,6 +149,16 @@ class Adapters:
         for key, factor in own.items():
             factor.copy_(state[key])
 
+    @contextmanager
+    def holding(self, state: Mapping[str, Tensor]) -> Iterator[None]:
+        """The student at a saved state or a moving average for a while; then as it was."""
+        kept = {key: factor.clone() for key, factor in self.state_dict().items()}
+        self.load_state_dict(state)
+        try:
+            yield
+        finally:
+            self.load_state_dict(kept)
+
     def _student(self) -> list[tuple[str, nn.Parameter]]:
         return self._factors(STUDENT)
 

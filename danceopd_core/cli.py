@@ -32,7 +32,6 @@ def _parser() -> argparse.ArgumentParser:
     memory = commands.add_parser("memory", help="what a recipe's weights will take, without reading any")
     memory.add_argument("recipe", type=Path, nargs="?")
     memory.add_argument("overrides", nargs="*", metavar="key=value")
-
     memory.add_argument("--like", metavar="NAME", help="a table for a released model's shape: zimage or sd35m")
 
     recipes = commands.add_parser("recipes", help="the paper's recipes: a list, or one of them to fill in")

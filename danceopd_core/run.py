@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,8 @@ class Run:
     def write_student(self, path: Path, date: str = "") -> None:
         """The student as one LoRA file that ComfyUI and diffusers load; its moving average if the recipe keeps one."""
         recipe, trainer = self.recipe, self.trainer
-        lora = self.adapters.student()
-        if recipe.optimizer.ema:
-            current = self.adapters.state_dict()
-            kept = {name: value.clone() for name, value in current.items()}
-            self.adapters.load_state_dict(trainer.averaged())
+        with self.adapters.holding(trainer.averaged()) if recipe.optimizer.ema else nullcontext():
             lora = self.adapters.student()
-            self.adapters.load_state_dict(kept)
         metadata = lora_metadata(
             lora,
             family=self.backbone.family,

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..fields import Conditioning, Value
 from .base import DiffusersBackbone, Once, in_groups, packed, source_shapes, unpacked
 from .parts import ModelFolder, load_module, load_part, padded_ids
+from .spacing import evenly as spacing
 from .vaes import KlVae
 
 T5_TOKENS = 512  # as in the pipeline; nothing is masked
@@ -89,11 +89,6 @@ def _places(frame: int, latents: Tensor) -> Tensor:
     """The (frame, row, column) of each patch, (tokens, 3); sources are frame 1."""
     rows, columns = latents.shape[-2] // 2, latents.shape[-1] // 2
     return torch.cartesian_prod(torch.tensor([frame]), torch.arange(rows), torch.arange(columns)).float()
-
-
-def spacing(steps: int) -> dict[str, Any]:
-    """How the pipeline asks its scheduler for sigmas."""
-    return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
 def open_flux(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> Flux:

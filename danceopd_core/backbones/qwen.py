@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..fields import Conditioning, Value
 from .base import DiffusersBackbone, Once, in_groups, packed, source_shapes, unpacked
 from .parts import ModelFolder, load_module, load_part
+from .spacing import evenly as spacing
 from .vaes import VideoVae
 
 MAX_TOKENS = 512  # of a text without pictures, behind its template
@@ -145,11 +146,6 @@ def _resized(picture: Tensor, area: int) -> Image.Image:
     size = (round(wide / 32) * 32, round(wide / ratio / 32) * 32)
     pixels = (picture.cpu() * 255).round().to(torch.uint8).numpy()
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
-
-
-def spacing(steps: int) -> dict[str, Any]:
-    """How the pipeline asks its scheduler for sigmas."""
-    return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
 def open_qwen(

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
@@ -25,6 +26,11 @@ def scheduled(scheduler: Any, tokens: int, spacing: Mapping[str, Any]) -> Tensor
     mu = tokens * slope + (config.base_shift - slope * config.base_image_seq_len)
     scheduler.set_timesteps(mu=mu, **spacing)
     return scheduler.sigmas.float()
+
+
+def evenly(steps: int) -> dict[str, Any]:
+    """How pipelines ask their scheduler for sigmas that fall evenly from 1 to 1 / steps (FLUX.1, Qwen-Image)."""
+    return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
 def folder_sigmas(folder: Path, steps: int, width: int, height: int) -> Tensor:

@@ -47,12 +47,8 @@ class Opened:
         if self.trainer is None or not self.trainer.update:
             yield
             return
-        kept = {name: value.clone() for name, value in self.adapters.state_dict().items()}
-        self.adapters.load_state_dict(self.trainer.averaged())
-        try:
+        with self.adapters.holding(self.trainer.averaged()):
             yield
-        finally:
-            self.adapters.load_state_dict(kept)
 
 
 class Stage:
