@@ -20,7 +20,7 @@ from ..adapters import STUDENT, Adapters, fresh_lora
 from ..lora_files import read_lora, write_lora
 from . import GUIDANCE, parts
 from .card import write_card
-from .fit import Fit, Latents, fit_flow
+from .fit import Fit, Latents, Reminder, fit_flow
 from .language import EDIT, GLOBAL, LOCAL, T2I
 from .pool import pool
 from .projection import FACTOR
@@ -89,7 +89,7 @@ def _fit(
     fit: Fit,
     log: Log,
     look: Callable[[], dict[str, float]] | None = None,
-    second: Latents | None = None,
+    second: Reminder | None = None,
 ) -> None:
     """Trains in place and leaves the averaged weights in `parameters`."""
     state = shop.out / f".{name}.state.safetensors"
@@ -97,8 +97,9 @@ def _fit(
     # On a CPU without bfloat16 instructions, autocast to it would be many times slower than float32.
     autocast = shop.device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     torch._dynamo.config.recompile_limit = 64  # one for every kind of block, with and without sources
-    for block in (*network.noise_refiner, *network.context_refiner, *network.layers):
-        block.compile()  # half as fast again on a CPU
+    for one in (network, second.network) if second else (network,):
+        for block in (*one.noise_refiner, *one.context_refiner, *one.layers):
+            block.compile()  # half as fast again on a CPU
     recent = 0.0
     for step, loss, average in fit_flow(network, parameters, data, fit, autocast, state, second=second):
         last = average
@@ -154,7 +155,7 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
 
     Learning fast, without weight decay and from edits alone, leaves a LoRA longer than the weights that it is
     added to, and nothing of text-to-image, so no student that starts from it gets that back. The second phase makes
-    it short, with one step of captions in eight.
+    it short, and every third step reminds it of the base's own velocities for captions.
     """
     plan, teacher = shop.plan, TEACHERS[name]
     (shop.out / "loras").mkdir(exist_ok=True)
@@ -168,7 +169,11 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
         lora = fresh_lora(adapters.shapes, RANK, RANK, TARGETS, torch.Generator().manual_seed(plan.seed + 21))
     adapters.start_student(lora)
     parameters = {f"{n}": p for n, p in network.named_parameters() if f".{STUDENT}." in n}
-    look = partial(quick_score, shop, network, teacher.categories, 1.0, 8)
+
+    def look() -> dict[str, float]:
+        drawn = quick_score(shop, network, T2I, 1.0, 8)["mean"]
+        return quick_score(shop, network, teacher.categories, 1.0, 8) | {"text-to-image": drawn}
+
     first, then = teacher.steps(plan)
     if first and not rough.exists():
         fit = replace(plan.edit, seed=plan.seed + 22, steps=first)
@@ -177,7 +182,7 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
     if then:
         captions = shop.data(network, pool(MIX, plan.pictures // 4, plan.seed + 23))
         fit = replace(plan.calm, seed=plan.seed + 24, steps=then)
-        _fit(shop, name, network, parameters, data, fit, log, look, captions)
+        _fit(shop, name, network, parameters, data, fit, log, look, Reminder(captions, shop.base()))
     for scale in (1.0, 1.5):
         log(f"{name}, guidance {scale}: {_row(quick_score(shop, network, EDIT, scale, 8))}")
     log(f"{name}, text-to-image: {_row(quick_score(shop, network, T2I, 1.0, 8))}")

@@ -26,6 +26,17 @@ class Latents:
     """The empty caption, one row: what a dropped caption becomes."""
 
 
+@dataclass
+class Reminder:
+    """What a network is not to forget: the velocities of another one on other data.
+
+    They say more about a sample than its one noise does (Li and Hoiem, "Learning without Forgetting", 2016).
+    """
+
+    data: Latents
+    network: Any
+
+
 @dataclass(frozen=True)
 class Fit:
     steps: int
@@ -43,7 +54,7 @@ class Fit:
     early: tuple[int, float] = (0, 0.0)
     """So many steps first at another shift."""
     aside: int = 0
-    """Every so many steps one of the second data; 0: none."""
+    """Every so many steps one on the second data; 0: none."""
 
 
 def _share(fit: Fit, step: int) -> float:
@@ -93,13 +104,13 @@ def fit_flow(
     autocast: bool,
     state_file: Path | None = None,
     save_every: int = 500,
-    second: Latents | None = None,
+    second: Reminder | None = None,
 ) -> Iterator[tuple[int, float, Callable[[], dict[str, Tensor]]]]:
     """Yields (step, loss, averaged weights) after every step; resumes from `state_file` if it is there.
 
     Velocity MSE, with sigma uniform but for the shift.
     """
-    first, device = data, data.clean.device
+    device = data.clean.device
     generator = torch.Generator(device).manual_seed(fit.seed)
     optimizers = _optimizers(parameters, fit)
     average = {name: p.detach().clone() for name, p in parameters.items()}
@@ -118,20 +129,26 @@ def fit_flow(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _share(fit, step)
-        data = second if second and fit.aside and step % fit.aside == 0 else first
-        rows = torch.randint(len(data.clean), (fit.batch,), generator=generator, device=device)
-        clean, texts = data.clean[rows].float(), data.texts[rows]
-        source = None if data.source is None else data.source[rows].float()
-        if data.null is not None:
-            texts = _drop(texts, data.null, torch.rand(fit.batch, generator=generator, device=device) < fit.dropout)
+        reminded = second if fit.aside and step % fit.aside == 0 else None
+        now = reminded.data if reminded else data
+        rows = torch.randint(len(now.clean), (fit.batch,), generator=generator, device=device)
+        clean, texts = now.clean[rows].float(), now.texts[rows]
+        source = None if now.source is None else now.source[rows].float()
+        if now.null is not None:
+            texts = _drop(texts, now.null, torch.rand(fit.batch, generator=generator, device=device) < fit.dropout)
         u = torch.rand(fit.batch, generator=generator, device=device)
         shift = fit.early[1] if step < fit.early[0] else fit.shift
         sigma = shift * u / (1 + (shift - 1) * u)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         s = sigma.view(-1, 1, 1, 1)
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            v = batched.velocity(network, (1 - s) * clean + s * noise, sigma, texts, source)
-        loss = torch.nn.functional.mse_loss(v, noise - clean)
+            x = (1 - s) * clean + s * noise
+            v = batched.velocity(network, x, sigma, texts, source)
+            wanted = noise - clean
+            if reminded:
+                with torch.no_grad():
+                    wanted = batched.velocity(reminded.network, x, sigma, texts, source)
+        loss = torch.nn.functional.mse_loss(v, wanted)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -34,7 +34,7 @@ class Plan:
     edit: Fit = field(default_factory=lambda: Fit(3000, batch=32, lr=2e-3, muon=1e-2, warmup=50, dropout=0.05))
     calm: Fit = field(
         default_factory=lambda: Fit(
-            1800, batch=32, lr=2e-3, muon=6e-3, decay=0.25, warmup=20, dropout=0.05, ema=0.995, aside=8
+            4500, batch=32, lr=2e-3, muon=6e-3, decay=0.15, warmup=20, dropout=0.05, ema=0.995, aside=3
         )
     )
     realism: Fit = field(default_factory=lambda: Fit(600, batch=64, lr=4e-4, warmup=50))
