@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -43,6 +45,14 @@ def test_the_demo_leaves_what_it_promises_and_repeats_to_the_bit(tiny_world, tmp
     start = load_file(tiny_world / "loras" / "edit.safetensors")
     assert one.keys() == start.keys()
     assert any(not torch.equal(one[key], start[key]) for key in one)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="starts no process in this way")
+def test_the_memory_told_is_the_demos_own_and_not_that_of_who_started_it():
+    held = bytearray(b"x") * 1_200_000_000
+    code = "from danceopd_core.shapes.demo import peak_rss_mb; print(peak_rss_mb())"
+    told = float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
+    assert 50 < told < 1000 < len(held) / 1e6
 
 
 def test_the_demo_overwrites_nothing(tiny_world, tmp_path, capsys):
