@@ -155,7 +155,7 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
 
     Learning fast, without weight decay and from edits alone, leaves a LoRA longer than the weights that it is
     added to, and nothing of text-to-image, so no student that starts from it gets that back. The second phase makes
-    it short, and every third step reminds it of the base's own velocities for captions.
+    it short, and now and then a step reminds it of the base's own velocities for captions.
     """
     plan, teacher = shop.plan, TEACHERS[name]
     (shop.out / "loras").mkdir(exist_ok=True)
@@ -181,7 +181,7 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
         write_lora(rough, adapters.student(), dtype=torch.float16)
     if then:
         captions = shop.data(network, pool(MIX, plan.pictures // 4, plan.seed + 23))
-        fit = replace(plan.calm, seed=plan.seed + 24, steps=then)
+        fit = replace(plan.calm, seed=plan.seed + 24, steps=then, aside=teacher.aside)
         _fit(shop, name, network, parameters, data, fit, log, look, Reminder(captions, shop.base()))
     for scale in (1.0, 1.5):
         log(f"{name}, guidance {scale}: {_row(quick_score(shop, network, EDIT, scale, 8))}")
@@ -225,12 +225,14 @@ def write_pipeline(out: Path, tokenizer: Any, text_encoder: Any) -> None:
 
 
 class Lesson(NamedTuple):
-    """How an edit teacher is made: what it learns, the shares of the plan's steps that its two phases take, and
-    the teacher whose rough phase it begins from: whoever edits locally has learned most of what editing is."""
+    """How an edit teacher is made: what it learns, the shares of the plan's steps that its two phases take, every
+    how many steps the second reminds it of the base, and the teacher whose rough phase it begins from: whoever
+    edits locally has learned most of what editing is."""
 
     categories: tuple[str, ...]
     rough: float
-    calm: float
+    calm: float = 0.0
+    aside: int = 0
     start: str = ""
 
     def steps(self, plan: Plan) -> tuple[int, int]:
@@ -238,9 +240,9 @@ class Lesson(NamedTuple):
 
 
 TEACHERS = {
-    "local_edit": Lesson(LOCAL, 1.0, 0.0),
-    "edit": Lesson(EDIT, 0.6, 1.0, "local_edit"),
-    "global_edit": Lesson(GLOBAL, 0.0, 0.2),
+    "local_edit": Lesson(LOCAL, 1.0),
+    "edit": Lesson(EDIT, 0.6, 1.0, 3, "local_edit"),
+    "global_edit": Lesson(GLOBAL, 0.0, 0.08, 8),
 }
 STAGES = ("vae", "loose", "base", *TEACHERS, "realism")
 
@@ -277,4 +279,5 @@ def build(plan: Plan, out: Path, device: str, log: Log, stages: tuple[str, ...] 
         else:
             build_teacher(shop, stage, log)
     if all(_finished(out, stage) for stage in STAGES):
-        write_card(plan, out, RANK, {name: one.steps(plan) for name, one in TEACHERS.items()})
+        steps = {name: one.steps(plan) for name, one in TEACHERS.items()}
+        write_card(plan, out, RANK, steps, {name: one.aside for name, one in TEACHERS.items()})

@@ -23,17 +23,18 @@ rendered pictures alone; no third party's data or weights are in it. Apache-2.0.
 | `loras/global_edit` | background and style: {steps[global_edit]} |
 | `realism` | a full checkpoint, trained on from the base on shaded pictures, {realism.steps} steps |
 
-The LoRAs have rank {rank}. The second part of `edit`'s steps, and all of `global_edit`'s, have weight decay {decay:g}
-and see captions once in {every}: an edit LoRA of edits alone, without decay, grows longer than the base's own
-weights, and its text-to-image cannot be brought back.
+The LoRAs have rank {rank}. An edit LoRA of edits alone, without weight decay, grows longer than the base's own
+weights, and its text-to-image cannot be brought back. So the second part of `edit`'s steps, and all of
+`global_edit`'s, have weight decay {decay:g}, and one step in {edit} and one in {global_edit} is on captions, with
+the base's own velocities as targets.
 
 Half of all captions and edits never occurred in training. `danceopd shapes score` prints the judge's table on those.
 Weights are stored in half precision.
 """
 
 
-def write_card(plan: Plan, out: Path, rank: int, phases: dict[str, tuple[int, int]]) -> None:
-    """phases: by edit teacher, the steps of its rough and its calm phase."""
+def write_card(plan: Plan, out: Path, rank: int, phases: dict[str, tuple[int, int]], every: dict[str, int]) -> None:
+    """phases: by edit teacher, the steps of its rough and its calm phase; every: how often it is reminded."""
     millions = sum(p.numel() for p in parts.transformer(plan.width, plan.heads, plan.layers).parameters()) / 1e6
     steps = {name: " + ".join(str(count) for count in counts if count) + " steps" for name, counts in phases.items()}
     text = CARD.format(
@@ -43,7 +44,7 @@ def write_card(plan: Plan, out: Path, rank: int, phases: dict[str, tuple[int, in
         steps=steps,
         realism=plan.realism,
         rank=rank,
-        every=plan.calm.aside,
         decay=plan.calm.decay,
+        **every,
     )
     (out / "README.md").write_text(text, encoding="utf-8")

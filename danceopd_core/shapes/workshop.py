@@ -33,9 +33,7 @@ class Plan:
     base: Fit = field(default_factory=lambda: Fit(2000, batch=64, lr=8e-4, muon=1.6e-3, warmup=100, shift=5.0))
     edit: Fit = field(default_factory=lambda: Fit(3000, batch=32, lr=2e-3, muon=1e-2, warmup=50, dropout=0.05))
     calm: Fit = field(
-        default_factory=lambda: Fit(
-            4500, batch=32, lr=2e-3, muon=6e-3, decay=0.15, warmup=20, dropout=0.05, ema=0.995, aside=3
-        )
+        default_factory=lambda: Fit(4500, batch=32, lr=2e-3, muon=6e-3, decay=0.15, warmup=20, dropout=0.05, ema=0.995)
     )
     realism: Fit = field(default_factory=lambda: Fit(600, batch=64, lr=4e-4, warmup=50))
     width: int = parts.WIDTH

@@ -6,7 +6,6 @@ Usage: native_answers.py COMFYUI FOLDER. FOLDER holds model.safetensors, student
 
 import json
 import logging
-import resource
 import sys
 from pathlib import Path
 
@@ -58,9 +57,8 @@ def main(comfyui: Path, folder: Path) -> None:
             management.load_models_gpu([with_lora])
             answers["in place"] = answer(with_lora)
     save_file({name: v.float().contiguous() for name, v in answers.items()}, folder / "answers.safetensors")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB
     layers = sum(map(len, with_lora.patches.values()))
-    print(json.dumps({"kind": type(model.model.model_config).__name__, "layers": layers, "told": told, "peak": peak}))
+    print(json.dumps({"kind": type(model.model.model_config).__name__, "layers": layers, "told": told}))
 
 
 if __name__ == "__main__":
