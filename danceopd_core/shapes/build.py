@@ -97,9 +97,10 @@ def _fit(
     # On a CPU without bfloat16 instructions, autocast to it would be many times slower than float32.
     autocast = shop.device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     torch._dynamo.config.recompile_limit = 64  # one for every kind of block, with and without sources
-    for one in (network, second.network) if second else (network,):
-        for block in (*one.noise_refiner, *one.context_refiner, *one.layers):
-            block.compile()  # half as fast again on a CPU
+    if shop.plan.compiled:  # half as fast again on a CPU
+        for one in (network, second.network) if second else (network,):
+            for block in (*one.noise_refiner, *one.context_refiner, *one.layers):
+                block.compile()
     recent = 0.0
     for step, loss, average in fit_flow(network, parameters, data, fit, autocast, state, second=second):
         last = average
@@ -145,7 +146,7 @@ def build_base(shop: Workshop, log: Log) -> None:
     look = partial(quick_score, shop, network, T2I, GUIDANCE, 8)
     _fit(shop, "base", network, dict(network.named_parameters()), data, fit, log, look)
     for scale in (1.0, 1.5, 2.0, 3.0):
-        log(f"base, guidance {scale}: {_row(quick_score(shop, network, T2I, scale, 8, each=64))}")
+        log(f"base, guidance {scale}: {_row(quick_score(shop, network, T2I, scale, 8))}")
     _half(network).cpu().save_pretrained(shop.out / "transformer")
     rmtree(shop.out / LOOSE)
 

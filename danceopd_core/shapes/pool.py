@@ -47,8 +47,11 @@ def pool(
 ) -> Pool:
     """At least `count` training items (none held out) spread evenly over the categories, repeatable from the seed."""
     work = partial(_chunk, categories=tuple(categories), seed=seed, style=style, size=size, loose=loose)
+    chunks = range(-(-count // CHUNK))
+    if len(chunks) == 1:
+        return work(0)
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        parts = list(workers.map(work, range(-(-count // CHUNK))))
+        parts = list(workers.map(work, chunks))
     sources = [p.sources for p in parts if p.sources is not None]
     return Pool(
         [text for part in parts for text in part.texts],

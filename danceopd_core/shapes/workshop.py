@@ -39,6 +39,9 @@ class Plan:
     width: int = parts.WIDTH
     heads: int = parts.HEADS
     layers: int = parts.LAYERS
+    compiled: bool = True
+    looked: int = 32
+    """Held-out items a category of the looks while building."""
 
 
 def tensor(pictures: np.ndarray, device: torch.device) -> Tensor:
@@ -54,7 +57,7 @@ def latents(project: Projection, pictures: np.ndarray, device: torch.device) -> 
 
 def projection(plan: Plan) -> Projection:
     """The latent space, from pictures of both styles."""
-    both = [pool(T2I, 1000, plan.seed + 3, style).pictures for style in ("flat", "shaded")]
+    both = [pool(T2I, min(1000, plan.pictures), plan.seed + 3, style).pictures for style in ("flat", "shaded")]
     return Projection.of(tensor(np.concatenate(both), torch.device("cpu")))
 
 
@@ -131,13 +134,13 @@ class _Indexed(batched.Texts):
 
 @torch.no_grad()
 def quick_score(
-    shop: Workshop, network: Any, categories: tuple[str, ...], scale: float, steps: int, each: int = 32, style: str = ""
+    shop: Workshop, network: Any, categories: tuple[str, ...], scale: float, steps: int, style: str = ""
 ) -> dict[str, float]:
     """The judge's mean a category on held-out items, sampled through the batched forward: a look while building."""
     from .judge import score_caption, score_edit, score_style
     from .render import render
 
-    found = items(categories, each, seed=99)
+    found = items(categories, shop.plan.looked, seed=99)
     edit = not isinstance(found[0], Caption)
     texts, null = shop.texts(network, [item.text for item in found], edit)
     rows = torch.arange(len(found), device=shop.device)
