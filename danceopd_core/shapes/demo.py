@@ -16,7 +16,7 @@ import numpy as np
 
 from ..adapters import STUDENT
 from ..errors import InputError
-from ..recipe import Bucket, Optimizer, Recipe, Route, Student, Teacher
+from ..recipe import Bucket, Optimizer, Query, Recipe, Route, Student, Teacher
 from ..run import open_run
 from ..runfolder import RunFolder
 from ..sheets import Row, contact_sheet, loss_plot
@@ -26,7 +26,7 @@ from .render import render
 from .score import Exam, Table, as_text, judge
 
 STEPS = 120
-EACH = 16  # held-out items a category: enough to see the effect; `danceopd shapes score` asks more
+EACH = 24  # held-out items a category: enough to see the effect; `danceopd shapes score` asks more
 SHOWN = ("colour", "count", "position", "colour_attribute", *EDIT)
 
 
@@ -40,7 +40,9 @@ def demo_recipe(out: Path, seed: int, steps: int) -> Recipe:
             Route("edit", "edit", Bucket(shapes="edit", count=240), weight=1.0),
         ),
         student=Student(start="shapes:edit"),
-        optimizer=Optimizer(lr=1e-3, schedule="cosine", warmup=5),
+        optimizer=Optimizer(lr=5e-4, schedule="cosine", warmup=5),
+        # Where things stand is decided early on a path, so its middle is asked here rather than its end.
+        query=Query(bias="mid"),
         steps=steps,
         batch=16,
         accumulate=1,
