@@ -99,9 +99,7 @@ def unroutable(names: Sequence[str], own: Sequence[Sequence[Item]], asked: Seque
     found = choices(own, asked)
     for choice in found:
         if not choice.routes:
-            kind = (
-                "a source picture, and no route has any" if choice.edits else "no source picture, and every route has"
-            )
+            kind = "a source picture, and no route has any" if choice.edits else "no source picture, as all routes have"
             yield f"learned_router: {len(choice.rows)} of {len(asked)} prompts have {kind}: remove them, or add a route"
     if all(len(choice.routes) < 2 for choice in found) and any(choice.routes for choice in found):
         yield (
@@ -122,8 +120,8 @@ def plan(own: Sequence[Sequence[Item]], asked: Sequence[Item], holdout: float) -
     taught = {number for choice in choices(own, asked) if len(choice.routes) > 1 for number in choice.routes}
     count = sum(len(own[number]) for number in taught)
     return (
-        f"a router will be trained on {count} prompts of {len(taught)} routes, but for {holdout:.0%} of them to test it, "
-        f"and asked for {len(asked)}"
+        f"a router will be trained on {count} prompts of {len(taught)} routes, but for {holdout:.0%} of them to test "
+        f"it, and asked for {len(asked)}"
     )
 
 
