@@ -147,5 +147,5 @@ def test_a_learned_router_reaches_the_recipe_and_is_one():
         found.taking(more, 0.5)
     with pytest.raises(InputError, match="add a route"):
         routes((field(), 1.0)).taking(more, 0.5)
-    with pytest.raises(InputError, match="Learned Router, holdout: 2.0 is out of range"):
+    with pytest.raises(InputError, match=r"Learned Router, holdout: 2\.0 is out of range"):
         recipe(two.taking(more, 2.0))
