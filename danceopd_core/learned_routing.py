@@ -67,10 +67,10 @@ def fit(features: Tensor, classes: Tensor, count: int) -> Classifier:
             solver.zero_grad()
             told = (rows @ weight + bias).log_softmax(1).gather(1, classes[:, None])[:, 0]
             value = L2 / 2 * weight.square().sum() - (share * told).sum()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             return value
 
-        solver.step(loss)  # type: ignore[no-untyped-call]
+        solver.step(loss)
     return Classifier(mean, scale, weight.detach(), bias.detach())
 
 
