@@ -14,8 +14,11 @@ from danceopd_core.data import load_bucket
 from danceopd_core.recipe import Bucket, LearnedRouter, Recipe, Route, Student, Teacher, read_recipe, write_recipe
 from danceopd_core.run import encode_items, open_run
 
-CAPITALS = tuple(f"{word} CITY" for word in ["PARIS", "ROME", "BERLIN", "MADRID", "OSLO", "LIMA", "QUITO", "CAIRO"])
-SMALL = tuple(f"{word} village" for word in ["lorem", "ipsum", "dolor", "sit", "amet", "elit", "sed", "tempor"])
+TOWNS = ["Paris", "Rome", "Berlin", "Madrid", "Oslo", "Lima", "Quito", "Cairo"]
+CAPITALS = tuple(f"DRAW THE WHOLE TOWN OF {town.upper()}" for town in TOWNS)
+SMALL = tuple(f"a little village not far from {town.lower()}" for town in TOWNS)
+LARGE = ("DRAW THE WHOLE TOWN OF SOFIA", "DRAW THE WHOLE TOWN OF TOKYO")
+LITTLE = ("a little village not far from sofia", "a little village not far from tokyo")
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def recipe(zimage_folder, tmp_path) -> Recipe:
         Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
     (tmp_path / "edits.csv").write_text("prompt,source_image\nmake it blue,one.png\n", encoding="utf-8")
     (tmp_path / "more.csv").write_text(
-        "prompt,source_image\nSOFIA CITY,\nconsectetur village,\nremove it,two.png\nTOKYO CITY,\nmagna village,\n",
+        f"prompt,source_image\n{LARGE[0]},\n{LITTLE[0]},\nremove it,two.png\n{LARGE[1]},\n{LITTLE[1]},\n",
         encoding="utf-8",
     )
     return Recipe(
@@ -59,10 +62,10 @@ def test_prompts_join_the_route_that_they_are_like(recipe):
     assert run.routing is not None
     routes = {prompt: route for prompt, route, _ in run.routing.assigned}
     assert routes == {
-        "SOFIA CITY": "large",
-        "TOKYO CITY": "large",
-        "consectetur village": "small",
-        "magna village": "small",
+        LARGE[0]: "large",
+        LARGE[1]: "large",
+        LITTLE[0]: "small",
+        LITTLE[1]: "small",
         "remove it": "edits",  # the only route with source pictures
     }
     assert run.routing.accuracy == 1
@@ -77,7 +80,7 @@ def test_prompts_join_the_route_that_they_are_like(recipe):
         "edits": {()},
     }
     # Each joins as the very sample that it would be in a bucket of the route.
-    (item,) = (i for i in load_bucket(recipe.learned_router.bucket, 0) if i.prompt == "magna village")
+    (item,) = (i for i in load_bucket(recipe.learned_router.bucket, 0) if i.prompt == LITTLE[1])
     (alone,) = encode_items(run.backbone, [item], 32, 32, ["bad"]).samples
     joined = lanes["small"][-1]
     assert joined.values["text"].equal(alone.values["text"])
@@ -113,7 +116,10 @@ def test_a_run_is_not_resumed_with_other_prompts_in_its_routes(recipe, tmp_path,
     write_recipe(file, recipe)
     assert main(["train", str(file), "steps=2"]) == 0
     more = tmp_path / "more.csv"
-    more.write_text(more.read_text().replace("magna village", "ANKARA CITY"), encoding="utf-8")
+    more.write_text(
+        more.read_text().replace(LITTLE[1], "DRAW THE WHOLE TOWN OF ANKARA"),
+        encoding="utf-8",
+    )
     assert main(["train", str(file), "--resume"]) == 2
     assert "learned_router: it gives some prompts another route" in capsys.readouterr().err
 
@@ -131,7 +137,7 @@ def test_targets_go_with_their_prompts(recipe, tmp_path):
         rows = "".join(f"{word},{name}.png,{name}.png\n" for word in words)
         (tmp_path / f"{name}.csv").write_text("prompt,source_image,target_image\n" + rows, encoding="utf-8")
     (tmp_path / "more.csv").write_text(
-        "prompt,source_image,target_image\nmagna village,one.png,two.png\nSOFIA CITY,two.png,one.png\n",
+        f"prompt,source_image,target_image\n{LITTLE[0]},one.png,two.png\n{LARGE[0]},two.png,one.png\n",
         encoding="utf-8",
     )
     routes = tuple(Route(name, "base", Bucket(csv=str(tmp_path / f"{name}.csv"))) for name in ("one", "two"))
