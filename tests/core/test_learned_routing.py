@@ -95,5 +95,4 @@ def test_the_embedded_worlds_prompts_are_told_by_their_embeddings(kinds):
     ]
     texts = [[item.prompt for item in items] for items in buckets]
     _, marks = learn([backbone.prompt_embeddings(one) for one in samples], texts, 0.25, seed=0)
-    print([len(set(t)) for t in texts], marks)
     assert sum(m.right for m in marks) / sum(m.held_out for m in marks) >= 0.95
