@@ -12,11 +12,12 @@ import torch
 
 from .adapters import Adapters
 from .backbones import COMPONENTS
-from .data import Item
+from .data import Item, load_bucket
 from .errors import InputError
 from .fields import VelocityField, guided
 from .full_checkpoints import load_full_checkpoint
 from .hub import is_hub_id
+from .joining import plan
 from .lora_files import read_lora
 from .names import lookup
 from .preflight import preflight
@@ -55,6 +56,9 @@ def train(args: Namespace) -> None:
         preflight(recipe)
         shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
         print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
+        if recipe.learned_router is not None:
+            *own, asked = (load_bucket(bucket, recipe.seed) for bucket in recipe.buckets())
+            print(plan(own, asked, recipe.learned_router.holdout))
         if not is_hub_id(recipe.model):  # whose configuration may have to be fetched first
             print(asked_text(asked_sigmas(recipe)))
         return

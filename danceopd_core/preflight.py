@@ -16,13 +16,14 @@ from .data import load_bucket
 from .errors import InputError
 from .full_checkpoints import weight_files
 from .hub import is_hub_id
+from .joining import unroutable
 from .likeness import differences
 from .lora_files import KEY, weights_file
 from .methods import METHODS
 from .parse import refuse
 from .pictures import picture_fault
 from .quantise import check_quantise
-from .recipe import Bucket, Recipe, Route
+from .recipe import Bucket, Recipe
 from .safe_files import opened
 from .shapes import locate
 
@@ -152,16 +153,21 @@ def _buckets(recipe: Recipe, model: _Model) -> Iterator[str]:
     needs_target = METHODS[recipe.method].needs_clean
     loaded: dict[Bucket, tuple[Row, ...]] = {}
     seen: dict[Path, str] = {}  # picture -> its fault, or nothing
-    for route in recipe.routes:
-        path = f"route {route.name!r}"
+    paths = [f"route {route.name!r}" for route in recipe.routes] + ["learned_router"]
+    for path, bucket in zip(paths, recipe.buckets(), strict=False):
         try:
-            if route.bucket not in loaded:
-                loaded[route.bucket] = _load(route.bucket, recipe)
+            if bucket not in loaded:
+                loaded[bucket] = _load(bucket, recipe)
         except InputError as error:
             yield f"{path}: {error}"
             continue
-        yield from _sources(path, route, loaded[route.bucket], model)
-        yield from _bucket(path, route, loaded[route.bucket], needs_target, recipe.method, seen)
+        yield from _sources(path, bucket, loaded[bucket], model)
+        if path != paths[-1]:  # prompts without a route may be of both kinds
+            yield from _mingled(path, bucket, loaded[bucket])
+        yield from _pictures(path, bucket, loaded[bucket], needs_target, recipe.method, seen)
+    if recipe.learned_router is not None and len(loaded) == len(set(recipe.buckets())):
+        *own, asked = ([row.item for row in loaded[bucket]] for bucket in recipe.buckets())
+        yield from unroutable([route.name for route in recipe.routes], own, asked)
 
 
 def _load(bucket: Bucket, recipe: Recipe) -> tuple[Row, ...]:
@@ -170,26 +176,32 @@ def _load(bucket: Bucket, recipe: Recipe) -> tuple[Row, ...]:
     return tuple(Row(i + 1, item) for i, item in enumerate(load_bucket(bucket, recipe.seed)))
 
 
-def _sources(path: str, route: Route, rows: tuple[Row, ...], model: _Model) -> Iterator[str]:
+def _where(path: str, bucket: Bucket) -> str:
+    return f"{path}, {bucket.csv}" if bucket.csv else path
+
+
+def _sources(path: str, bucket: Bucket, rows: tuple[Row, ...], model: _Model) -> Iterator[str]:
     edits = [row.number for row in rows if row.item.source is not None]
     if edits and model.sources < 1:
-        where = f"{path}, {route.bucket.csv}" if route.bucket.csv else path
         yield (
-            f"{where}: {len(edits)} of {len(rows)} rows have a source picture ({_numbers(edits)}), of which a "
-            f"{model.pipeline} takes none: remove them, or take a model that edits"
+            f"{_where(path, bucket)}: {len(edits)} of {len(rows)} rows have a source picture ({_numbers(edits)}), "
+            f"of which a {model.pipeline} takes none: remove them, or take a model that edits"
         )
 
 
-def _bucket(
-    path: str, route: Route, rows: tuple[Row, ...], needs_target: bool, method: str, seen: dict[Path, str]
-) -> Iterator[str]:
-    where = f"{path}, {route.bucket.csv}" if route.bucket.csv else path
+def _mingled(path: str, bucket: Bucket, rows: tuple[Row, ...]) -> Iterator[str]:
     bare = [row.number for row in rows if row.item.source is None]
     if 0 < len(bare) < len(rows):
         yield (
-            f"{where}: {len(bare)} of {len(rows)} rows have no source_image ({_numbers(bare)}) and the others have: "
-            "give every row one, or make two routes"
+            f"{_where(path, bucket)}: {len(bare)} of {len(rows)} rows have no source_image ({_numbers(bare)}) and the "
+            "others have: give every row one, or make two routes"
         )
+
+
+def _pictures(
+    path: str, bucket: Bucket, rows: tuple[Row, ...], needs_target: bool, method: str, seen: dict[Path, str]
+) -> Iterator[str]:
+    where = _where(path, bucket)
     aimless = [row.number for row in rows if row.item.target is None]
     if needs_target and aimless:
         yield (
@@ -207,7 +219,7 @@ def _bucket(
         seen.update(zip(new, pool.map(picture_fault, new), strict=True))
     faulty = [(number, seen[picture]) for number, picture in pictures if seen[picture]]
     for number, fault in faulty[:TOLD]:
-        yield f"{path}, {route.bucket.csv}, row {number}: {fault}"
+        yield f"{path}, {bucket.csv}, row {number}: {fault}"
     if len(faulty) > TOLD:
         yield f"{where}: {len(faulty) - TOLD} more pictures cannot be used"
 

@@ -73,6 +73,18 @@ class Route:
 
 
 @dataclass(frozen=True)
+class LearnedRouter:
+    """Prompts without a route: each joins the one that a classifier of prompt embeddings gives it (`joining`).
+
+    bucket: these prompts. The classifier learns from the routes' own; holdout: the part of them that it is only
+    tested on.
+    """
+
+    bucket: Bucket
+    holdout: Annotated[float, Range(0, 1, above=True, below=True)] = 0.25
+
+
+@dataclass(frozen=True)
 class Student:
     """What is trained: a fresh LoRA of this rank, alpha (None: the rank) and targets (none: the family's own),
     or the LoRA file to start from, which has its own.
@@ -127,7 +139,8 @@ class Recipe:
     `batch` x `accumulate` samples. rollout_steps: of a path. save_every: in updates. offload: full-checkpoint teachers
     wait in host memory, and one at a time is on the device. out: the run's folder. eta, group (None: the method's own)
     and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD. sigmas: the path's grid, a name of `grids.GRIDS` or a
-    shift; any but "model" takes the place of the model's scheduler, dynamic shifting too.
+    shift; any but "model" takes the place of the model's scheduler, dynamic shifting too. router: how an update
+    chooses among the routes, a name of `routing.ROUTERS`. learned_router: gives routes to prompts that have none.
     """
 
     model: Text
@@ -158,6 +171,7 @@ class Recipe:
     components: dict[str, Text] = field(default_factory=dict)
     sigmas: str | Shift = "model"
     quantise: Literal["int8", "fp8", "nf4"] | None = None
+    learned_router: LearnedRouter | None = None
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> Recipe:
@@ -167,6 +181,11 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Everything, as dicts, lists and plain values; `from_dict` gives the same recipe back."""
         return plain(self)
+
+    def buckets(self) -> tuple[Bucket, ...]:
+        """Those of the routes, then the learned router's, if there is one."""
+        own = tuple(route.bucket for route in self.routes)
+        return own if self.learned_router is None else (*own, self.learned_router.bucket)
 
     def digest(self) -> str:
         """SHA-256 of all that changes the result: not `out`, `device`, `save_every`, `offload`. Files count by path."""
@@ -179,6 +198,7 @@ class Recipe:
             (told, "components", {}),
             (told, "sigmas", "model"),
             (told, "quantise", None),
+            (told, "learned_router", None),
         ):
             if holder[name] == default:  # settings that came later: recipes without them keep their digest
                 del holder[name]
@@ -239,7 +259,10 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
         near = folder / name
         return os.path.abspath(near if os.path.exists(near) else name)
 
-    student = recipe.student
+    def located(bucket: Bucket) -> Bucket:
+        return replace(bucket, csv=absolute(bucket.csv))
+
+    student, learned = recipe.student, recipe.learned_router
     return replace(
         recipe,
         model=recipe.model if is_hub_id(recipe.model, folder) else absolute(recipe.model),
@@ -253,7 +276,6 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
             name: replace(teacher, checkpoint=absolute(teacher.checkpoint), lora=absolute(teacher.lora))
             for name, teacher in recipe.teachers.items()
         },
-        routes=tuple(
-            replace(route, bucket=replace(route.bucket, csv=absolute(route.bucket.csv))) for route in recipe.routes
-        ),
+        routes=tuple(replace(route, bucket=located(route.bucket)) for route in recipe.routes),
+        learned_router=learned and replace(learned, bucket=located(learned.bucket)),
     )

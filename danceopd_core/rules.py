@@ -47,6 +47,11 @@ def broken_rules(recipe: Recipe) -> Iterator[str]:
         yield from _optimizer(recipe.optimizer)
     if sound(recipe.router) and (told := _unknown(ROUTERS, recipe.router, "router")):
         yield f"router: {told}"
+    learned = recipe.learned_router
+    if learned is not None and sound(learned) and sound(learned.bucket):
+        yield from _bucket("learned_router.bucket", learned.bucket)
+        if sound(recipe.routes) and len(recipe.routes) < 2:
+            yield "learned_router: it chooses among routes, and there are not two: add a route, or leave it out"
     if sound(recipe.device) and recipe.device != "auto":
         try:
             torch.device(recipe.device)

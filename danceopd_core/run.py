@@ -20,6 +20,7 @@ from .fields import Conditioning, VelocityField, guided, mixed
 from .full_checkpoints import load_full_checkpoint
 from .grids import path_sigmas
 from .hub import fetched, is_hub_id
+from .joining import Encoded, Routing, join
 from .lora_files import lora_metadata, read_lora, write_lora
 from .losses import ClippedPolicy, OdeKl
 from .methods import Method, method
@@ -27,7 +28,7 @@ from .names import lookup
 from .offload import Slot
 from .preflight import preflight
 from .query import QUERIES, Asked, Beta, BySigma, QuerySampler, Uniform, asked
-from .recipe import Recipe, Route, Teacher
+from .recipe import Bucket, LearnedRouter, Recipe, Route, Teacher
 from .rollout import Sde
 from .routing import router
 from .shapes import locate
@@ -39,7 +40,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A recipe, opened. `fields` holds every teacher by its name, guidance included, and the student as STUDENT."""
+    """A recipe, opened. `fields` holds every teacher by its name, guidance included, and the student as STUDENT.
+
+    routing: what the learned router did, if the recipe has one.
+    """
 
     recipe: Recipe
     backbone: Backbone
@@ -47,6 +51,7 @@ class Run:
     fields: dict[str, VelocityField]
     trainer: Trainer
     device: torch.device
+    routing: Routing | None = None
 
     def write_student(self, path: Path, date: str = "") -> None:
         """The student as one LoRA file that ComfyUI and diffusers load; its moving average if the recipe keeps one."""
@@ -90,10 +95,15 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
     )
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
     chosen = build_method(recipe)
-    lanes = []
+    parts = []
     for route in recipe.routes:
         tell(f"encoding the bucket of '{route.name}'")
-        lanes.append(_lane(route, recipe, backbone, fields, chosen.needs_clean))
+        parts.append(_encoded(route.bucket, recipe, backbone, _negatives(route, recipe), chosen.needs_clean))
+    routing = None
+    if recipe.learned_router is not None:
+        tell("encoding the prompts that have no route")
+        parts, routing = _joined(recipe.learned_router, parts, recipe, backbone, chosen.needs_clean)
+        tell(routing.text())
     backbone.offload_encoders("cpu")
     if recipe.gradient_checkpointing:
         backbone.network.enable_gradient_checkpointing()  # type: ignore[operator]
@@ -101,7 +111,10 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
     trainer = Trainer(
         adapters,
         fields[STUDENT],
-        lanes,
+        [
+            Lane(route.name, _field(route, fields), part.samples, part.clean)
+            for route, part in zip(recipe.routes, parts, strict=True)
+        ],
         router(recipe.router, [route.weight for route in recipe.routes]),
         chosen,
         path_sigmas(recipe.sigmas, size[0], lambda: backbone.sigmas(*size)),
@@ -111,7 +124,7 @@ def open_run(recipe: Recipe, world: World | None = None, tell: Tell = lambda tex
         anchor=adapters.field(backbone.velocity, None) if recipe.anchor else None,
         world=world,
     )
-    return Run(recipe, backbone, adapters, fields, trainer, device)
+    return Run(recipe, backbone, adapters, fields, trainer, device, routing)
 
 
 def build_method(recipe: Recipe) -> Method:
@@ -215,18 +228,31 @@ def route_teachers(route: Route, recipe: Recipe) -> list[Teacher]:
     return [recipe.teachers[name] for name in names]
 
 
-def _lane(
-    route: Route, recipe: Recipe, backbone: Backbone, fields: dict[str, VelocityField], needs_clean: bool
-) -> Lane:
+def _field(route: Route, fields: dict[str, VelocityField]) -> VelocityField:
     if isinstance(route.teacher, str):
-        field = fields[route.teacher]
-    else:
-        field = mixed([(fields[name], weight) for name, weight in route.teacher.items()])
-    items = load_bucket(route.bucket, recipe.seed, recipe.width, recipe.height)
-    negatives = sorted({t.negative for t in route_teachers(route, recipe) if t.guidance != 1})
+        return fields[route.teacher]
+    return mixed([(fields[name], weight) for name, weight in route.teacher.items()])
+
+
+def _negatives(route: Route, recipe: Recipe) -> list[str]:
+    return sorted({teacher.negative for teacher in route_teachers(route, recipe) if teacher.guidance != 1})
+
+
+def _encoded(
+    bucket: Bucket, recipe: Recipe, backbone: Backbone, negatives: Sequence[str], needs_clean: bool
+) -> Encoded:
+    items = load_bucket(bucket, recipe.seed, recipe.width, recipe.height)
     samples = encode_items(backbone, items, recipe.width, recipe.height, negatives)
-    clean = _targets(backbone, items, recipe) if needs_clean else None
-    return Lane(route.name, field, samples, clean)
+    return Encoded(items, samples, _targets(backbone, items, recipe) if needs_clean else None)
+
+
+def _joined(
+    learned: LearnedRouter, parts: Sequence[Encoded], recipe: Recipe, backbone: Backbone, needs_clean: bool
+) -> tuple[list[Encoded], Routing]:
+    negatives = [_negatives(route, recipe) for route in recipe.routes]
+    asked = _encoded(learned.bucket, recipe, backbone, sorted({n for own in negatives for n in own}), needs_clean)
+    names = [route.name for route in recipe.routes]
+    return join(names, parts, negatives, asked, backbone.prompt_embeddings, learned.holdout, recipe.seed)
 
 
 def as_tensor(picture: Any, width: int, height: int) -> Tensor:

@@ -3,6 +3,7 @@
 RUN/recipe.yaml            what was asked
 RUN/history.jsonl          one line an update
 RUN/state.safetensors      to resume from: student, optimizer, counters
+RUN/router.json            if the recipe has a learned router: its accuracy, and the route that it gave each prompt
 RUN/student.safetensors    the LoRA as it stands
 RUN/checkpoints/student-000300.safetensors   every earlier one: quality can fall again after its peak
 """
@@ -55,10 +56,18 @@ class RunFolder:
                     f"student.over: {run.recipe.student.over} is no longer the LoRA that the run of {self.path} lies "
                     "over: put that file back, or begin a new run"
                 )
+            if state.get("routed", "") != _routed(run):
+                raise InputError(
+                    f"learned_router: it gives some prompts another route than in the run of {self.path}: put the CSV "
+                    "files of that run back and resume on a machine of the same kind, or begin a new run"
+                )
             run.trainer.load_state_dict(state)
             kept = [entry for entry in self.history() if entry["update"] <= run.trainer.update]
             self._replace(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
         write_recipe(self.path / "recipe.yaml", run.recipe)
+        if run.routing is not None:
+            report = json.dumps(run.routing.report(), indent=1, ensure_ascii=False)
+            self._replace(self.path / "router.json", report + "\n")
 
     def add(self, result: StepResult) -> None:
         with self._history.open("a", encoding="utf-8") as file:
@@ -77,10 +86,15 @@ class RunFolder:
         kept.parent.mkdir(exist_ok=True)
         run.write_student(kept, date)
         run.write_student(self.student, date)
-        save_state(self.state, {**run.trainer.state_dict(), "under": run.adapters.under_digest()})
+        state = {**run.trainer.state_dict(), "under": run.adapters.under_digest()}
+        save_state(self.state, {**state, "routed": _routed(run)} if run.routing else state)
 
     @staticmethod
     def _replace(path: Path, text: str) -> None:
         temporary = path.with_name(f".{path.name}.part")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
+
+
+def _routed(run: Run) -> str:
+    return run.routing.digest() if run.routing else ""

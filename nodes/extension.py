@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import routes_http
 from ._comfy import ComfyExtension, io
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
-from .route_nodes import PromptBucket, RouteSelector
+from .route_nodes import LearnedRouter, PromptBucket, RouteSelector
 from .sample_nodes import Compare, SampleStudent
 from .student_nodes import StudentLora
 from .train_nodes import TrainStudent
@@ -17,6 +17,7 @@ NODES: list[type[io.ComfyNode]] = [
     MixedField,
     PromptBucket,
     RouteSelector,
+    LearnedRouter,
     StudentLora,
     TrainStudent,
     SampleStudent,

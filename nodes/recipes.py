@@ -40,6 +40,9 @@ WIDGETS = {
     "components.transformer": "Load Flow Model, transformer",
     "quantise": "Load Flow Model, quantise",
     "router": "Route Selector, router",
+    "learned_router.holdout": "Learned Router, holdout",
+    "learned_router.bucket": "Learned Router, unlabelled",
+    "learned_router": "Learned Router",
     "eta": "more_settings: eta",
     "group": "more_settings: group",
     "anchor": "more_settings: anchor",
@@ -59,6 +62,7 @@ def recipe_of(routes: Routes, student: Student, settings: Mapping[str, Any], mor
         "dtype": model.dtype,
         "quantise": model.quantise,
         "router": routes.router,
+        "learned_router": asdict(routes.learned) if routes.learned else None,
         "student": asdict(student),
         "routes": [
             {

@@ -169,6 +169,53 @@ class RouteSelector(io.ComfyNode):
         return io.NodeOutput(found, text)
 
 
+class LearnedRouter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DanceOPD_LearnedRouter",
+            display_name="Learned Router",
+            category=CATEGORY,
+            description="Gives prompts that have no route to the teachers: a small classifier of prompt embeddings "
+            "learns from the routes' own prompts which of them each other prompt joins, once, before training.",
+            search_aliases=["danceopd", "router", "classifier", "unlabelled prompts", "unlabeled", "auto routing"],
+            inputs=[
+                RoutesSocket.Input(
+                    "routes",
+                    tooltip="From the Route Selector: their prompts are what the router learns from, at least 4 "
+                    "different ones a route.",
+                ),
+                BucketSocket.Input(
+                    "unlabelled",
+                    tooltip="Prompts that no route has. With a source picture they join a route of edits, without one "
+                    "a route of text.",
+                ),
+                io.Float.Input(
+                    "holdout",
+                    default=0.25,
+                    min=0.05,
+                    max=0.9,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The part of each route's prompts that the router does not learn from, to measure how "
+                    "often it is right.",
+                ),
+            ],
+            outputs=[
+                RoutesSocket.Output(
+                    "routed",
+                    display_name="routes",
+                    tooltip="For Train Student LoRA. The accuracy is in the run's router.json.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, routes, unlabelled, holdout=0.25):
+        return io.NodeOutput(routes.taking(unlabelled, holdout))
+
+
 def _route(number: int) -> list[io.Input]:
     return [
         FieldSocket.Input(f"field{number}", tooltip=f"The teacher of route {number}."),

@@ -141,7 +141,7 @@ def run_identity(recipe: Recipe) -> dict[str, Any]:
     """What two runs have in common when the one can go on with, or stand for, the other; and the steps."""
     same = replace(recipe, steps=1).digest()
     files = {name: contents(path) for name, path in _files(recipe)}
-    for csv in filter(None, (route.bucket.csv for route in recipe.routes)):
+    for csv in filter(None, (bucket.csv for bucket in recipe.buckets())):
         files[csv] += hashlib.sha256(repr(_pictures(Path(csv))).encode()).hexdigest()
     return {"recipe": same, "contents": files, "steps": recipe.steps}
 
@@ -160,7 +160,7 @@ def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     names = [recipe.model, student.start if student.start != "fresh" else None, student.over]
     names += recipe.components.values()
     names += [file for teacher in recipe.teachers.values() for file in (teacher.checkpoint, teacher.lora)]
-    names += [route.bucket.csv for route in recipe.routes]
+    names += [bucket.csv for bucket in recipe.buckets()]
     for name in dict.fromkeys(filter(None, names)):
         path = Path(name) if not is_embedded(name) else locate(name)
         yield name, path

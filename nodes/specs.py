@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..danceopd_core.errors import InputError
-from ..danceopd_core.recipe import Bucket, Teacher
+from ..danceopd_core.recipe import Bucket, LearnedRouter, Teacher
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,20 @@ class Lane:
 
 @dataclass(frozen=True)
 class Routes:
-    """router: how an update chooses among them, a name of `routing.ROUTERS`."""
+    """router: how an update chooses among them, a name of `routing.ROUTERS`. learned: gives routes to prompts that
+    have none."""
 
     lanes: tuple[Lane, ...]
     router: str = "weighted"
+    learned: LearnedRouter | None = None
+
+    def taking(self, prompts: Prompts, holdout: float) -> Routes:
+        """These routes, which the prompts join as a learned router tells."""
+        if self.learned is not None:
+            raise InputError("routes: they have a learned router already: give that one all the prompts")
+        if len(self.lanes) < 2:
+            raise InputError("routes: a router chooses among routes, and there is one: add a route")
+        return replace(self, learned=LearnedRouter(prompts.bucket, holdout))
 
     @property
     def model(self) -> Model:

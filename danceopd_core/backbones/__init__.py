@@ -60,6 +60,13 @@ class Backbone(Protocol):
         """
         ...
 
+    def prompt_embeddings(self, cond: Conditioning) -> Tensor:
+        """(n, D) float32: one vector for the prompt of each encoded sample, the mean of its text's token embeddings.
+
+        Pictures count only where the text encoder itself sees them.
+        """
+        ...
+
     def encode_image(self, images: Tensor) -> Tensor:
         """Pictures (B, H, W, 3) in [0, 1] as clean float32 latents of the model's space."""
         ...

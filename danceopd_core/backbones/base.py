@@ -89,6 +89,9 @@ class DiffusersBackbone(ABC):
             samples.append(Sample({**self._texts(prompt, given, once), **held}, nulls))
         return Conditioning(tuple(samples))
 
+    def prompt_embeddings(self, cond: Conditioning) -> Tensor:
+        return torch.stack([_embedding(sample) for sample in cond.samples])
+
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
         self.latent_shape(images.shape[2], images.shape[1])
@@ -136,6 +139,14 @@ class DiffusersBackbone(ABC):
     def _stacked(self, name: str, cond: Conditioning, x: Tensor) -> Tensor:
         """A value that has the same shape in every sample, as a batch for the network."""
         return torch.stack([self._cast(sample.values[name], x)[0] for sample in cond.samples])
+
+
+def _embedding(sample: Sample) -> Tensor:
+    """(D,): the mean over the tokens of a text, in all its segments, and what the family pools of it, if it does."""
+    text = sample.values["text"]
+    mean = (text if isinstance(text, Tensor) else torch.cat(text)).float().mean(0)
+    pooled = sample.values.get("pooled", ())
+    return torch.cat([mean, *(part.float() for part in ((pooled,) if isinstance(pooled, Tensor) else pooled))])
 
 
 def in_groups(

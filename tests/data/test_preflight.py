@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from danceopd_core.errors import InputError
 from danceopd_core.preflight import TOLD, preflight
-from danceopd_core.recipe import Bucket, Recipe, Route, Student, Teacher
+from danceopd_core.recipe import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
 
 
 def described(folder: Path, pipeline: str) -> Path:
@@ -188,3 +188,44 @@ def test_the_lora_under_the_student_is_checked(recipe, lora, checkpoint):
 def test_a_bucket_that_cannot_be_filled_is_told_by_route(recipe, tmp_path):
     (line,) = faults_of(with_csv(recipe, tmp_path / "absent.csv"))
     assert line.startswith(f"route 'edits': {tmp_path / 'absent.csv'} cannot be read")
+
+
+def with_router(recipe: Recipe, asked: Bucket, *buckets: Bucket) -> Recipe:
+    routes = tuple(Route(f"r{number}", "edit", bucket) for number, bucket in enumerate(buckets))
+    teachers = {"edit": recipe.teachers["edit"]}
+    return replace(recipe, routes=routes, teachers=teachers, learned_router=LearnedRouter(asked))
+
+
+def test_a_learned_router_needs_routes_to_choose_among_and_prompts_to_learn_from(recipe):
+    text, more = (Bucket(prompts=tuple(f"{kind} {n}" for n in range(4))) for kind in ("a", "b"))
+    edits, asked = Bucket(shapes="local", count=12), Bucket(prompts=("x", "y"))
+    preflight(with_router(recipe, asked, text, more))
+    preflight(with_router(recipe, Bucket(shapes="edit", count=12), text, edits, Bucket(shapes="recolour", count=12)))
+    (line,) = faults_of(with_router(recipe, asked, text, edits))
+    assert line.startswith("learned_router: its prompts have only one route to join, so there is nothing to choose")
+    (line,) = faults_of(with_router(recipe, asked, edits, edits))
+    assert line.startswith("learned_router: 2 of 2 prompts have no source picture, as all routes have")
+    (line,) = faults_of(with_router(recipe, Bucket(shapes="edit", count=6), text, more))
+    assert line.startswith("learned_router: 6 of 6 prompts have a source picture, and no route has any")
+    (line,) = faults_of(with_router(recipe, asked, text, Bucket(prompts=("a", "b", "c", "c", "c"))))
+    assert line == "learned_router: route 'r1' has 3 different prompts to learn from: give it 4 or more"
+
+
+def test_prompts_without_a_route_may_be_of_both_kinds_and_their_files_are_looked_at(recipe, csv_file, picture_file):
+    picture_file("a.png")
+    text, more = (Bucket(prompts=tuple(f"{kind} {n}" for n in range(4))) for kind in ("a", "b"))
+    edits = Bucket(shapes="local", count=12)
+    preflight(with_router(recipe, Bucket(csv=str(csv_file("prompt,source_image", "x,a.png", "y,"))), text, more, edits))
+    path = csv_file("prompt,source_image", "x,", "y,none.png")
+    (line,) = faults_of(with_router(recipe, Bucket(csv=str(path)), text, more, edits))
+    assert line.startswith(f"learned_router, {path}, row 3: ")
+    (line,) = faults_of(with_router(recipe, Bucket(csv=str(csv_file("prompt,source_image"))), text, more))
+    assert line.startswith(f"learned_router: {path} holds no prompts")
+
+
+def test_targets_are_needed_of_prompts_without_a_route_too(recipe, csv_file, picture_file):
+    picture_file("a.png")
+    edits = Bucket(shapes="local", count=12)
+    path = csv_file("prompt,source_image,target_image", "x,a.png,a.png", "y,a.png,")
+    (line,) = faults_of(replace(with_router(recipe, Bucket(csv=str(path)), edits, edits), method="offpolicy"))
+    assert line.startswith(f"learned_router, {path}: 1 of 2 rows have no target_image (row 3), which offpolicy")

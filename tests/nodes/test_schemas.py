@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent.parent
 NODES = {
     f"DanceOPD_{name}"
     for name in (
-        "LoadModel", "Teacher", "Guided", "Mixed", "Bucket", "Routes", "Student", "Train", "Sample", "Compare",
+        "LoadModel", "Teacher", "Guided", "Mixed", "Bucket", "Routes", "LearnedRouter", "Student", "Train", "Sample",
+        "Compare",
     )
 }  # fmt: skip
 

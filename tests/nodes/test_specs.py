@@ -134,3 +134,18 @@ def test_more_settings_reach_the_recipe_but_no_file():
 def test_faults_name_the_widget(settings, widget):
     with pytest.raises(InputError, match=rf"(^|\n)\s*{widget}: "):
         recipe(routes((field(), 1.0)), **settings)
+
+
+def test_a_learned_router_reaches_the_recipe_and_is_one():
+    more = specs.Prompts(core.Bucket(prompts=("x",)), "prompts")
+    two = routes((field(), 1.0), (field("edit", lora="e"), 2.0))
+    found = two.taking(more, 0.5)
+    assert found.lanes == two.lanes
+    assert recipe(found).learned_router == core.LearnedRouter(more.bucket, 0.5)
+    assert recipe(two).learned_router is None
+    with pytest.raises(InputError, match="already"):
+        found.taking(more, 0.5)
+    with pytest.raises(InputError, match="add a route"):
+        routes((field(), 1.0)).taking(more, 0.5)
+    with pytest.raises(InputError, match=r"Learned Router, holdout: 2\.0 is out of range"):
+        recipe(two.taking(more, 2.0))

@@ -286,3 +286,18 @@ def test_a_diverged_run_keeps_the_last_good_student(go):
     with pytest.raises(Exception, match="learning rate"):
         diverged.run()
     assert diverged.data["state"] == "failed"
+
+
+def test_other_prompts_without_a_route_make_another_run(zimage_folder, tmp_path):
+    more = tmp_path / "more.csv"
+    recipe = core.Recipe(
+        str(zimage_folder),
+        tuple(core.Route(name, "base", core.Bucket(prompts=(name,))) for name in ("one", "two")),
+        {"base": core.Teacher()},
+        learned_router=core.LearnedRouter(core.Bucket(csv=str(more))),
+    )
+    more.write_text("prompt\na cat\n", encoding="utf-8")
+    before = runs.run_identity(recipe)
+    assert runs.run_identity(recipe) == before
+    more.write_text("prompt\na dog\n", encoding="utf-8")
+    assert runs.run_identity(recipe) != before

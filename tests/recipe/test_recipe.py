@@ -12,6 +12,7 @@ from danceopd_core import shapes
 from danceopd_core.errors import InputError
 from danceopd_core.recipe import (
     Bucket,
+    LearnedRouter,
     Optimizer,
     Query,
     Recipe,
@@ -78,6 +79,7 @@ FULL = Recipe(
         replace(FULL, query=Query(), method="diffusionopd", ode_kl_weight="uniform"),
         replace(FULL, sigmas="paper"),
         replace(FULL, sigmas=Shift(3.0)),
+        replace(FULL, learned_router=LearnedRouter(Bucket(csv="/data/more.csv"), 0.4)),
     ],
 )
 def test_reading_is_the_inverse_of_writing(recipe, tmp_path):
@@ -123,6 +125,8 @@ def test_runs_made_before_a_setting_came_are_still_known():
     grids = [replace(recipe, sigmas=grid).digest() for grid in ("paper", Shift(3.0), Shift(6.0))]
     assert len({recipe.digest(), *grids}) == 4
     assert replace(recipe, sigmas=Shift(3)).digest() == grids[1]
+    learned = [replace(recipe, learned_router=LearnedRouter(Bucket(prompts=("a",)), h)).digest() for h in (0.25, 0.5)]
+    assert len({recipe.digest(), *learned}) == 3
     assert replace(recipe, student=Student(over="/a")).digest() != recipe.digest()
 
 
@@ -351,3 +355,24 @@ def test_embedded_parts_are_located(tmp_path, monkeypatch):
         shapes.locate("shapes:edti")
     with pytest.raises(InputError):
         shapes.locate("shapes:../../secret")
+
+
+def test_a_learned_routers_file_is_found_like_a_routes(recipe_file, plain_text, tmp_path):
+    (tmp_path / "more.csv").touch()
+    recipe = read_recipe(recipe_file(plain_text + "learned_router: {bucket: {csv: more.csv}}\n"), ["steps=7"])
+    assert recipe.learned_router == LearnedRouter(Bucket(csv=str(tmp_path / "more.csv")), 0.25)
+    assert recipe.buckets() == (*(route.bucket for route in recipe.routes), recipe.learned_router.bucket)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"bucket": {}}, "learned_router.bucket: give exactly one of csv, prompts, shapes, not none"),
+        ({"holdout": 0.5}, "learned_router.bucket: it is missing"),
+        ({"bucket": {"prompts": ["a"]}, "holdout": 0}, "learned_router.holdout: 0.0 is out of range"),
+        ({"bucket": {"prompts": ["a"]}, "holdout": 1}, "learned_router.holdout: 1.0 is out of range"),
+        ({"bucket": {"prompts": ["a"]}}, "learned_router: it chooses among routes, and there are not two"),
+    ],
+)
+def test_a_learned_router_that_cannot_be_is_told(given, told):
+    assert any(line.startswith(told) for line in faults_of(base(learned_router=given)))
