@@ -219,7 +219,7 @@ def _score(args: Namespace) -> None:
         backbone, plain = _open_field(args, lora, args.checkpoint, 1.0, device, torch.float32)
         field: VelocityField = guided(plain, args.guidance)
         for seed in args.seeds:
-            exam = Exam.of(backbone, (T2I, EDIT), args.each, seed, args.size, args.steps)
+            exam = Exam.of(backbone, {T2I: args.each, EDIT: args.each}, seed, args.size, args.steps)
             shots = list(exam.shots(backbone, field, device=device))
             name = Path(lora).stem if lora else (args.checkpoint or "base")
             tables[f"{name}, seed {seed}"] = judge(exam, shots, args.style)

@@ -57,7 +57,7 @@ class Stage:
     def __init__(self, plan: Plan, device: torch.device) -> None:
         self.plan, self.device = plan, device
         self.backbone = open_backbone(locate("shapes"), torch.float32, device)
-        self._whole = Exam.of(self.backbone, (T2I, EDIT), plan.each, plan.exam, SIZE, STEPS)
+        self._whole = Exam.of(self.backbone, {T2I: plan.each, EDIT: plan.each}, plan.exam, SIZE, STEPS)
         self._samples: dict[tuple[tuple[str, ...], int, int], Conditioning] = {}
 
     def exam(self, cell: Cell, brief: bool = False) -> Exam:

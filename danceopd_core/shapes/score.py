@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +50,10 @@ class Exam:
 
     @classmethod
     def of(
-        cls, backbone: Backbone, kinds: Sequence[tuple[str, ...]], each: int, seed: int, size: int = 64, steps: int = 8
+        cls, backbone: Backbone, kinds: Mapping[tuple[str, ...], int], seed: int, size: int = 64, steps: int = 8
     ) -> Exam:
-        """`each` held-out items of every category of the kinds."""
-        found = [item for kind in kinds for item in items(kind, each, seed)]
+        """kinds: categories, and how many held-out items of each."""
+        found = [item for kind, each in kinds.items() for item in items(kind, each, seed)]
         sources = [
             [torch.from_numpy(render(item.source, size)).float() / 255] if isinstance(item, Edit) else None
             for item in found

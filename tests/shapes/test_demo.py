@@ -23,7 +23,7 @@ from ..tiny_world import save_tiny_world
 def tiny_world(tmp_path, monkeypatch):
     folder = save_tiny_world(tmp_path / "model")
     monkeypatch.setattr(shapes, "MODEL", folder)
-    monkeypatch.setattr(demo, "EACH", 1)
+    monkeypatch.setattr(demo, "ASKED", {T2I: 1, EDIT: 1})
     return folder
 
 

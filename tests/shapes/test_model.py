@@ -32,7 +32,7 @@ def world():
 
 
 def score(backbone, field, kind, each=12, style=None):
-    exam = Exam.of(backbone, (kind,), each, seed=11)
+    exam = Exam.of(backbone, {kind: each}, seed=11)
     return judge(exam, list(exam.shots(backbone, field)), style)
 
 
@@ -83,9 +83,8 @@ def test_the_demo_gives_one_student_what_both_teachers_can(tmp_path):
     subprocess.run([sys.executable, "-m", "danceopd_core", "demo", "--out", str(out), "--seed", "0"], check=True)
     report = json.loads((out / "report.json").read_text())
     scores = report["scores"]
-    # Wanted is 0.95 of the base's text-to-image too; README tells how far the demo gets in its minutes.
     base, before, after = (scores[name]["t2i"] for name in ("base", "student_before", "student_after"))
-    assert before < 0.75 * base
-    assert after >= before + 0.05
+    assert before < 0.92 * base
+    assert after >= 0.95 * base
     assert scores["student_after"]["edit"] >= 0.95 * scores["teacher_edit"]["edit"]
     assert report["peak_rss_mb"] < 2000
