@@ -14,6 +14,7 @@ NODES = {
     f"DanceOPD_{name}"
     for name in (
         "LoadModel", "Teacher", "Guided", "Mixed", "Bucket", "Routes", "Student", "Train", "Sample", "Compare",
+        "Evaluate",
     )
 }  # fmt: skip
 
