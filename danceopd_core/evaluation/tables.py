@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -67,7 +68,8 @@ def _parquet(files: list[Path]) -> Table:
         table = arrow.concat_tables([parquet.read_table(file, memory_map=True) for file in files])
     except (OSError, ValueError) as error:
         raise InputError(f"{files[0]} cannot be read: {error}") from error
-    plain = [field.name for field in table.schema if not arrow.types.is_struct(field.type)]
+    held = (arrow.types.is_struct, arrow.types.is_binary, arrow.types.is_large_binary)  # how pictures are
+    plain = [field.name for field in table.schema if not any(kind(field.type) for kind in held)]
     return _numbered(table.select(plain).to_pylist(), _Arrow(table), files[0].resolve().parent)
 
 
@@ -113,4 +115,4 @@ def _numbered(texts: Sequence[Mapping[str, Any]], rows: Rows, folder: Path) -> T
 def _library(name: str, why: str) -> Any:
     if find_spec(name) is None:
         raise InputError(f"{why}, pip install {name}")
-    return __import__(name)
+    return import_module(name)

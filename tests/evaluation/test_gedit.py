@@ -61,7 +61,7 @@ def test_languages_and_tasks_are_chosen_and_share_a_folder(go, edits, tmp_path):
     assert ("k1", "cn") in gedit_sees(tmp_path / "out", "mine", rows(table))
     assert go(table, "--pixels", "2048") == 2
     assert go(table, "--pixels", "2048", name="other") == 0
-    assert Image.open(tmp_path / "out/other/fullset/subject-add/en/k1.png").size == (48, 32)
+    assert Image.open(tmp_path / "out/other/fullset/subject-add/en/k1.png").size == (64, 32)
 
 
 def test_a_source_that_was_lost_is_written_again_and_nothing_else(go, edits, tmp_path):
