@@ -65,13 +65,17 @@ def gedit(asked: Asked, samples: int) -> Files:
 
     The benchmark has one sample a key; more of them are KEY_1, KEY_2, ...
     """
-    shown = asked.shown or asked.source
-    if shown is None:
-        raise InputError(f"{asked.place or asked.prompt!r} has no source picture, and GEdit-Bench is of edits")
     stems = [f"fullset/{asked.task}/{asked.language}/{asked.key}" + (f"_{n}" if n else "") for n in range(samples)]
     return Files(
-        tuple(f"{stem}.png" for stem in stems), {f"{stem}_SRCIMG.png": lambda: as_png(shown()) for stem in stems}
+        tuple(f"{stem}.png" for stem in stems), {f"{stem}_SRCIMG.png": lambda: as_png(_shown(asked)) for stem in stems}
     )
+
+
+def _shown(asked: Asked) -> np.ndarray:
+    opened = asked.shown or asked.source
+    if opened is None:
+        raise InputError(f"{asked.place or asked.prompt!r} has no source picture, and GEdit-Bench is of edits")
+    return opened()
 
 
 LAYOUTS: dict[str, Layout] = {"geneval": geneval, "gedit": gedit}
