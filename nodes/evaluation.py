@@ -56,8 +56,9 @@ def asked_of(items: Sequence[Item], layout: str) -> list[Asked]:
 def _geneval(number: int, item: Item) -> Asked:
     place = f"prompt {number + 1}"
     if not item.prompt.startswith("{"):
-        told = {"tag": item.task or TASK, "include": [], "prompt": item.prompt}
-        return Asked(number, item.prompt, place, json.dumps(told), told["tag"])
+        tag = item.task or TASK
+        line = json.dumps({"tag": tag, "include": [], "prompt": item.prompt})
+        return Asked(number, item.prompt, place, line, tag)
     try:
         return geneval_prompt(item.prompt, number, place)
     except InputError as error:
