@@ -31,7 +31,7 @@ from .sampling import pictures
 from .shapes import locate
 from .training import Diverged
 
-__all__ = ["Diverged", "bench", "data", "demo", "memory", "quiet", "recipes", "sample", "shapes", "train"]
+__all__ = ["Diverged", "bench", "data", "demo", "eval", "memory", "quiet", "recipes", "sample", "shapes", "train"]
 
 
 def quiet() -> None:
@@ -173,6 +173,19 @@ def bench(args: Namespace) -> None:
     from .bench.command import run_bench
 
     run_bench(args, _tell)
+
+
+def eval(args: Namespace) -> None:
+    from .evaluation.command import run_eval
+
+    device, components = pick_device(args.device), _components(args.component)
+    run_eval(
+        args,
+        components,
+        device,
+        lambda: _open_field(args, args.lora, None, args.strength, device, DTYPES[args.dtype]),
+        _tell,
+    )
 
 
 def data(args: Namespace) -> None:

@@ -15,6 +15,8 @@ from .errors import InputError
 
 Picture = Path | np.ndarray
 """A file, or RGB uint8 (H, W, 3)."""
+ORIENTATION = 0x0112
+"""The EXIF tag that tells how a picture lies; from 5 on it lies on its side."""
 
 
 def open_picture(picture: Picture, width: int, height: int) -> np.ndarray:
@@ -22,17 +24,31 @@ def open_picture(picture: Picture, width: int, height: int) -> np.ndarray:
 
     Resized with LANCZOS. InputError, naming the file, if it is absent or no picture.
     """
-    if isinstance(picture, Path):
-        try:
-            with Image.open(picture) as image:
-                rgb = _rgb(ImageOps.exif_transpose(image))
-        except Exception as error:  # a damaged file can break PIL's decoders in any way
-            raise InputError(_unreadable(picture, error)) from error
-    elif picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        raise InputError(f"a picture is an array of {picture.dtype} {picture.shape}: give uint8 (H, W, 3)")
-    else:
-        rgb = Image.fromarray(picture)
-    return np.array(ImageOps.fit(rgb, (width, height), Image.Resampling.LANCZOS))
+    return np.array(ImageOps.fit(upright(picture), (width, height), Image.Resampling.LANCZOS))
+
+
+def upright(picture: Picture | bytes) -> Image.Image:
+    """The picture, or the one in a file's bytes, as RGB at its own size: upright, alpha on white.
+
+    InputError, naming the file, if it is absent or no picture.
+    """
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+            raise InputError(f"a picture is an array of {picture.dtype} {picture.shape}: give uint8 (H, W, 3)")
+        return Image.fromarray(picture)
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+            return _rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # a damaged file can break PIL's decoders in any way
+        fault = f"no readable picture: {error}" if isinstance(picture, bytes) else _unreadable(picture, error)
+        raise InputError(fault) from error
+
+
+def upright_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of `upright`, from the head of a picture file's bytes."""
+    with Image.open(io.BytesIO(data)) as image:
+        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        return (image.height, image.width) if turned else image.size
 
 
 def picture_fault(path: Path) -> str:

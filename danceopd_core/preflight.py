@@ -96,11 +96,11 @@ def _quantise(recipe: Recipe) -> Iterator[str]:
 def _weights(recipe: Recipe) -> Iterator[str]:
     asked: list[tuple[str, str | None, Callable[[Path], None]]] = []
     if recipe.student.start != "fresh":
-        asked.append(("student.start", recipe.student.start, _check_lora))
+        asked.append(("student.start", recipe.student.start, check_lora))
     asked += [(f"components.{part}", file, _check_component) for part, file in recipe.components.items()]
-    asked.append(("student.over", recipe.student.over, _check_lora))
+    asked.append(("student.over", recipe.student.over, check_lora))
     for name, teacher in recipe.teachers.items():
-        asked.append((f"teachers.{name}.lora", teacher.lora, _check_lora))
+        asked.append((f"teachers.{name}.lora", teacher.lora, check_lora))
         asked.append((f"teachers.{name}.checkpoint", teacher.checkpoint, _check_checkpoint))
     for path, file, check in asked:
         try:
@@ -126,7 +126,8 @@ def _check_component(path: Path) -> None:
         pass
 
 
-def _check_lora(path: Path) -> None:
+def check_lora(path: Path) -> None:
+    """InputError if the file, or the one in the folder, is no LoRA; no weights are read."""
     with opened(weights_file(path)) as handle:
         if not any(KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, no dict)
             raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")

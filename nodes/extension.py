@@ -6,7 +6,7 @@ from . import routes_http
 from ._comfy import ComfyExtension, io
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
 from .route_nodes import LearnedRouter, PromptBucket, RouteSelector
-from .sample_nodes import Compare, SampleStudent
+from .sample_nodes import Compare, Evaluate, SampleStudent
 from .student_nodes import StudentLora
 from .train_nodes import TrainStudent
 
@@ -22,6 +22,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainStudent,
     SampleStudent,
     Compare,
+    Evaluate,
 ]
 
 

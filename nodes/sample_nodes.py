@@ -12,11 +12,12 @@ from ._comfy import (
     io,
     lora_choices,
     lora_file,
+    output_folder,
     stamp,
     workspace,
 )
 from .bucket_files import lines_of
-from .sockets import CATEGORY, ModelSocket, RoutesSocket
+from .sockets import CATEGORY, BucketSocket, ModelSocket, RoutesSocket
 from .specs import Field, Model
 from .train_nodes import side_of
 
@@ -34,9 +35,9 @@ def _student_inputs() -> list[io.Input]:
     ]
 
 
-def _drawing_inputs(new_seeds: bool) -> list[io.Input]:
+def _drawing_inputs(new_seeds: bool, steps: int = 8) -> list[io.Input]:
     return [
-        io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps from noise to the picture."),
+        io.Int.Input("steps", default=steps, min=1, max=1000, tooltip="Steps from noise to the picture."),
         io.Int.Input(
             "seed",
             default=0,
@@ -74,6 +75,11 @@ def _student(lora, lora_name: str, strength: float, guidance: float = 1.0, negat
     if lora is not None:
         file = str(lora_file(lora))
     return Teacher(lora=file, strength=strength if file else 1.0, guidance=guidance, negative=negative)
+
+
+def _check_counts(prompts, sources) -> None:
+    if not prompts or (len(sources) != 1 and len(prompts) not in (1, len(sources))):
+        raise InputError(f"sources: {len(sources)} pictures for {len(prompts)} prompts: give one for all, or one each")
 
 
 class SampleStudent(io.ComfyNode):
@@ -170,8 +176,8 @@ class Compare(io.ComfyNode):
         from .sheet import sheet
 
         model, asked, given = routes.model, lines_of(prompts), as_arrays(sources, "sources")
-        if given and (not asked or (len(given) != 1 and len(asked) not in (1, len(given)))):
-            raise InputError(f"sources: {len(given)} pictures for {len(asked)} prompts: give one for all, or one each")
+        if given:
+            _check_counts(asked, given)
         how = _drawing(model, steps, seed, width, height)
         items = items_of(asked, given) if asked else items_of_routes(routes, rows, how)
         base = Field(model, "base", ((Teacher(), 1.0),))
@@ -184,3 +190,86 @@ class Compare(io.ComfyNode):
         with workspace(training=False):
             shots = draw(model, fields, items, how, ComfyHost(cls.hidden.unique_id, steps))
         return io.NodeOutput(sheet(items, shots, how.width, how.height))
+
+
+class Evaluate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DanceOPD_Evaluate",
+            display_name="Evaluate Short List",
+            category=CATEGORY,
+            description="Pictures of a short list of prompts as files, where the official scorers of GenEval or "
+            "GEdit-Bench look for them. What is finished in the folder is kept.",
+            search_aliases=["danceopd", "benchmark", "geneval", "gedit", "score"],
+            is_output_node=True,
+            inputs=[
+                ModelSocket.Input("model", tooltip="The model that draws or edits."),
+                io.Combo.Input(
+                    "layout",
+                    options=["geneval", "gedit"],
+                    default="geneval",
+                    tooltip="geneval: pictures from text. gedit: edits of source pictures, beside their sources.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="short_list",
+                    tooltip="The folder in output/danceopd_eval. With other settings it has to be another one.",
+                ),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    tooltip="One a line. For geneval a line may also be one of its evaluation_metadata.jsonl.",
+                ),
+                BucketSocket.Input("bucket", optional=True, tooltip="Or the prompts of a bucket, with their sources."),
+                io.Image.Input("sources", optional=True, tooltip="Pictures that the prompts edit: one, or one each."),
+                *_student_inputs(),
+                io.Int.Input("samples", default=1, min=1, max=64, tooltip="Pictures of each prompt; GenEval has 4."),
+                io.Int.Input("limit", default=16, min=0, max=5000, tooltip="Prompts at most; 0 takes all of them."),
+                io.Float.Input(
+                    "guidance",
+                    default=1.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="Classifier-free guidance; 1 for a student that has absorbed it, and twice as fast.",
+                ),
+                io.String.Input("negative", default="", advanced=True, tooltip="What guidance leads away from."),
+                *_drawing_inputs(new_seeds=False, steps=28),
+            ],
+            outputs=[
+                io.Image.Output("pictures", display_name="pictures", tooltip="All of them, in the list's order."),
+                io.String.Output("folder", display_name="folder", tooltip="Where they lie."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name, **others):
+        return stamp(lora_choices().get(lora_name))
+
+    @classmethod
+    def execute(
+        cls, model, layout, name, prompts, lora_name, strength, samples, limit, guidance, negative, steps, seed,
+        width, height, bucket=None, sources=None, lora=None,
+    ):  # fmt: skip
+        from ..danceopd_core.data import load_bucket
+        from ..danceopd_core.evaluation.paint import How
+        from .evaluation import asked_of, eval_folder, evaluate
+        from .sampling import items_of
+
+        written, given = lines_of(prompts), as_arrays(sources, "sources")
+        if bucket is not None and (written or given):
+            raise InputError("bucket: prompts or sources are given too: empty and unplug them, or unplug the bucket")
+        size = side_of(model, width), side_of(model, height)
+        how = How(samples, steps, guidance, negative, seed, *size, device=device_name())
+        if given:
+            _check_counts(written, given)
+        items = items_of(written, given) if bucket is None else load_bucket(bucket.bucket, seed, *size)
+        folder = eval_folder(output_folder(), name)
+        asked = asked_of(items[: limit or None], layout)
+        student, host = _student(lora, lora_name, strength), ComfyHost(cls.hidden.unique_id, steps)
+        with workspace(training=False):
+            made = evaluate(model, student, asked, layout, how, folder, host)
+        return io.NodeOutput(made, str(folder))

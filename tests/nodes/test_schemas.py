@@ -14,7 +14,7 @@ NODES = {
     f"DanceOPD_{name}"
     for name in (
         "LoadModel", "Teacher", "Guided", "Mixed", "Bucket", "Routes", "LearnedRouter", "Student", "Train", "Sample",
-        "Compare",
+        "Compare", "Evaluate",
     )
 }  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Pictures of benchmarks' own prompts in the folders that their official scorers read, by any backbone and LoRA."""

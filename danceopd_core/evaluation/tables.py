@@ -1,0 +1,118 @@
+"""Rows of a benchmark's table, read one at a time, since their pictures do not fit in memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import InputError
+from ..hub import is_hub_id
+from ..metadata_rows import READERS, metadata_rows
+
+
+class Rows(Protocol):
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+class Table(NamedTuple):
+    """`texts` holds the rows without their pictures, `rows` the whole ones, `places` where each of them stands.
+
+    `folder`: what paths of pictures are relative to. `faults`: what cannot be read, a line each.
+    """
+
+    texts: Sequence[Mapping[str, Any]]
+    rows: Rows
+    places: Sequence[str]
+    folder: Path
+    faults: Sequence[str] = ()
+
+
+def open_table(source: str, split: str = "train") -> Table:
+    """A .csv, .json, .jsonl or .parquet file, a folder of parquet files or one that `datasets` saved with
+    save_to_disk, or the owner/name of a Hugging Face dataset, which is fetched; InputError if it is none of them.
+    """
+    path = Path(source).expanduser()
+    if path.suffix.lower() in READERS:
+        return _file(path)
+    if path.suffix.lower() == ".parquet" and path.is_file():
+        return _parquet([path])
+    if path.is_dir():
+        files = sorted(path.glob("*.parquet"))
+        return _parquet(files) if files else _saved(path, split)
+    if is_hub_id(source):
+        datasets = _library("datasets", f"{source} is no file; to fetch it as a Hugging Face dataset")
+        return _dataset(lambda: datasets.load_dataset(source, split=split), Path(), source)
+    raise InputError(
+        f"{source} is no {', '.join(READERS)} or .parquet file, no folder and no owner/name of a Hugging Face dataset"
+    )
+
+
+def _file(path: Path) -> Table:
+    found = list(metadata_rows(str(path)))
+    what = "row" if path.suffix.lower() == ".json" else "line"
+    faults = [f"{what} {row.number}: {row.fault}" for row in found if row.fault]
+    good = [row for row in found if not row.fault]
+    rows = [row.values for row in good]
+    return Table(rows, rows, [f"{what} {row.number}" for row in good], path.resolve().parent, faults)
+
+
+def _parquet(files: list[Path]) -> Table:
+    arrow = _library("pyarrow", f"{files[0]} is a parquet file; to read it")
+    from pyarrow import parquet
+
+    try:
+        table = arrow.concat_tables([parquet.read_table(file, memory_map=True) for file in files])
+    except (OSError, ValueError) as error:
+        raise InputError(f"{files[0]} cannot be read: {error}") from error
+    held = (arrow.types.is_struct, arrow.types.is_binary, arrow.types.is_large_binary)  # how pictures are
+    plain = [field.name for field in table.schema if not any(kind(field.type) for kind in held)]
+    return _numbered(table.select(plain).to_pylist(), _Arrow(table), files[0].resolve().parent)
+
+
+class _Arrow:
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        return dict(self._table.slice(index, 1).to_pylist()[0])
+
+
+def _saved(path: Path, split: str) -> Table:
+    datasets = _library("datasets", f"{path} is a folder without parquet files; to read it as a saved dataset")
+
+    def opened() -> Any:
+        found = datasets.load_from_disk(str(path))
+        return found[split] if isinstance(found, dict) else found
+
+    return _dataset(opened, path.resolve(), str(path))
+
+
+def _dataset(opened: Callable[[], Any], folder: Path, name: str) -> Table:
+    import datasets
+
+    try:
+        found = opened()
+        images = [column for column, kind in found.features.items() if isinstance(kind, datasets.Image)]
+        for column in images:  # the file as it is, instead of pixels to be written again
+            found = found.cast_column(column, datasets.Image(decode=False))
+        texts = found.remove_columns(images).to_list()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(f"the dataset {name} cannot be read: {' '.join(str(error).split())}") from error
+    return _numbered(texts, found, folder)
+
+
+def _numbered(texts: Sequence[Mapping[str, Any]], rows: Rows, folder: Path) -> Table:
+    return Table(texts, rows, [f"row {index + 1}" for index in range(len(texts))], folder)
+
+
+def _library(name: str, why: str) -> Any:
+    if find_spec(name) is None:
+        raise InputError(f"{why}, pip install {name}")
+    return import_module(name)
