@@ -23,7 +23,7 @@ from ..sheets import Row, contact_sheet, loss_plot
 from . import GUIDANCE
 from .language import EDIT, T2I, Edit
 from .render import render
-from .score import Exam, Table, as_text, judge
+from .score import Exam, Table, as_text, judge, scored
 
 STEPS = 200
 ASKED = {T2I: 48, EDIT: 16}  # held-out items a category: more of what changes more, and costs less
@@ -107,9 +107,13 @@ def run_demo(out: Path, seed: int, steps: int | None, tell: Callable[[str], None
 
 
 def _sheet(exam: Exam, shots: dict[str, list[np.ndarray]]) -> tuple[Sequence[str], list[Row]]:
+    """Of each category the first item that one teacher does better than the other, whatever the student does."""
+    base, edit = scored(exam, shots["base"]), scored(exam, shots["teacher_edit"])
     rows = []
     for category in SHOWN:
-        number = next(n for n, item in enumerate(exam.items) if item.category == category)
+        numbers = [number for number, item in enumerate(exam.items) if item.category == category]
+        gaps = [abs(one - other) for one, other in zip(base[category], edit[category], strict=True)]
+        number = numbers[next((place for place, gap in enumerate(gaps) if gap > 0.5), 0)]
         item = exam.items[number]
         source = render(item.source, exam.size) if isinstance(item, Edit) else None
         rows.append(Row(item.text, [source, *(shots[name][number] for name in shots)]))
