@@ -137,7 +137,7 @@ class Plan:
     each: int = 256
     brief: int = 32
     batch: int = 16
-    lr: float = 1e-3
+    lr: float = 5e-4
     ema: float = 0.95
     warmup: int = 5
     prompts: int = 240
