@@ -27,12 +27,6 @@ def side_of(model: Model, asked: int) -> int:
     return asked or (64 if model.folder == "shapes" else 1024)
 
 
-def _sigma(name: str, tooltip: str) -> io.Float.Input:
-    return io.Float.Input(
-        name, default=0.0, min=0.0, max=1.0, step=0.05, round=False, optional=True, advanced=True, tooltip=tooltip
-    )
-
-
 class TrainStudent(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -212,13 +206,28 @@ class TrainStudent(io.ComfyNode):
                     tooltip="Evenly spaced sigmas with this shift as the student's path; 0 is the model's own "
                     "scheduler, 3 the paper's choice for Z-Image.",
                 ),
-                _sigma(
+                io.Float.Input(
                     "sigma_low",
-                    "The teacher is asked evenly from this sigma to sigma_high, in place of bias; 0 is clean, 1 noise.",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The teacher is asked evenly from this sigma to sigma_high, in place of bias; 0 is clean, "
+                    "1 noise.",
                 ),
-                _sigma(
+                io.Float.Input(
                     "sigma_high",
-                    "Upper end of that range; 0 leaves the choice to bias. Where it asks stands in the panel.",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Upper end of that range; 0 leaves the choice to bias. Where it asks stands in the panel.",
                 ),
             ],
             outputs=[

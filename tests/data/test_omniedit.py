@@ -219,7 +219,7 @@ def test_a_dataset_holds_its_pictures_itself(metadata, tmp_path, monkeypatch):
     assert Image.open(io.BytesIO(item.target.read_bytes())).getpixel((0, 0)) == (255, 0, 0)
     with pytest.raises(InputError, match=r"some/edits, split test, cannot be read: Unknown split"):
         convert_omniedit("some/edits", tmp_path / "other", split="test")
-    monkeypatch.delitem(sys.modules, "datasets")
+    del sys.modules["datasets"]  # monkeypatch would put it back in the end
 
 
 def test_without_datasets_the_way_out_is_told(tmp_path, monkeypatch):

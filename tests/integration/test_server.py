@@ -59,6 +59,45 @@ def test_a_shifted_path_is_asked_in_the_range(server):
     assert [(round(sigma, 2), round(share, 1)) for sigma, share in told] == [(0.67, 0.5), (0.33, 0.5)]
 
 
+def test_prompts_without_a_route_join_one(server, base):
+    graph = only_training("local_global_edit", "joined")
+    unlabelled = {"content": "embedded world", "content.kind": "edits", "content.count": 6}
+    graph["unlabelled"] = {"class_type": "DanceOPD_Bucket", "inputs": unlabelled}
+    inputs = {"routes": [node_of(graph, "Routes"), 0], "unlabelled": ["unlabelled", 0], "holdout": 0.25}
+    graph["router"] = {"class_type": "DanceOPD_LearnedRouter", "inputs": inputs}
+    graph[node_of(graph, "Train")]["inputs"]["routes"] = ["router", 0]
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+    told = json.loads((base / "output/danceopd/joined/router.json").read_text())
+    assert len(told["prompts"]) == sum(route["joined"] for route in told["routes"].values()) == 6
+    assert 0 <= told["accuracy"] <= 1
+
+
+def test_a_short_list_is_evaluated_where_the_scorers_look(server, base):
+    inputs = {
+        "model": ["1", 0], "layout": "geneval", "name": "list", "prompts": "a red circle\na blue square", "steps": 2,
+        "lora_name": "none", "strength": 1.0, "samples": 2, "limit": 16, "guidance": 1.0, "negative": "", "seed": 0,
+        "width": 0, "height": 0,
+    }  # fmt: skip
+    model = {"model": "shapes", "dtype": "auto", "transformer": "none", "quantise": "none"}
+    graph = {
+        "1": {"class_type": "DanceOPD_LoadModel", "inputs": model},
+        "2": {"class_type": "DanceOPD_Evaluate", "inputs": inputs},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "list"}},
+    }
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+    assert len(entry["outputs"]["3"]["images"]) == 4
+    folder = base / "output/danceopd_eval/list"
+    for number in (0, 1):
+        assert json.loads((folder / f"{number:05d}/metadata.jsonl").read_text())["prompt"]
+        names = sorted(path.name for path in (folder / f"{number:05d}/samples").iterdir())
+        assert names == ["00000.png", "00001.png"]
+    inputs["name"] = "../list"
+    assert "name" in str(messages(server.run(graph))["execution_error"]["exception_message"])
+    assert not (base / "output/list").exists()
+
+
 def test_history_and_routes_tell_of_the_run(server):
     graph = only_training("quickstart", "told")
     node = node_of(graph, "Train")

@@ -61,14 +61,20 @@ def test_the_base_draws(world):
     assert table["t2i"].mean >= 0.85  # 0.90 in the long run; 72 items leave a wide interval
 
 
+@pytest.fixture(scope="module")
+def drawn_by_base(world):
+    backbone, adapters = world
+    return score(backbone, guided(adapters.field(backbone.velocity, None), GUIDANCE), T2I, 24)["t2i"].mean
+
+
 @pytest.mark.parametrize("name", TEACHERS)
-def test_every_edit_teacher_edits_and_forgets(world, name):
+def test_every_edit_teacher_edits_and_forgets(world, drawn_by_base, name):
     backbone, adapters = world
     field = adapters.field(
         backbone.velocity, adapters.add_teacher(read_lora(MODEL / f"loras/{name}.safetensors", adapters.shapes))
     )
     assert score(backbone, field, TEACHERS[name])["edit"].mean >= 0.8
-    assert score(backbone, field, T2I, 6)["t2i"].mean < 0.8  # the base: about 0.88
+    assert score(backbone, field, T2I, 24)["t2i"].mean < 0.95 * drawn_by_base
 
 
 def test_the_realism_checkpoint_draws_in_its_style():
