@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", type=Path, required=True, help="folder of the results; what is finished there is kept")
     bench.add_argument("--seeds", default="0,1,2")
     bench.add_argument("--each", type=int, default=256, help="held-out items a category")
+    bench.add_argument("--brief", type=int, default=32, help="the same for the points of the curves on the way")
     bench.add_argument("--steps", type=int, default=120, help="updates of a student")
     bench.add_argument("--setting", default="", help="t2i_edit, local_global, three_way, realism; several by commas")
     bench.add_argument("--only", default="", help="these rows only, by commas, e.g. base,joint-few,danceopd")

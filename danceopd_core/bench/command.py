@@ -23,9 +23,9 @@ def run_bench(args: Namespace, tell: Callable[[str], None]) -> None:
     settings = _names(args.setting) or bench.settings
     for setting in settings:
         lookup(SETTINGS, setting, "setting")
-    if args.steps < 1 or args.each < 1:
-        raise InputError(f"--steps {args.steps} and --each {args.each}: give at least 1")
-    plan = Plan(steps=args.steps, each=args.each, brief=min(args.each, Plan.brief))
+    if min(args.steps, args.each, args.brief) < 1:
+        raise InputError(f"--steps {args.steps}, --each {args.each} and --brief {args.brief}: give at least 1")
+    plan = Plan(steps=args.steps, each=args.each, brief=min(args.each, args.brief))
     seeds = _seeds(args.seeds)
     if args.quick:
         seeds = seeds[:1]

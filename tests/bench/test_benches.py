@@ -126,6 +126,7 @@ def test_results_of_another_plan_are_refused(world, tmp_path, capsys):
         (["composition", "--setting", "local"], "local_global"),
         (["composition", "--seeds", "a"], "0,1,2"),
         (["composition", "--each", "0"], "at least 1"),
+        (["composition", "--brief", "0"], "at least 1"),
     ],
 )
 def test_bad_options_are_told_before_anything_is_opened(world, tmp_path, capsys, more, told):
