@@ -26,7 +26,8 @@ from .render import render
 from .score import Exam, Table, as_text, judge, scored
 
 STEPS = 200
-ASKED = {T2I: 48, EDIT: 16}  # held-out items a category: more of what changes more, and costs less
+# Held-out items a category: more of what changes more, and costs less.
+ASKED: dict[tuple[str, ...], int] = {T2I: 48, EDIT: 16}
 SHOWN = ("colour", "count", "position", "colour_attribute", *EDIT)
 
 
