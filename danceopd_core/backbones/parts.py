@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ def load_part(cls: Any, folder: ModelFolder, part: str, **settings: Any) -> Any:
     place = folder.path / part
     if not place.is_dir():
         raise InputError(f"{folder.path} has no {part} folder: fetch the model again, with all its parts")
+    _check_class(cls, place)
     try:
         if part in folder.files:
             return filled(cls, place, folder.files[part], **settings)
@@ -39,6 +41,19 @@ def load_part(cls: Any, folder: ModelFolder, part: str, **settings: Any) -> Any:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise InputError(f"{folder.files.get(part, place)} cannot be read as a {cls.__name__}: {error}") from error
+
+
+def _check_class(cls: Any, place: Path) -> None:
+    """InputError if the part's configuration is of another diffusers class, which `cls` would read as its own."""
+    file = place / (getattr(cls, "config_name", None) or "config.json")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")).get("_class_name", cls.__name__)
+    except (OSError, ValueError, AttributeError):
+        return  # what is wrong with it is told by `cls`
+    if found != cls.__name__:
+        raise InputError(
+            f"{file} is of a {found}, and a {cls.__name__} is needed here: put back the one that the model came with"
+        )
 
 
 def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, device: torch.device | str) -> Any:

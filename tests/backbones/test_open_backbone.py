@@ -72,3 +72,18 @@ def test_a_truncated_weight_file_is_refused(folder, part):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(InputError, match=part):
         open_backbone(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "file", "found"),
+    [
+        ("scheduler", "scheduler_config.json", "DDIMScheduler"),
+        ("transformer", "config.json", "FluxTransformer2DModel"),
+        ("vae", "config.json", "AutoencoderTiny"),
+    ],
+)
+def test_a_part_of_another_class_is_refused(folder, part, file, found):
+    config = json.loads((folder / part / file).read_text())
+    (folder / part / file).write_text(json.dumps({**config, "_class_name": found}))
+    with pytest.raises(InputError, match=rf"{part}.{file} is of a {found}, and a {config['_class_name']} is needed"):
+        open_backbone(folder)
