@@ -24,6 +24,7 @@ from ..danceopd_core.pictures import Picture, upright
 from ..danceopd_core.recipe import Teacher
 from ..danceopd_core.run import DTYPES, open_teachers
 from ..danceopd_core.shapes import locate
+from .sampling import counting
 from .specs import Model
 from .training import Host
 
@@ -110,13 +111,5 @@ def _paint(
     unguided = Teacher(lora=student.lora, strength=student.strength)  # `paint` guides
     _, fields = open_teachers({"student": unguided}, backbone)
     total = how.steps * sum(not all(folder.has(shot.path) for shot in batch) for batch in plan.batches)
-    done = 0
-
-    def step(index: int, x: torch.Tensor) -> None:
-        nonlocal done
-        done += 1
-        host.check()
-        host.progress(done, total)
-
-    for _ in paint(backbone, fields["student"], plan, how, folder, step):
+    for _ in paint(backbone, fields["student"], plan, how, folder, counting(host, total)):
         host.check()

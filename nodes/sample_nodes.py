@@ -35,6 +35,20 @@ def _student_inputs() -> list[io.Input]:
     ]
 
 
+def _guidance_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "guidance",
+            default=1.0,
+            min=0.0,
+            max=30.0,
+            step=0.1,
+            tooltip="Classifier-free guidance; 1 for a student that has absorbed it, and twice as fast.",
+        ),
+        io.String.Input("negative", default="", advanced=True, tooltip="What guidance leads away from."),
+    ]
+
+
 def _drawing_inputs(new_seeds: bool, steps: int = 8) -> list[io.Input]:
     return [
         io.Int.Input("steps", default=steps, min=1, max=1000, tooltip="Steps from noise to the picture."),
@@ -102,15 +116,7 @@ class SampleStudent(io.ComfyNode):
                 io.String.Input("prompt", default="", multiline=True, tooltip="What to draw, or what to change."),
                 io.Image.Input("source", optional=True, tooltip="The picture to edit; each of a batch is edited."),
                 *_student_inputs(),
-                io.Float.Input(
-                    "guidance",
-                    default=1.0,
-                    min=0.0,
-                    max=30.0,
-                    step=0.1,
-                    tooltip="Classifier-free guidance; 1 for a student that has absorbed it, and twice as fast.",
-                ),
-                io.String.Input("negative", default="", advanced=True, tooltip="What guidance leads away from."),
+                *_guidance_inputs(),
                 *_drawing_inputs(new_seeds=True),
             ],
             outputs=[io.Image.Output("image", display_name="image", tooltip="The picture.")],
@@ -227,15 +233,7 @@ class Evaluate(io.ComfyNode):
                 *_student_inputs(),
                 io.Int.Input("samples", default=1, min=1, max=64, tooltip="Pictures of each prompt; GenEval has 4."),
                 io.Int.Input("limit", default=16, min=0, max=5000, tooltip="Prompts at most; 0 takes all of them."),
-                io.Float.Input(
-                    "guidance",
-                    default=1.0,
-                    min=0.0,
-                    max=30.0,
-                    step=0.1,
-                    tooltip="Classifier-free guidance; 1 for a student that has absorbed it, and twice as fast.",
-                ),
-                io.String.Input("negative", default="", advanced=True, tooltip="What guidance leads away from."),
+                *_guidance_inputs(),
                 *_drawing_inputs(new_seeds=False, steps=28),
             ],
             outputs=[

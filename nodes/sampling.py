@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,19 @@ class Drawing:
     batch: int = 8
 
 
+def counting(host: Host, total: int) -> Callable[[int, torch.Tensor], None]:
+    """What a sampler calls after each of `total` steps: it tells the host, who may stop it there."""
+    done = 0
+
+    def step(index: int, x: torch.Tensor) -> None:
+        nonlocal done
+        done += 1
+        host.check()
+        host.progress(done, total)
+
+    return step
+
+
 def draw(
     model: Model, fields: Mapping[str, Field], items: Sequence[Item], how: Drawing, host: Host
 ) -> dict[str, torch.Tensor]:
@@ -45,14 +58,7 @@ def draw(
     negatives = sorted({teacher.negative for teacher in teachers.values() if teacher.guidance != 1})
     samples = encode_items(backbone, items, how.width, how.height, negatives)
     total = len(fields) * how.steps * -(-len(items) // how.batch)
-    done = 0
-
-    def step(index: int, x: torch.Tensor) -> None:
-        nonlocal done
-        done += 1
-        host.check()
-        host.progress(done, total)
-
+    step = counting(host, total)
     found = {}
     for label, name in names.items():
         field = opened[name] if isinstance(name, str) else mixed([(opened[n], w) for n, w in name.items()])

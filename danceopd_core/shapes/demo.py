@@ -42,7 +42,7 @@ def demo_recipe(out: Path, seed: int, steps: int) -> Recipe:
         ),
         student=Student(start="shapes:edit"),
         optimizer=Optimizer(lr=5e-4, schedule="cosine", warmup=5),
-        # Where things stand is decided early on a path, so its middle is asked here rather than its end.
+        # The middle of a path does here as well as its end, and its rollout is shorter.
         query=Query(bias="mid"),
         steps=steps,
         batch=16,
