@@ -93,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--steps", type=int, default=120, help="updates of a student")
     bench.add_argument("--setting", default="", help="t2i_edit, local_global, three_way, realism; several by commas")
     bench.add_argument("--only", default="", help="these rows only, by commas, e.g. base,joint-few,danceopd")
+    bench.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the frozen transformer")
+    bench.add_argument("--jobs", type=int, default=1, help="cells at a time, which share the processor's cores")
     bench.add_argument("--quick", action="store_true", help="one seed, few items and updates: a smoke test")
     bench.add_argument("--device", default="auto")
 

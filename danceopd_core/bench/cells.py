@@ -129,8 +129,9 @@ class Plan:
     """What all cells have in common.
 
     steps: updates of `batch` paths, whatever the method. each: held-out items a category; brief: the same for the
-    points of the curves. prompts: a route. rank: of a fresh student. Adam's rate is constant after its warmup, so that
-    a student at any point of the run is that of a run of that length; what is scored is its moving average.
+    points of the curves. prompts: a route. rank: of a fresh student. dtype: of the frozen transformer. Adam's rate is
+    constant after its warmup, so that a student at any point of the run is that of a run of that length; what is scored
+    is its moving average.
     """
 
     steps: int = 120
@@ -143,6 +144,7 @@ class Plan:
     prompts: int = 240
     rank: int = 32
     exam: int = 7
+    dtype: str = "float32"
 
 
 def teachers_of(cell: Cell) -> dict[str, Teacher]:

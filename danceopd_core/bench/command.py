@@ -23,9 +23,10 @@ def run_bench(args: Namespace, tell: Callable[[str], None]) -> None:
     settings = _names(args.setting) or bench.settings
     for setting in settings:
         lookup(SETTINGS, setting, "setting")
-    if min(args.steps, args.each, args.brief) < 1:
-        raise InputError(f"--steps {args.steps}, --each {args.each} and --brief {args.brief}: give at least 1")
-    plan = Plan(steps=args.steps, each=args.each, brief=min(args.each, args.brief))
+    for name in ("steps", "each", "brief", "jobs"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name} {getattr(args, name)}: give at least 1")
+    plan = Plan(steps=args.steps, each=args.each, brief=min(args.each, args.brief), dtype=args.dtype)
     seeds = _seeds(args.seeds)
     if args.quick:
         seeds = seeds[:1]
@@ -35,7 +36,7 @@ def run_bench(args: Namespace, tell: Callable[[str], None]) -> None:
     for row in only:
         lookup({cell.row: cell for cell in cells}, row, "row of this bench")
     cells = [cell for cell in cells if not only or cell.row in only]
-    results = run_cells(cells, plan, args.out, pick_device(args.device), tell)
+    results = run_cells(cells, plan, args.out, pick_device(args.device), tell, args.jobs)
     report = {"bench": args.bench, "plan": asdict(plan), "lines": lines(results)}
     (args.out / f"{args.bench}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     text = as_markdown(args.bench, plan, results)

@@ -22,6 +22,7 @@ from ..training import Diverged
 from .cells import SETTINGS, Cell, Plan
 from .schedule import FORWARDS, UPDATES, milestones, planned_seconds
 from .stage import Opened, Stage
+from .workers import workers
 
 Tell = Callable[[str], None]
 Result = dict[str, Any]
@@ -30,8 +31,10 @@ diverged (or None), and points: update, forwards, seconds, beta, inference (forw
 (schedule.UPDATES, FORWARDS; empty: of the curve only), scores by category (and "lit")."""
 
 
-def run_cells(cells: Sequence[Cell], plan: Plan, out: Path, device: torch.device, tell: Tell) -> list[Result]:
-    """The results of all cells, in order; those that have a file in `out` are not run again.
+def run_cells(
+    cells: Sequence[Cell], plan: Plan, out: Path, device: torch.device, tell: Tell, jobs: int = 1
+) -> list[Result]:
+    """The results of all cells, in order; those that have a file in `out` are not run again. jobs: cells at a time.
 
     InputError if a file there is of another plan, or of another cell of that name, or if a teacher is not here.
     """
@@ -40,15 +43,14 @@ def run_cells(cells: Sequence[Cell], plan: Plan, out: Path, device: torch.device
     out.mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in cells if _finished(cell, plan, out) is None]
     if waiting:
-        stage = Stage(plan, device)
-        pace = stage.pace()
-        minutes = sum(planned_seconds(cell, plan, stage.sigmas, pace) for cell in waiting) / 60
-        planned = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
-        tell(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished; about {planned} for the rest")
-        for number, cell in enumerate(waiting, 1):
-            began = time.perf_counter()
-            _write(out / cell.file, run_cell(cell, stage))
-            tell(f"{number}/{len(waiting)}: {cell.file}, {time.perf_counter() - began:.0f} s")
+        with workers(plan, device, min(jobs, len(waiting))) as (stage, run):
+            pace = stage.pace()
+            minutes = sum(planned_seconds(cell, plan, stage.sigmas, pace) for cell in waiting) / 60 / jobs
+            planned = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
+            tell(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished; about {planned} for the rest")
+            for number, (cell, result, seconds) in enumerate(run(run_cell, waiting), 1):
+                _write(out / cell.file, result)
+                tell(f"{number}/{len(waiting)}: {cell.file}, {seconds:.0f} s")
     results = [_finished(cell, plan, out) for cell in cells]
     return [result for result in results if result is not None]
 

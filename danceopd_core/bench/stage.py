@@ -17,7 +17,7 @@ from ..backbones import Backbone, open_backbone
 from ..fields import Conditioning, VelocityField, guided, mixed
 from ..lora_files import Lora, read_lora
 from ..routing import router
-from ..run import open_teachers
+from ..run import DTYPES, open_teachers
 from ..shapes import GUIDANCE, locate
 from ..shapes.language import EDIT, T2I
 from ..shapes.score import Exam
@@ -56,7 +56,7 @@ class Stage:
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         self.plan, self.device = plan, device
-        self.backbone = open_backbone(locate("shapes"), torch.float32, device)
+        self.backbone = open_backbone(locate("shapes"), DTYPES[plan.dtype], device)
         self._whole = Exam.of(self.backbone, {T2I: plan.each, EDIT: plan.each}, plan.exam, SIZE, STEPS)
         self._samples: dict[tuple[tuple[str, ...], int, int], Conditioning] = {}
 

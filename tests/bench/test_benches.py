@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -118,6 +119,21 @@ def test_results_of_another_plan_are_refused(world, tmp_path, capsys):
     assert "--out" in capsys.readouterr().err
 
 
+def test_cells_at_a_time_are_those_of_one_after_another(tmp_path):
+    """With the shipped model: other processes do not see a test's own."""
+    for jobs in ("1", "2"):
+        out = ["--out", str(tmp_path / jobs), "--jobs", jobs, "--dtype", "bfloat16"]
+        assert main(["bench", "operators", "--quick", "--setting", "realism", "--only", "base,danceopd", *out]) == 0
+    for name in ("base", "danceopd"):
+        one, two = (json.loads((tmp_path / jobs / f"realism-{name}-seed-0.json").read_text()) for jobs in ("1", "2"))
+        assert one["cell"] == two["cell"]
+        assert "bfloat16" in one["cell"]
+        for a, b in zip(one["points"], two["points"], strict=True):
+            # Where a core adds up its share is another's matter, so pictures may differ in their last bits.
+            assert (a["update"], a["forwards"], a["marks"]) == (b["update"], b["forwards"], b["marks"])
+            assert abs(np.mean(a["scores"]["single"]) - np.mean(b["scores"]["single"])) <= 0.5
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
@@ -127,6 +143,7 @@ def test_results_of_another_plan_are_refused(world, tmp_path, capsys):
         (["composition", "--seeds", "a"], "0,1,2"),
         (["composition", "--each", "0"], "at least 1"),
         (["composition", "--brief", "0"], "at least 1"),
+        (["composition", "--jobs", "0"], "at least 1"),
     ],
 )
 def test_bad_options_are_told_before_anything_is_opened(world, tmp_path, capsys, more, told):
