@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--each", type=int, default=256, help="held-out items a category")
     bench.add_argument("--brief", type=int, default=32, help="the same for the points of the curves on the way")
     bench.add_argument("--steps", type=int, default=120, help="updates of a student")
+    bench.add_argument("--lr", type=float, default=5e-4, help="Adam's rate, the same for every student")
     bench.add_argument("--setting", default="", help="t2i_edit, local_global, three_way, realism; several by commas")
     bench.add_argument("--only", default="", help="these rows only, by commas, e.g. base,joint-few,danceopd")
     bench.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the frozen transformer")

@@ -26,7 +26,9 @@ def run_bench(args: Namespace, tell: Callable[[str], None]) -> None:
     for name in ("steps", "each", "brief", "jobs"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: give at least 1")
-    plan = Plan(steps=args.steps, each=args.each, brief=min(args.each, args.brief), dtype=args.dtype)
+    if not args.lr > 0:
+        raise InputError(f"--lr {args.lr}: give more than 0")
+    plan = Plan(steps=args.steps, each=args.each, brief=min(args.each, args.brief), lr=args.lr, dtype=args.dtype)
     seeds = _seeds(args.seeds)
     if args.quick:
         seeds = seeds[:1]

@@ -144,6 +144,7 @@ def test_cells_at_a_time_are_those_of_one_after_another(tmp_path):
         (["composition", "--each", "0"], "at least 1"),
         (["composition", "--brief", "0"], "at least 1"),
         (["composition", "--jobs", "0"], "at least 1"),
+        (["composition", "--lr", "0"], "more than 0"),
     ],
 )
 def test_bad_options_are_told_before_anything_is_opened(world, tmp_path, capsys, more, told):
