@@ -11,7 +11,6 @@ from ..shapes import GUIDANCE
 from .cells import BARE, BASE, MERGED, SETTINGS, Approach, Cell
 
 Rows = dict[str, Approach]
-HIGH = Beta(2, 5)
 
 
 class Bench(NamedTuple):
@@ -41,14 +40,14 @@ def composition(setting: str) -> Rows:
         "flowopd": Approach(method="flowopd", router="all", group=4),
         "mixed": Approach(soft=True),
         "danceopd": Approach(),
-        # What leads in the paper after as few updates as a bench has.
-        "danceopd-high": Approach(query=HIGH),
+        # For a start that leaves a source as it is: only early states turn such a path, only late ones keep it turned.
+        "danceopd-uniform": Approach(query=Uniform()),
     }
 
 
 def ablations(setting: str) -> Rows:
     """DanceOPD with one thing changed at a time."""
-    biases: dict[str, QuerySampler] = {"mid": Beta(5, 5), "high": HIGH, "uniform": Uniform()}
+    biases: dict[str, QuerySampler] = {"mid": Beta(5, 5), "high": Beta(2, 5), "uniform": Uniform()}
     # Of the eight states of this grid: two, three and three.
     ranges = {"low": (0.0, 0.55), "mid": (0.55, 0.85), "high": (0.85, 1.0), "uniform": (0.0, 1.0)}
     return {
