@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         benchmark.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
 
     bench = commands.add_parser("bench", help="methods, ablations and operators compared in the embedded world")
-    bench.add_argument("bench", metavar="NAME", help="composition, ablations or operators")
+    bench.add_argument("bench", metavar="NAME", help="composition, ablations, operators or turning")
     bench.add_argument("--out", type=Path, required=True, help="folder of the results; what is finished there is kept")
     bench.add_argument("--seeds", default="0,1,2")
     bench.add_argument("--each", type=int, default=256, help="held-out items a category")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..query import Beta, BySigma, QuerySampler, Uniform
 from ..shapes import GUIDANCE
-from .cells import BARE, BASE, MERGED, SETTINGS, Approach, Cell
+from .cells import BARE, BASE, MERGED, SETTINGS, START, Approach, Cell
 
 Rows = dict[str, Approach]
 
@@ -22,6 +22,16 @@ class Bench(NamedTuple):
     rows: Callable[[str], Rows]
 
 
+def sources(setting: str) -> Rows:
+    """What there is to compose: the guided base and the teachers."""
+    found = {f"teacher-{name}": Approach(field=name) for name in SETTINGS[setting].teachers if name != BASE}
+    return {BASE: Approach(field=BASE), **found}
+
+
+def is_source(row: str) -> bool:
+    return row == BASE or row.startswith("teacher-")
+
+
 def composition(setting: str) -> Rows:
     """The paper's methods, with joint training in every data regime."""
     taught = SETTINGS[setting].teachers
@@ -29,8 +39,7 @@ def composition(setting: str) -> Rows:
     betas = (1.0, GUIDANCE) if any(teacher.guidance != 1 for teacher in taught.values()) else (1.0,)
     joint = Approach(method="joint", betas=betas)
     return {
-        BASE: Approach(field=BASE),
-        **{f"teacher-{name}": Approach(field=name) for name in taught if name != BASE},
+        **sources(setting),
         **({"merge": Approach(field=MERGED, betas=betas)} if any(t.lora for t in taught.values()) else {}),
         "joint-few": replace(joint, data="few"),
         "joint-faulty": replace(joint, data="faulty"),
@@ -51,6 +60,7 @@ def ablations(setting: str) -> Rows:
     # Of the eight states of this grid: two, three and three.
     ranges = {"low": (0.0, 0.55), "mid": (0.55, 0.85), "high": (0.85, 1.0), "uniform": (0.0, 1.0)}
     return {
+        **sources(setting),
         "danceopd": Approach(),
         **{f"query-{name}": Approach(query=bias) for name, bias in biases.items()},
         **{f"query-sigma-{name}": Approach(query=BySigma(*ends)) for name, ends in ranges.items()},
@@ -75,10 +85,20 @@ def operators(setting: str) -> Rows:
     }
 
 
+def turning(setting: str) -> Rows:
+    """How long a path of the start can still become a teacher's, and from where on one of a teacher stays it."""
+    chosen = SETTINGS[setting]
+    others = [name for name, teacher in chosen.teachers.items() if f"{teacher.lora}" != chosen.start]
+    late = {f"{t}-after-{k}": Approach(field=t, first=START, until=k) for t in others for k in range(1, 8)}
+    early = {f"{t}-until-{k}": Approach(field=START, first=t, until=k) for t in others for k in range(1, 8)}
+    return {START: Approach(field=START), **{t: Approach(field=t) for t in others}, **late, **early}
+
+
 BENCHES = {
     "composition": Bench(("t2i_edit", "local_global"), True, composition),
-    "ablations": Bench(("t2i_edit",), False, ablations),
+    "ablations": Bench(("local_global",), False, ablations),
     "operators": Bench(("t2i_edit", "realism"), False, operators),
+    "turning": Bench(("local_global",), False, turning),
 }
 
 

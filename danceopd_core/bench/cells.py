@@ -18,8 +18,9 @@ from ..rollout import straight
 from ..shapes import GUIDANCE
 from ..shapes.language import EDIT, GLOBAL, LOCAL, T2I
 
-BASE, BARE, MERGED = "base", "bare", "merged"
-"""Fields of every setting beside its teachers: the guided base, the base without guidance, the teachers' mean LoRA."""
+BASE, BARE, MERGED, START = "base", "bare", "merged", "start"
+"""Fields of every setting beside its teachers: the guided base, the base without guidance, the teachers' mean LoRA, and
+what its students start as."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ TRAINED = METHODS | {"joint": Method(straight, Uniform(), velocity_mse, needs_cl
 class Approach:
     """One way to a student; the defaults are DanceOPD's.
 
-    field: another field than the student is scored as it is, and nothing is trained. start: None, the setting's.
-    query: None, the method's. soft: every prompt is answered by the mean of the teachers. group: paths a prompt.
-    alpha: guidance of the teachers that have one, None for the setting's. betas: guidance at inference.
+    field: another field than the student is scored as it is, and nothing is trained. first: a field that takes the
+    first `until` steps of a picture instead of it. start: None, the setting's. query: None, the method's. soft: every
+    prompt is answered by the mean of the teachers. group: paths a prompt. alpha: guidance of the teachers that have
+    one, None for the setting's. betas: guidance at inference.
     """
 
     field: str = STUDENT
@@ -97,6 +99,8 @@ class Approach:
     group: int = 1
     alpha: float | None = None
     betas: tuple[float, ...] = (1.0,)
+    first: str = ""
+    until: int = 0
 
     @property
     def trains(self) -> bool:

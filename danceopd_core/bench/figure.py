@@ -1,18 +1,23 @@
-"""The figure of a bench: the score of every row over updates and over forwards, on the same items throughout."""
+"""The figure of a bench: what every row has of its setting's capabilities, and their mean over updates and forwards."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .cells import SETTINGS
 from .loop import Result
+from .report import MEANS, capabilities, lines
+from .schedule import FORWARDS
+
+Points = list[tuple[float, float, float]]
+"""Updates, forwards, mean of the capabilities."""
 
 
-def curves(results: Sequence[Result]) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
-    """Setting -> row -> (updates, forwards, mean of the scored categories) at each scored update, over its seeds.
+def curves(results: Sequence[Result]) -> dict[str, dict[str, Points]]:
+    """Setting -> row -> its score at each scored update, over its seeds.
 
     Whole exams count with the items that the brief ones ask, which come first.
     """
@@ -21,10 +26,10 @@ def curves(results: Sequence[Result]) -> dict[str, dict[str, list[tuple[float, f
     for result in results:
         for point in result["points"]:
             if point["beta"] == 1:
-                categories = SETTINGS[result["setting"]].scored
-                score = float(np.mean([np.mean(point["scores"][name][:brief]) for name in categories]))
+                asked = [MEANS[name] for name in capabilities(result["setting"])]
+                score = np.mean([np.mean([point["scores"][c][:brief] for c in kind]) for kind in asked])
                 row = gathered.setdefault(result["setting"], {}).setdefault(result["row"], {})
-                row.setdefault(point["update"], []).append((point["forwards"], score))
+                row.setdefault(point["update"], []).append((point["forwards"], float(score)))
     return {
         setting: {
             row: [(update, *np.mean(points, 0).tolist()) for update, points in sorted(found.items())]
@@ -35,31 +40,53 @@ def curves(results: Sequence[Result]) -> dict[str, dict[str, list[tuple[float, f
 
 
 def draw_curves(results: Sequence[Result], path: Path, title: str) -> None:
-    """One line of panels a setting; rows without a training are level lines."""
+    """One line of panels a setting; in the curves, rows without a training are level lines."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    found = curves(results)
+    found, table = curves(results), lines(results)
     figure, grid = pyplot.subplots(
-        len(found), 2, figsize=(12, 4.4 * len(found)), dpi=120, layout="constrained", squeeze=False, sharey="row"
+        len(found), 3, figsize=(16, 4.8 * len(found)), dpi=100, layout="constrained", squeeze=False
     )
-    for panels, (setting, rows) in zip(grid, found.items(), strict=True):
-        for number, (row, points) in enumerate(rows.items()):
-            look = {"color": f"C{number % 10}", "label": row, "linestyle": ("-", "--", ":")[number // 10 % 3]}
-            wide = {"linewidth": 3} if row == "danceopd" else {"linewidth": 1.4}
-            for axes, place in zip(panels, (0, 1), strict=True):
+    for (plane, *panels), (setting, rows) in zip(grid, found.items(), strict=True):
+        looks = {row: _look(row, number) for number, row in enumerate(rows)}
+        marks = [line["mark"] for line in table if line["setting"] == setting]
+        last = FORWARDS if FORWARDS in marks else marks[0]
+        ends = [line for line in table if (line["setting"], line["mark"], line["beta"]) == (setting, last, 1)]
+        _plane(plane, ends, capabilities(setting), looks)
+        for axes, place in zip(panels, (0, 1), strict=True):
+            for row, points in rows.items():
                 if len(points) == 1:
-                    axes.axhline(points[0][2], alpha=0.6, **look)
+                    axes.axhline(points[0][2], alpha=0.6, **looks[row])
                 else:
-                    axes.plot([p[place] for p in points], [p[2] for p in points], marker=".", **look, **wide)
+                    axes.plot([p[place] for p in points], [p[2] for p in points], marker=".", **looks[row])
         for axes, name in zip(panels, ("updates", "forwards of the transformer (a backward counts 2)"), strict=True):
-            axes.set(xlabel=name, title=setting)
+            axes.set(xlabel=name, ylabel=f"mean of {' and '.join(capabilities(setting))}, brief exam")
+        plane.set_title(f"{setting}, after as many {last}", loc="left")
+        for axes in (plane, *panels):
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-        panels[0].set_ylabel("mean score, of a brief exam")
         panels[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(title)
     figure.savefig(path)
     pyplot.close(figure)
+
+
+def _look(row: str, number: int) -> dict[str, Any]:
+    style = ("-", "--", ":")[number // 10 % 3]
+    return {"color": f"C{number % 10}", "label": row, "linestyle": style, "linewidth": 3 if row == "danceopd" else 1.4}
+
+
+def _plane(axes: Any, ends: Sequence[dict[str, Any]], names: Sequence[str], looks: dict[str, dict[str, Any]]) -> None:
+    """Rows by their first and last capability, with their 95 % intervals; by one alone, beside one another."""
+    for number, line in enumerate(ends):
+        x, y = (line["marks"][name] for name in (names[0], names[-1]))
+        if len(names) == 1:
+            x = (number,) * 3
+        sides = {f"{a}err": [[m[0] - m[1]], [m[2] - m[0]]] for a, m in (("x", x), ("y", y))}
+        color = looks[line["row"]]["color"]
+        axes.errorbar(x[0], y[0], **sides, color=color, marker="o", elinewidth=0.8)
+        axes.annotate(line["row"], (x[0], y[0]), (4, 4), textcoords="offset points", fontsize=7, color=color)
+    axes.set(xlabel=names[0] if len(names) > 1 else "", ylabel=names[-1])

@@ -1,4 +1,4 @@
-"""Results as tables: the twelve columns of the paper, their means, and what each row cost."""
+"""Results as tables: the twelve columns of the paper, their means by capability, and what each row cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..shapes.language import EDIT, T2I
+from ..shapes.language import EDIT, GLOBAL, LOCAL, T2I
+from .benches import is_source
 from .cells import BASE, REGIMES, SETTINGS, Plan
 from .loop import Result
 from .schedule import FORWARDS, UPDATES
@@ -15,15 +16,24 @@ from .statistics import interval
 
 Line = dict[str, Any]
 """A row of a table: setting, mark, row, data, beta, seeds, updates, forwards, seconds, inference, diverged (seeds), and
-marks: by column, (mean, low, high); "closed", of a setting with a style: the share of the way from base to teacher."""
-MEANS = {"t2i": T2I, "edit": EDIT}
+marks: by column, (mean, low, high), or the mean alone. "both" is the mean of the setting's capabilities; "share", the
+least share of any of them that is left of the best source of it, a teacher or the base; "closed", of a setting with a
+style, the share of the way from base to teacher."""
+MEANS = {"t2i": T2I, "edit": EDIT, "local": LOCAL, "global": GLOBAL}
+
+
+def capabilities(setting: str) -> tuple[str, ...]:
+    """What the setting's teachers are asked for, as names of MEANS."""
+    routes = SETTINGS[setting].routes.values()
+    return tuple(name for name, kind in MEANS.items() if kind in routes)
 
 
 def columns(setting: str) -> tuple[str, ...]:
     """The names of a setting's scores, means first."""
-    chosen = SETTINGS[setting]
-    means = [name for name, kind in MEANS.items() if set(kind) & set(chosen.scored)]
-    return (*means, *(("lit", "closed") if chosen.style else ()), *chosen.scored)
+    chosen, asked = SETTINGS[setting], capabilities(setting)
+    whole = [name for name in ("t2i", "edit") if set(MEANS[name]) & set(chosen.scored) and name not in asked]
+    style = ("lit", "closed") if chosen.style else ()
+    return (*(("both", "share") if len(asked) > 1 else ()), *asked, *whole, *style, *chosen.scored)
 
 
 def lines(results: Sequence[Result]) -> list[Line]:
@@ -36,7 +46,7 @@ def lines(results: Sequence[Result]) -> list[Line]:
                 groups.setdefault(key, []).append((result, point))
     found = [_line(key, [point for _, point in group], [r for r, _ in group]) for key, group in groups.items()]
     for line in found:
-        line["marks"] |= _closed(line, found)
+        line["marks"] |= _both(line, found) | _closed(line, found)
     return found
 
 
@@ -44,9 +54,8 @@ def _line(key: tuple[Any, ...], points: list[dict[str, Any]], results: list[Resu
     setting, mark, row, data, beta = key
     scores = {name: np.array([point["scores"][name] for point in points]) for name in points[0]["scores"]}
     for name, kind in MEANS.items():
-        there = [scores[category] for category in kind if category in scores]
-        if there:
-            scores[name] = np.concatenate(there, 1)
+        if set(kind) <= set(scores):
+            scores[name] = np.concatenate([scores[category] for category in kind], 1)
     mean = {name: float(np.mean([point[name] for point in points])) for name in ("forwards", "seconds", "inference")}
     return {
         "setting": setting,
@@ -60,6 +69,21 @@ def _line(key: tuple[Any, ...], points: list[dict[str, Any]], results: list[Resu
         **mean,
         "marks": {name: tuple(round(x, 4) for x in interval(found)) for name, found in scores.items()},
     }
+
+
+def _both(line: Line, found: Sequence[Line]) -> dict[str, Any]:
+    """Ratios of noisy means: shown without an interval."""
+    names = capabilities(line["setting"])
+    if len(names) < 2:
+        return {}
+    place = (line["setting"], line["mark"], 1.0)
+    sources = [x for x in found if (x["setting"], x["mark"], x["beta"]) == place and is_source(x["row"])]
+    best = [max((x["marks"][name][0] for x in sources), default=0.0) for name in names]
+    own = [line["marks"][name][0] for name in names]
+    marks: dict[str, Any] = {"both": (round(sum(own) / len(own), 4),)}
+    if min(best) > 0:
+        marks["share"] = (round(min(a / b for a, b in zip(own, best, strict=True)), 4),)
+    return marks
 
 
 def _closed(line: Line, found: Sequence[Line]) -> dict[str, Any]:
@@ -89,7 +113,8 @@ def _text(name: str, plan: Plan, found: Sequence[Line]) -> Iterator[str]:
         f"Held-out items a category: {plan.each}. Mean ± half of the 95 % interval over seeds and items, of scores in "
         f"[0, 1]. An update is {plan.batch} paths for every method. A forward is one sample through the transformer; a "
         "backward counts as two. Seconds are of training, without scoring; targets that teachers draw are in both. "
-        "β is the guidance at inference, `inference` the forwards of one picture.\n"
+        "β is the guidance at inference, `inference` the forwards of one picture. `both` is the mean of the setting's "
+        "capabilities, `share` the least that any of them is of its best source, a teacher or the guided base.\n"
     )
     used = dict.fromkeys(line["data"] for line in found if line["data"])
     yield "Data regimes:\n"

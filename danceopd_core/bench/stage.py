@@ -24,10 +24,11 @@ from ..shapes.score import Exam
 from ..timing import Stopwatch
 from ..training import Lane, Settings, Trainer
 from . import data
-from .cells import BARE, BASE, MERGED, REGIMES, SETTINGS, Cell, Plan, teachers_of
+from .cells import BARE, BASE, MERGED, REGIMES, SETTINGS, START, Cell, Plan, teachers_of
 from .forwards import CountedBackbone, Tally
 from .merge import merged_lora
 from .schedule import last_update, paths
+from .turning import switched
 
 SIZE, STEPS = 64, 8  # of the pictures that are scored, and that teachers draw
 
@@ -80,8 +81,12 @@ class Stage:
         fields[BARE] = adapters.field(backbone.velocity, None)
         fields.setdefault(BASE, guided(fields[BARE], GUIDANCE))
         if not how.trains:
-            if how.field == MERGED:
-                fields[MERGED] = adapters.field(backbone.velocity, adapters.add_teacher(self._merged(cell, adapters)))
+            named = {MERGED: self._merged, START: self._start}
+            for name in {how.field, how.first} & named.keys():
+                fields[name] = adapters.field(backbone.velocity, adapters.add_teacher(named[name](cell, adapters)))
+            if how.first:
+                last = self.sigmas(STEPS)[how.until - 1].item()
+                fields[how.field] = switched(fields[how.first], fields[how.field], last)
             return Opened(fields, adapters, tally, None)
         adapters.start_student(self._start(cell, adapters))
         fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)

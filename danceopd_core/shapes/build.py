@@ -155,8 +155,8 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
     """A LoRA on the frozen base that edits through the multi-image path: learned roughly, then calmed.
 
     Learning fast, without weight decay and from edits alone, leaves a LoRA longer than the weights that it is
-    added to, and nothing of text-to-image, so no student that starts from it gets that back. The second phase makes
-    it short, and now and then a step reminds it of the base's own velocities for captions.
+    added to, and nothing of text-to-image, so no student that starts from it gets that back or learns other edits.
+    The second phase makes it short, and now and then a step reminds it of the base's own velocities for captions.
     """
     plan, teacher = shop.plan, TEACHERS[name]
     (shop.out / "loras").mkdir(exist_ok=True)
@@ -241,7 +241,7 @@ class Lesson(NamedTuple):
 
 
 TEACHERS = {
-    "local_edit": Lesson(LOCAL, 1.0),
+    "local_edit": Lesson(LOCAL, 1.0, 0.6, 4),
     "edit": Lesson(EDIT, 0.6, 1.0, 3, "local_edit"),
     "global_edit": Lesson(GLOBAL, 0.0, 0.08, 8),
 }

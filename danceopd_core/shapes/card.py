@@ -24,9 +24,9 @@ rendered pictures alone; no third party's data or weights are in it. Apache-2.0.
 | `realism` | a full checkpoint, trained on from the base on shaded pictures, {realism.steps} steps |
 
 The LoRAs have rank {rank}. An edit LoRA of edits alone, without weight decay, grows longer than the base's own
-weights, and its text-to-image cannot be brought back. So the second part of `edit`'s steps, and all of
-`global_edit`'s, have weight decay {decay:g}, and one step in {edit} and one in {global_edit} is on captions, with
-the base's own velocities as targets.
+weights, and neither its text-to-image nor an edit of another kind can be taught to it again. So the second part of
+`local_edit`'s and `edit`'s steps, and all of `global_edit`'s, have weight decay {decay:g}, and one step in
+{local_edit}, {edit} and {global_edit} is on captions, with the base's own velocities as targets.
 
 Half of all captions and edits never occurred in training. `danceopd shapes score` prints the judge's table on those.
 Weights are stored in half precision.

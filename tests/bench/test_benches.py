@@ -14,6 +14,7 @@ from danceopd_core.bench import loop
 from danceopd_core.bench.benches import BENCHES, cells_of
 from danceopd_core.bench.cells import Approach, Cell, Plan
 from danceopd_core.bench.loop import run_cell
+from danceopd_core.bench.report import columns, lines
 from danceopd_core.bench.schedule import path_forwards
 from danceopd_core.bench.stage import Stage
 from danceopd_core.cli import main
@@ -93,16 +94,15 @@ def test_a_second_call_runs_nothing_and_gives_the_same_table(world, tmp_path, mo
     whole = json.loads((tmp_path / "composition.json").read_text())
     assert {(line["row"], line["mark"]) for line in whole["lines"]} >= {("danceopd", "forwards"), ("base", "updates")}
     for line in whole["lines"]:
-        assert set(line["marks"]) == {"t2i", "edit", *T2I, *EDIT}
+        both, share = (line["marks"].pop(name)[0] for name in ("both", "share"))
+        assert set(line["marks"]) == {"t2i", "edit", "local", "global", *T2I, *EDIT}
         assert all(low <= mean <= high for mean, low, high in line["marks"].values())
+        assert both == pytest.approx((line["marks"]["t2i"][0] + line["marks"]["edit"][0]) / 2, abs=1e-3)
+        assert share >= 0
     table = (tmp_path / "composition.md").read_text()
     (head,) = {line for line in table.splitlines() if line.startswith("| row")}
-    assert (
-        head
-        == "| "
-        + " | ".join(["row", "data", "β", "t2i", "edit", *T2I, *EDIT, "updates", "forwards", "seconds", "inference"])
-        + " |"
-    )
+    first, last = ("row", "data", "β", "both", "share", "t2i", "edit"), ("updates", "forwards", "seconds", "inference")
+    assert head == "| " + " | ".join([*first, *T2I, *EDIT, *last]) + " |"
 
     monkeypatch.setattr(loop, "Stage", None)  # nothing may be opened
     assert main(arguments) == 0
@@ -153,9 +153,21 @@ def test_bad_options_are_told_before_anything_is_opened(world, tmp_path, capsys,
     assert not (tmp_path / "out").exists()
 
 
-def test_realism_is_absorbed_from_nothing_to_the_teacher(stage):
-    from danceopd_core.bench.report import columns, lines
+def test_turning_asks_the_start_first_and_then_the_teacher(stage):
+    rows = BENCHES["turning"].rows("local_global")
+    assert len(rows) == 2 + 7 + 7
+    opened = stage.open(Cell("local_global", "row", rows["global-after-3"], 0))
+    plain = stage.open(Cell("local_global", "row", rows["global"], 0))
+    start = stage.open(Cell("local_global", "row", rows["start"], 0))
+    cond = stage.exam(Cell("local_global", "row", Approach(), 0)).samples.select([6, 7])
+    x, sigmas = torch.randn(2, *stage.backbone.latent_shape(64, 64)), stage.sigmas(8)
+    with torch.no_grad():
+        for step, want in ((2, start.fields["start"]), (3, plain.fields["global"])):
+            sigma = sigmas[step].repeat(2)
+            assert torch.equal(opened.fields["global"](x, sigma, cond), want(x, sigma, cond))
 
+
+def test_realism_is_absorbed_from_nothing_to_the_teacher(stage):
     results = [run_cell(Cell("realism", row, Approach(field=row), 0), stage) for row in ("base", "realism")]
     for result, lit in zip(results, (0.25, 0.75), strict=True):
         result["points"][0]["scores"]["lit"] = [lit] * 6
@@ -164,6 +176,23 @@ def test_realism_is_absorbed_from_nothing_to_the_teacher(stage):
     closed = {line["row"]: line["marks"]["closed"][0] for line in lines([*results, middle])}
     assert closed == {"base": 0, STUDENT: 0.5, "realism": 1}
     assert columns("realism") == ("t2i", "lit", "closed", *T2I)
+
+
+def test_the_share_is_of_the_best_source_of_each_capability():
+    def result(row, drawn, edited, beta=1.0):
+        scores = {**{c: [drawn] * 2 for c in T2I}, **{c: [edited] * 2 for c in EDIT}}
+        point = {"update": 0, "forwards": 0, "seconds": 0, "marks": ["updates"], "beta": beta, "inference": 8}
+        points = [{**point, "scores": scores}]
+        return {"setting": "t2i_edit", "row": row, "data": "", "seed": 0, "diverged": None, "points": points}
+
+    rows = [result("base", 0.8, 0.1), result("teacher-edit", 0.7, 0.9), result("merge", 1.0, 1.0)]
+    found = {line["row"]: line["marks"] for line in lines([*rows, result("danceopd", 0.76, 0.9)])}
+    assert found["danceopd"]["share"] == (0.95,)
+    assert found["danceopd"]["both"] == (0.83,)
+    assert found["teacher-edit"]["share"] == (0.875,)
+    assert found["merge"]["share"] == (1.1111,)
+    assert "share" not in lines([result("danceopd", 0.76, 0.9)])[0]["marks"]
+    assert columns("local_global")[:6] == ("both", "share", "local", "global", "t2i", "edit")
 
 
 def test_a_brief_exam_is_the_beginning_of_the_whole_one(world):

@@ -13,6 +13,7 @@ from danceopd_core.bench.forwards import Tally, expected_forwards
 from danceopd_core.bench.merge import merged_lora
 from danceopd_core.bench.schedule import FORWARDS, UPDATES, milestones, path_forwards, paths
 from danceopd_core.bench.statistics import interval
+from danceopd_core.bench.turning import switched
 from danceopd_core.fields import Conditioning, Sample
 from danceopd_core.flow import interpolate, linear_sigmas
 from danceopd_core.lora_files import Lora
@@ -138,3 +139,11 @@ def test_cells_have_files_of_their_own_and_methods_of_their_settings():
             if cell.approach.trains:
                 assert cell.approach.core_method().needs_clean == bool(regime.pairs or regime.drawn)
             assert set(SETTINGS[cell.setting].routes) == set(SETTINGS[cell.setting].teachers)
+
+
+def test_a_switched_field_is_the_first_down_to_a_state_of_the_path():
+    first, then = (lambda x, sigma, cond, sign=sign: torch.full_like(x, sign) for sign in (1.0, -1.0))
+    sigmas = grid(8)
+    field = switched(first, then, sigmas[2].item())
+    signs = [field(torch.zeros(2, 1), sigma.repeat(2), Conditioning(()))[0].item() for sigma in sigmas[:-1]]
+    assert signs == [1, 1, 1, -1, -1, -1, -1, -1]

@@ -84,7 +84,7 @@ def test_an_interrupted_build_goes_on_to_the_same_bits(built, tmp_path, monkeypa
 
     real = fit.fit_flow
     monkeypatch.setattr("danceopd_core.shapes.build.fit_flow", stops_once)
-    for _ in range(7):  # loose, base, local_edit, both phases of edit, global_edit, realism
+    for _ in range(8):  # loose, base, both phases of local_edit and of edit, global_edit, realism
         with pytest.raises(Interrupted):
             build(SMALL, tmp_path, "cpu", lambda line: None)
     build(SMALL, tmp_path, "cpu", lambda line: None)
