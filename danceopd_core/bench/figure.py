@@ -64,7 +64,7 @@ def draw_curves(results: Sequence[Result], path: Path, title: str) -> None:
                     axes.plot([p[place] for p in points], [p[2] for p in points], marker=".", **looks[row])
         for axes, name in zip(panels, ("updates", "forwards of the transformer (a backward counts 2)"), strict=True):
             axes.set(xlabel=name, ylabel=f"mean of {' and '.join(capabilities(setting))}, brief exam")
-        plane.set_title(f"{setting}, after as many {last}", loc="left")
+        plane.set_title(f"{setting}, {'at equal forwards' if last == FORWARDS else 'at the end'}", loc="left")
         for axes in (plane, *panels):
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
