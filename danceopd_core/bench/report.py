@@ -117,14 +117,15 @@ def _text(name: str, plan: Plan, found: Sequence[Line]) -> Iterator[str]:
         "capabilities, `share` the least that any of them is of its best source, a teacher or the guided base.\n"
     )
     used = dict.fromkeys(line["data"] for line in found if line["data"])
-    yield "Data regimes:\n"
+    if used:
+        yield "Data regimes:\n"
     yield from (f"- `{regime}`: {REGIMES[regime].words}" for regime in used)
     titles = {UPDATES: f"after {plan.steps} updates", FORWARDS: "after as many forwards as DanceOPD's run"}
     for setting in dict.fromkeys(line["setting"] for line in found):
         for mark, title in titles.items():
             rows = [line for line in found if (line["setting"], line["mark"]) == (setting, mark)]
             if rows:
-                yield f"\n## {setting}, {title}\n"
+                yield f"\n## {setting}, {title}\n" if used else f"\n## {setting}\n"
                 yield f"Students start as `{SETTINGS[setting].start}` where the row says nothing else.\n"
                 yield from _table(rows, columns(setting))
 
