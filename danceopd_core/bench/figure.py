@@ -40,35 +40,36 @@ def curves(results: Sequence[Result]) -> dict[str, dict[str, Points]]:
 
 
 def draw_curves(results: Sequence[Result], path: Path, title: str) -> None:
-    """One line of panels a setting; in the curves, rows without a training are level lines."""
+    """One line of panels a setting, without curves where nothing is trained; in them such rows are level lines."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     found, table = curves(results), lines(results)
-    figure, grid = pyplot.subplots(
-        len(found), 3, figsize=(16, 4.8 * len(found)), dpi=100, layout="constrained", squeeze=False
-    )
+    wide = 3 if any(len(points) > 1 for rows in found.values() for points in rows.values()) else 1
+    size = (4 + 4 * wide, 4.8 * len(found))
+    figure, grid = pyplot.subplots(len(found), wide, figsize=size, dpi=100, layout="constrained", squeeze=False)
     for (plane, *panels), (setting, rows) in zip(grid, found.items(), strict=True):
         looks = {row: _look(row, number) for number, row in enumerate(rows)}
         marks = [line["mark"] for line in table if line["setting"] == setting]
         last = FORWARDS if FORWARDS in marks else marks[0]
         ends = [line for line in table if (line["setting"], line["mark"], line["beta"]) == (setting, last, 1)]
         _plane(plane, ends, capabilities(setting), looks)
-        for axes, place in zip(panels, (0, 1), strict=True):
+        for place, axes in enumerate(panels):
             for row, points in rows.items():
                 if len(points) == 1:
                     axes.axhline(points[0][2], alpha=0.6, **looks[row])
                 else:
                     axes.plot([p[place] for p in points], [p[2] for p in points], marker=".", **looks[row])
-        for axes, name in zip(panels, ("updates", "forwards of the transformer (a backward counts 2)"), strict=True):
+            name = ("updates", "forwards of the transformer (a backward counts 2)")[place]
             axes.set(xlabel=name, ylabel=f"mean of {' and '.join(capabilities(setting))}, brief exam")
         plane.set_title(f"{setting}, {'at equal forwards' if last == FORWARDS else 'at the end'}", loc="left")
         for axes in (plane, *panels):
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-        panels[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        if panels:
+            panels[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(title)
     figure.savefig(path)
     pyplot.close(figure)
