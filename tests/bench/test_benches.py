@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from danceopd_core.adapters import STUDENT
-from danceopd_core.bench import loop
+from danceopd_core.bench import loop, workers
 from danceopd_core.bench.benches import BENCHES, cells_of
 from danceopd_core.bench.cells import Approach, Cell, Plan
 from danceopd_core.bench.loop import run_cell
@@ -101,10 +101,10 @@ def test_a_second_call_runs_nothing_and_gives_the_same_table(world, tmp_path, mo
         assert both == pytest.approx((line["marks"]["t2i"][0] + line["marks"]["edit"][0]) / 2, abs=1e-3)
     table = (tmp_path / "composition.md").read_text()
     (head,) = {line for line in table.splitlines() if line.startswith("| row")}
-    first, last = ("row", "data", "β", "both", "share", "t2i", "edit"), ("updates", "forwards", "seconds", "inference")
-    assert head == "| " + " | ".join([*first, *T2I, *EDIT, *last]) + " |"
+    means, costs = ("both", "share", "t2i", "edit"), ("updates", "forwards", "seconds", "inference")
+    assert head == "| " + " | ".join(["row", "data", "β", *means, *T2I, *EDIT, *costs]) + " |"
 
-    monkeypatch.setattr(loop, "Stage", None)  # nothing may be opened
+    monkeypatch.setattr(workers, "Stage", None)  # nothing may be opened
     assert main(arguments) == 0
     assert {path: path.read_bytes() for path in first} == first
     cells[0].unlink()
