@@ -88,7 +88,7 @@ def operators(setting: str) -> Rows:
 def turning(setting: str) -> Rows:
     """How long a path of the start can still become a teacher's, and from where on one of a teacher stays it."""
     chosen = SETTINGS[setting]
-    others = [name for name, teacher in chosen.teachers.items() if f"{teacher.lora}" != chosen.start]
+    others = [name for name, teacher in chosen.teachers.items() if teacher.lora != chosen.start]
     late = {f"{t}-after-{k}": Approach(field=t, first=START, until=k) for t in others for k in range(1, 8)}
     early = {f"{t}-until-{k}": Approach(field=START, first=t, until=k) for t in others for k in range(1, 8)}
     return {START: Approach(field=START), **{t: Approach(field=t) for t in others}, **late, **early}

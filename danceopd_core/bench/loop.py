@@ -43,7 +43,8 @@ def run_cells(
     out.mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in cells if _finished(cell, plan, out) is None]
     if waiting:
-        with workers(plan, device, min(jobs, len(waiting))) as (stage, run):
+        jobs = min(jobs, len(waiting))
+        with workers(plan, device, jobs) as (stage, run):
             pace = stage.pace()
             minutes = sum(planned_seconds(cell, plan, stage.sigmas, pace) for cell in waiting) / 60 / jobs
             planned = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"

@@ -155,7 +155,7 @@ def build_teacher(shop: Workshop, name: str, log: Log) -> None:
     """A LoRA on the frozen base that edits through the multi-image path: learned roughly, then calmed.
 
     Learning fast, without weight decay and from edits alone, leaves a LoRA longer than the weights that it is
-    added to, and nothing of text-to-image, so no student that starts from it gets that back or learns other edits.
+    added to, and nothing of text-to-image, so a student that starts from it hardly gets that or learns other edits.
     The second phase makes it short, and now and then a step reminds it of the base's own velocities for captions.
     """
     plan, teacher = shop.plan, TEACHERS[name]

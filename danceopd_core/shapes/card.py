@@ -24,7 +24,7 @@ rendered pictures alone; no third party's data or weights are in it. Apache-2.0.
 | `realism` | a full checkpoint, trained on from the base on shaded pictures, {realism.steps} steps |
 
 The LoRAs have rank {rank}. An edit LoRA of edits alone, without weight decay, grows longer than the base's own
-weights, and neither its text-to-image nor an edit of another kind can be taught to it again. So the second part of
+weights, and its text-to-image or an edit of another kind can hardly be taught to it. So the second part of
 `local_edit`'s and `edit`'s steps, and all of `global_edit`'s, have weight decay {decay:g}, and one step in
 {local_edit}, {edit} and {global_edit} is on captions, with the base's own velocities as targets.
 
