@@ -13,8 +13,9 @@ from ..run import pick_device
 from .benches import BENCHES, cells_of
 from .cells import SETTINGS, Plan
 from .figure import draw_curves
+from .lines import lines
 from .loop import run_cells
-from .report import as_markdown, lines
+from .report import as_markdown
 
 
 def run_bench(args: Namespace, tell: Callable[[str], None]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .lines import MEANS, capabilities, lines
 from .loop import Result
-from .report import MEANS, capabilities, lines
 from .schedule import FORWARDS
 
 Points = list[tuple[float, float, float]]

@@ -130,6 +130,17 @@ def test_the_interval_is_the_usual_one_for_one_seed_and_wider_for_seeds_that_dif
     assert 0.8 < perfect.low < 0.9
 
 
+def test_the_interval_of_a_mean_of_groups_counts_each_groups_items_once():
+    rng = np.random.default_rng(0)
+    many, few = rng.random((2, 400)), rng.random((2, 20))
+    both = interval(many, few)
+    assert both.mean == pytest.approx((many.mean() + few.mean()) / 2)
+    assert interval(many, many + 0).mean == pytest.approx(interval(many).mean)
+    halves = [found.high - found.mean for found in (interval(many), interval(few), both)]
+    assert halves[0] / 2 < halves[2] < halves[1]
+    assert interval(many - few[:, :1] - 1, least=-1).low < 0
+
+
 def test_cells_have_files_of_their_own_and_methods_of_their_settings():
     for bench in BENCHES.values():
         cells = list(cells_of(bench, bench.settings, (0, 1)))
