@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 import torch
@@ -52,8 +53,17 @@ def _each(pool: ProcessPoolExecutor, job: Job, cells: Sequence[Cell]) -> Iterato
 
 def _begin(plan: Plan, device: torch.device, threads: int) -> None:
     global _stage
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _stage = Stage(plan, device)
+
+
+def _leave_with_parent() -> None:
+    """A parent that was killed tells its workers nothing: they would wait for cells for ever."""
+    parent = parent_process()
+    assert parent is not None  # this is one of its workers
+    parent.join()
+    os._exit(1)
 
 
 def _work(job: Job, cell: Cell) -> Done:

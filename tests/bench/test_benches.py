@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -134,6 +136,16 @@ def test_cells_at_a_time_are_those_of_one_after_another(tmp_path):
             # Where a core adds up its share is another's matter, so pictures may differ in their last bits.
             assert (a["update"], a["forwards"], a["marks"]) == (b["update"], b["forwards"], b["marks"])
             assert abs(np.mean(a["scores"]["single"]) - np.mean(b["scores"]["single"])) <= 0.5
+
+
+def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
+    command = [sys.executable, "-m", "danceopd_core", "bench", "operators", "--quick", "--setting", "realism"]
+    command += ["--jobs", "2", "--out", str(tmp_path)]
+    bench = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert bench.stdout is not None
+    assert any("1/3:" in line for line in bench.stdout)  # so the workers are there
+    bench.kill()
+    bench.communicate(timeout=60)  # until the workers, which have the same output, have closed it too
 
 
 @pytest.mark.parametrize(
