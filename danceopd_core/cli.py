@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--only", default="", help="these rows only, by commas, e.g. base,joint-few,danceopd")
     bench.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the frozen transformer")
     bench.add_argument("--jobs", type=int, default=1, help="cells at a time, which share the processor's cores")
+    bench.add_argument("--finished", action="store_true", help="report what is finished by now, and run nothing")
     bench.add_argument("--quick", action="store_true", help="one seed, few items and updates: a smoke test")
     bench.add_argument("--device", default="auto")
 

@@ -14,12 +14,12 @@ from .benches import BENCHES, cells_of
 from .cells import SETTINGS, Plan
 from .figure import draw_curves
 from .lines import lines
-from .loop import run_cells
+from .loop import finished, run_cells
 from .report import as_markdown
 
 
 def run_bench(args: Namespace, tell: Callable[[str], None]) -> None:
-    """Runs what is not finished yet, and writes NAME.json, NAME.md and NAME.png beside the cells' own files."""
+    """Runs what is not finished yet, if asked to, and writes NAME.json, NAME.md and NAME.png beside the cells' files."""
     bench = lookup(BENCHES, args.bench, "bench")
     settings = _names(args.setting) or bench.settings
     for setting in settings:
@@ -39,7 +39,12 @@ def run_bench(args: Namespace, tell: Callable[[str], None]) -> None:
     for row in only:
         lookup({cell.row: cell for cell in cells}, row, "row of this bench")
     cells = [cell for cell in cells if not only or cell.row in only]
-    results = run_cells(cells, plan, args.out, pick_device(args.device), tell, args.jobs)
+    if args.finished:
+        results = finished(cells, plan, args.out)
+        if not results:
+            raise InputError(f"none of these cells is finished in {args.out}: run the bench without --finished")
+    else:
+        results = run_cells(cells, plan, args.out, pick_device(args.device), tell, args.jobs)
     report = {"bench": args.bench, "plan": asdict(plan), "lines": lines(results)}
     (args.out / f"{args.bench}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     text = as_markdown(args.bench, plan, results)

@@ -41,19 +41,24 @@ def run_cells(
     for setting in {cell.setting for cell in cells}:
         _weights(setting)
     out.mkdir(parents=True, exist_ok=True)
-    waiting = [cell for cell in cells if _finished(cell, plan, out) is None]
+    done = len(finished(cells, plan, out))
+    waiting = [cell for cell in cells if not (out / cell.file).exists()]
     if waiting:
         jobs = min(jobs, len(waiting))
         with workers(plan, device, jobs) as (stage, run):
             pace = stage.pace()
             minutes = sum(planned_seconds(cell, plan, stage.sigmas, pace) for cell in waiting) / 60 / jobs
             planned = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
-            tell(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished; about {planned} for the rest")
+            tell(f"{len(cells)} cells, {done} of them finished; about {planned} for the rest")
             for number, (cell, result, seconds) in enumerate(run(run_cell, waiting), 1):
                 _write(out / cell.file, result)
                 tell(f"{number}/{len(waiting)}: {cell.file}, {seconds:.0f} s")
-    results = [_finished(cell, plan, out) for cell in cells]
-    return [result for result in results if result is not None]
+    return finished(cells, plan, out)
+
+
+def finished(cells: Sequence[Cell], plan: Plan, out: Path) -> list[Result]:
+    """The results that are there, in order; InputError as of `run_cells`."""
+    return [_read(cell, plan, out) for cell in cells if (out / cell.file).exists()]
 
 
 def run_cell(cell: Cell, stage: Stage) -> Result:
@@ -121,10 +126,8 @@ def _weights(setting: str) -> int:
     return total
 
 
-def _finished(cell: Cell, plan: Plan, out: Path) -> Result | None:
+def _read(cell: Cell, plan: Plan, out: Path) -> Result:
     file = out / cell.file
-    if not file.exists():
-        return None
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
         told = result["cell"]

@@ -40,13 +40,19 @@ def _text(name: str, plan: Plan, found: Sequence[Line]) -> Iterator[str]:
 
 
 def _table(rows: Sequence[Line], names: Sequence[str]) -> Iterator[str]:
-    heads = ("row", "data", "β", *names, "updates", "forwards", "seconds", "inference")
+    heads = ("row", "data", "β", *names, "seeds", "updates", "forwards", "seconds", "inference")
     yield "| " + " | ".join(heads) + " |"
     yield "|---" * len(heads) + "|"
     for line in rows:
         cells = [line["row"] + (" (diverged)" if line["diverged"] else ""), line["data"], f"{line['beta']:g}"]
         cells += [_cell(line["marks"].get(name)) for name in names]
-        cells += [f"{line['updates']}", f"{line['forwards']:.0f}", f"{line['seconds']:.0f}", f"{line['inference']:g}"]
+        cells += [
+            f"{len(line['seeds'])}",
+            f"{line['updates']}",
+            f"{line['forwards']:.0f}",
+            f"{line['seconds']:.0f}",
+            f"{line['inference']:g}",
+        ]
         yield "| " + " | ".join(cells) + " |"
 
 

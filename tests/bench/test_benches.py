@@ -105,7 +105,7 @@ def test_a_second_call_runs_nothing_and_gives_the_same_table(world, tmp_path, mo
         assert line["marks"]["both"][0] == pytest.approx(both, abs=1e-3)
     table = (tmp_path / "composition.md").read_text()
     (head,) = {line for line in table.splitlines() if line.startswith("| row")}
-    means, costs = ("both", "delta", *share, "t2i", "edit"), ("updates", "forwards", "seconds", "inference")
+    means, costs = ("both", "delta", *share, "t2i", "edit"), ("seeds", "updates", "forwards", "seconds", "inference")
     assert head == "| " + " | ".join(["row", "data", "β", *means, *T2I, *EDIT, *costs]) + " |"
 
     monkeypatch.setattr(workers, "Stage", None)  # nothing may be opened
@@ -114,6 +114,10 @@ def test_a_second_call_runs_nothing_and_gives_the_same_table(world, tmp_path, mo
     cells[0].unlink()
     with pytest.raises(TypeError):
         main(arguments)
+    assert main([*arguments, "--finished"]) == 0
+    assert len(json.loads((tmp_path / "composition.json").read_text())["lines"]) == len(whole["lines"]) - 2
+    assert main([*arguments, "--finished", "--seeds", "5"]) == 2
+    assert "without --finished" in capsys.readouterr().err
 
 
 def test_results_of_another_plan_are_refused(world, tmp_path, capsys):
