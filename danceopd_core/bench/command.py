@@ -19,7 +19,7 @@ from .report import as_markdown
 
 
 def run_bench(args: Namespace, tell: Callable[[str], None]) -> None:
-    """Runs what is not finished yet, if asked to, and writes NAME.json, NAME.md and NAME.png beside the cells' files."""
+    """Runs what is not finished yet, or with --finished nothing; writes NAME.json, .md and .png in --out."""
     bench = lookup(BENCHES, args.bench, "bench")
     settings = _names(args.setting) or bench.settings
     for setting in settings:
