@@ -1,4 +1,5 @@
-"""The figure of a bench: what every row has of its setting's capabilities, and their mean over updates and forwards."""
+"""The figure of a bench: what every row has of its setting's capabilities, and their mean over updates and forwards;
+a style that is scored counts as one."""
 
 from __future__ import annotations
 
@@ -8,12 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from ..shapes.language import T2I
+from .cells import SETTINGS
 from .lines import MEANS, capabilities, lines
 from .loop import Result
 from .schedule import FORWARDS
 
 Points = list[tuple[float, float, float]]
-"""Updates, forwards, mean of the capabilities."""
+"""Updates, forwards, mean of what is shown."""
+
+
+def shown(setting: str) -> tuple[str, ...]:
+    """What the figure tells of the setting's students, as names of a line's marks."""
+    return (*capabilities(setting), *(("lit",) if SETTINGS[setting].style else ()))
 
 
 def curves(results: Sequence[Result]) -> dict[str, dict[str, Points]]:
@@ -26,10 +34,9 @@ def curves(results: Sequence[Result]) -> dict[str, dict[str, Points]]:
     for result in results:
         for point in result["points"]:
             if point["beta"] == 1:
-                asked = [MEANS[name] for name in capabilities(result["setting"])]
-                score = np.mean([np.mean([point["scores"][c][:brief] for c in kind]) for kind in asked])
+                score = _mean(result["setting"], point["scores"], brief)
                 row = gathered.setdefault(result["setting"], {}).setdefault(result["row"], {})
-                row.setdefault(point["update"], []).append((point["forwards"], float(score)))
+                row.setdefault(point["update"], []).append((point["forwards"], score))
     return {
         setting: {
             row: [(update, *np.mean(points, 0).tolist()) for update, points in sorted(found.items())]
@@ -37,6 +44,14 @@ def curves(results: Sequence[Result]) -> dict[str, dict[str, Points]]:
         }
         for setting, rows in gathered.items()
     }
+
+
+def _mean(setting: str, scores: dict[str, list[float]], brief: int) -> float:
+    """Of each category's first items."""
+    # The style's scores are listed category after category.
+    lit = dict(zip(T2I, np.array_split(scores.get("lit", []), len(T2I)), strict=True))
+    kinds = [[(lit if name == "lit" else scores)[c] for c in MEANS.get(name, T2I)] for name in shown(setting)]
+    return float(np.mean([np.mean([found[:brief] for found in kind]) for kind in kinds]))
 
 
 def draw_curves(results: Sequence[Result], path: Path, title: str) -> None:
@@ -54,8 +69,8 @@ def draw_curves(results: Sequence[Result], path: Path, title: str) -> None:
         looks = {row: _look(row, number) for number, row in enumerate(rows)}
         marks = [line["mark"] for line in table if line["setting"] == setting]
         last = FORWARDS if FORWARDS in marks else marks[0]
-        ends = [line for line in table if (line["setting"], line["mark"], line["beta"]) == (setting, last, 1)]
-        _plane(plane, ends, capabilities(setting), looks)
+        ends = [line for line in table if (line["setting"], line["mark"]) == (setting, last)]
+        _plane(plane, ends, shown(setting), looks)
         for place, axes in enumerate(panels):
             for row, points in rows.items():
                 if len(points) == 1:
@@ -63,7 +78,7 @@ def draw_curves(results: Sequence[Result], path: Path, title: str) -> None:
                 else:
                     axes.plot([p[place] for p in points], [p[2] for p in points], marker=".", **looks[row])
             name = ("updates", "forwards of the transformer (a backward counts 2)")[place]
-            axes.set(xlabel=name, ylabel=f"mean of {' and '.join(capabilities(setting))}, brief exam")
+            axes.set(xlabel=name, ylabel=f"mean of {' and '.join(shown(setting))}, brief exam")
         plane.set_title(f"{setting}, {'at equal forwards' if last == FORWARDS else 'at the end'}", loc="left")
         for axes in (plane, *panels):
             axes.grid(alpha=0.25)
@@ -81,13 +96,13 @@ def _look(row: str, number: int) -> dict[str, Any]:
 
 
 def _plane(axes: Any, ends: Sequence[dict[str, Any]], names: Sequence[str], looks: dict[str, dict[str, Any]]) -> None:
-    """Rows by their first and last capability, with their 95 % intervals; by one alone, beside one another."""
-    for number, line in enumerate(ends):
+    """Rows by the first and the last of the names, with their 95 % intervals; hollow where guided at inference."""
+    for line in ends:
         x, y = (line["marks"][name] for name in (names[0], names[-1]))
-        if len(names) == 1:
-            x = (number,) * 3
+        guided = line["beta"] != 1
         sides = {f"{a}err": [[m[0] - m[1]], [m[2] - m[0]]] for a, m in (("x", x), ("y", y))}
         color = looks[line["row"]]["color"]
-        axes.errorbar(x[0], y[0], **sides, color=color, marker="o", elinewidth=0.8)
-        axes.annotate(line["row"], (x[0], y[0]), (4, 4), textcoords="offset points", fontsize=7, color=color)
-    axes.set(xlabel=names[0] if len(names) > 1 else "", ylabel=names[-1])
+        axes.errorbar(x[0], y[0], **sides, color=color, marker="o", elinewidth=0.8, mfc="w" if guided else color)
+        label = f"{line['row']} β={line['beta']:g}" if guided else line["row"]
+        axes.annotate(label, (x[0], y[0]), (4, 4), textcoords="offset points", fontsize=7, color=color)
+    axes.set(xlabel=names[0], ylabel=names[-1])

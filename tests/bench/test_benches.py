@@ -15,6 +15,7 @@ from danceopd_core.adapters import STUDENT
 from danceopd_core.bench import loop, workers
 from danceopd_core.bench.benches import BENCHES, cells_of
 from danceopd_core.bench.cells import Approach, Cell, Plan
+from danceopd_core.bench.figure import curves
 from danceopd_core.bench.lines import columns, lines
 from danceopd_core.bench.loop import run_cell
 from danceopd_core.bench.schedule import path_forwards
@@ -248,3 +249,13 @@ def test_a_missing_teacher_is_told_before_anything_is_run(world, tmp_path, capsy
         kept.rename(world / "loras" / "global_edit.safetensors")
     assert "shapes:global_edit" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_curve_counts_the_items_that_every_exam_asks_and_a_style_as_a_capability():
+    def point(update, each):
+        scores = {**{c: [1.0] + [0.0] * (each - 1) for c in T2I}, "lit": ([0.5] + [0.0] * (each - 1)) * len(T2I)}
+        return {"update": update, "forwards": 8 * update, "seconds": 0, "marks": [], "beta": 1.0, "scores": scores}
+
+    result = {"setting": "realism", "row": "danceopd", "data": "", "seed": 0, "diverged": None}
+    found = curves([{**result, "points": [point(1, 1), point(2, 4)]}])
+    assert found == {"realism": {"danceopd": [(1, 8, 0.75), (2, 16, 0.75)]}}
