@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..query import Beta, BySigma, QuerySampler, Uniform
 from ..shapes import GUIDANCE
-from .cells import BARE, BASE, MERGED, SETTINGS, START, Approach, Cell
+from .cells import BARE, BASE, MERGED, SETTINGS, START, STEPS, Approach, Cell
 
 Rows = dict[str, Approach]
 
@@ -89,8 +89,8 @@ def turning(setting: str) -> Rows:
     """How long a path of the start can still become a teacher's, and from where on one of a teacher stays it."""
     chosen = SETTINGS[setting]
     others = [name for name, teacher in chosen.teachers.items() if teacher.lora != chosen.start]
-    late = {f"{t}-after-{k}": Approach(field=t, first=START, until=k) for t in others for k in range(1, 8)}
-    early = {f"{t}-until-{k}": Approach(field=START, first=t, until=k) for t in others for k in range(1, 8)}
+    late = {f"{t}-after-{k}": Approach(field=t, first=START, until=k) for t in others for k in range(1, STEPS)}
+    early = {f"{t}-until-{k}": Approach(field=START, first=t, until=k) for t in others for k in range(1, STEPS)}
     return {START: Approach(field=START), **{t: Approach(field=t) for t in others}, **late, **early}
 
 

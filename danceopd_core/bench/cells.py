@@ -21,6 +21,7 @@ from ..shapes.language import EDIT, GLOBAL, LOCAL, T2I
 BASE, BARE, MERGED, START = "base", "bare", "merged", "start"
 """Fields of every setting beside its teachers: the guided base, the base without guidance, the teachers' mean LoRA, and
 what its students start as."""
+SIZE, STEPS = 64, 8  # of the pictures that are scored, and that teachers draw
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..methods import Method
 from ..recipe import Teacher
-from .cells import BASE, REGIMES, SETTINGS, Approach, Cell, Plan, teachers_of
+from .cells import BASE, REGIMES, SETTINGS, STEPS, Approach, Cell, Plan, teachers_of
 from .forwards import expected_forwards
 
 UPDATES, FORWARDS = "updates", "forwards"
@@ -47,10 +47,10 @@ def path_forwards(cell: Cell, sigmas: Sigmas) -> dict[str, float]:
     return {name: _expected(how.core_method(), grid, count) for name, count in calls.items()}
 
 
-def drawing_forwards(cell: Cell, plan: Plan, steps: int = 8) -> dict[str, float]:
+def drawing_forwards(cell: Cell, plan: Plan) -> dict[str, float]:
     """Forwards with which the teachers draw their targets, by route."""
     teachers = teachers_of(cell)
-    each = plan.prompts * steps if REGIMES[cell.approach.data].drawn else 0
+    each = plan.prompts * STEPS if REGIMES[cell.approach.data].drawn else 0
     return {name: each * (1.0 + (teachers[name].guidance != 1)) for name in SETTINGS[cell.setting].routes}
 
 
@@ -92,7 +92,7 @@ def planned_seconds(cell: Cell, plan: Plan, sigmas: Sigmas, pace: dict[str, floa
         categories = setting.routes[name]
         return sum(pace[category] for category in categories) / len(categories)
 
-    look = 8 * sum(pace[category] for category in setting.scored)
+    look = STEPS * sum(pace[category] for category in setting.scored)
     more = sum(1 + (beta != 1) for beta in how.betas[1:])  # at the end only
     if not how.trains:
         guided = how.field == BASE or teachers_of(cell).get(how.field, Teacher()).guidance != 1

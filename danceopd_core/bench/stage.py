@@ -24,13 +24,11 @@ from ..shapes.score import Exam
 from ..timing import Stopwatch
 from ..training import Lane, Settings, Trainer
 from . import data
-from .cells import BARE, BASE, MERGED, REGIMES, SETTINGS, START, Cell, Plan, teachers_of
+from .cells import BARE, BASE, MERGED, REGIMES, SETTINGS, SIZE, START, STEPS, Cell, Plan, teachers_of
 from .forwards import CountedBackbone, Tally
 from .merge import merged_lora
 from .schedule import last_update, paths
 from .turning import switched
-
-SIZE, STEPS = 64, 8  # of the pictures that are scored, and that teachers draw
 
 
 @dataclass(frozen=True, eq=False)
