@@ -45,11 +45,12 @@ def run_bench(args: Namespace, tell: Callable[[str], None]) -> None:
             raise InputError(f"none of these cells is finished in {args.out}: run the bench without --finished")
     else:
         results = run_cells(cells, plan, args.out, pick_device(args.device), tell, args.jobs)
-    report = {"bench": args.bench, "plan": asdict(plan), "lines": lines(results)}
+    table = lines(results)
+    report = {"bench": args.bench, "plan": asdict(plan), "lines": table}
     (args.out / f"{args.bench}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    text = as_markdown(args.bench, plan, results)
+    text = as_markdown(args.bench, plan, table)
     (args.out / f"{args.bench}.md").write_text(text, encoding="utf-8")
-    draw_curves(results, args.out / f"{args.bench}.png", f"{args.bench}: held-out scores in the embedded world")
+    draw_curves(results, table, args.out / f"{args.bench}.png", f"{args.bench}: held-out scores in the embedded world")
     print(text)
     tell(f"wrote {args.out / args.bench}.json, .md and .png")
 

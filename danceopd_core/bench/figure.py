@@ -11,7 +11,7 @@ import numpy as np
 
 from ..shapes.language import T2I
 from .cells import SETTINGS
-from .lines import MEANS, capabilities, lines
+from .lines import MEANS, Line, capabilities
 from .loop import Result
 from .schedule import FORWARDS
 
@@ -54,14 +54,14 @@ def _mean(setting: str, scores: dict[str, list[float]], brief: int) -> float:
     return float(np.mean([np.mean([found[:brief] for found in kind]) for kind in kinds]))
 
 
-def draw_curves(results: Sequence[Result], path: Path, title: str) -> None:
+def draw_curves(results: Sequence[Result], table: Sequence[Line], path: Path, title: str) -> None:
     """One line of panels a setting, without curves where nothing is trained; in them such rows are level lines."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    found, table = curves(results), lines(results)
+    found = curves(results)
     wide = 3 if any(len(points) > 1 for rows in found.values() for points in rows.values()) else 1
     size = (4 + 4 * wide, 4.8 * len(found))
     figure, grid = pyplot.subplots(len(found), wide, figsize=size, dpi=100, layout="constrained", squeeze=False)
@@ -95,7 +95,7 @@ def _look(row: str, number: int) -> dict[str, Any]:
     return {"color": f"C{number % 10}", "label": row, "linestyle": style, "linewidth": 3 if row == "danceopd" else 1.4}
 
 
-def _plane(axes: Any, ends: Sequence[dict[str, Any]], names: Sequence[str], looks: dict[str, dict[str, Any]]) -> None:
+def _plane(axes: Any, ends: Sequence[Line], names: Sequence[str], looks: dict[str, dict[str, Any]]) -> None:
     """Rows by the first and the last of the names, with their 95 % intervals; hollow where guided at inference."""
     for line in ends:
         x, y = (line["marks"][name] for name in (names[0], names[-1]))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .cells import REGIMES, SETTINGS, Plan
-from .lines import Line, columns, lines
-from .loop import Result
+from .lines import Line, columns
 from .schedule import FORWARDS, UPDATES
 
 
-def as_markdown(name: str, plan: Plan, results: Sequence[Result]) -> str:
+def as_markdown(name: str, plan: Plan, found: Sequence[Line]) -> str:
     """The whole report: how it was made, then a table for each setting and each way to compare."""
-    return "\n".join(_text(name, plan, lines(results))) + "\n"
+    return "\n".join(_text(name, plan, found)) + "\n"
 
 
 def _text(name: str, plan: Plan, found: Sequence[Line]) -> Iterator[str]:
