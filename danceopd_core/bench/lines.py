@@ -18,11 +18,12 @@ Line = dict[str, Any]
 marks: by column, (mean, low, high), or the mean alone. "both" is the mean of the setting's capabilities; "delta", that
 less the same of the row `danceopd`, paired by seed and item; "share", the least share of any capability that is left of
 the best source of it, a teacher or the base; "closed", of a setting with a style, the share of the way from base to
-teacher."""
+teacher. What is held against other rows is so on the seeds that all of them have."""
 MEANS = {"t2i": T2I, "edit": EDIT, "local": LOCAL, "global": GLOBAL}
 REFERENCE = "danceopd"
 
 Scores = dict[str, np.ndarray]  # column -> (seeds, items)
+Row = tuple[Line, Scores]
 
 
 def capabilities(setting: str) -> tuple[str, ...]:
@@ -49,11 +50,12 @@ def lines(results: Sequence[Result]) -> list[Line]:
                 groups.setdefault(key, []).append((result, point))
     scores = {key: _scores([point for _, point in group]) for key, group in groups.items()}
     found = [_line(key, [p for _, p in group], [r for r, _ in group], scores[key]) for key, group in groups.items()]
-    known = {(key[0], key[1], key[2], key[4]): (line, scores[key]) for key, line in zip(groups, found, strict=True)}
-    for key, line in zip(groups, found, strict=True):
-        line["marks"] |= _share(line, found) | _closed(line, found)
-        if reference := known.get((*key[:2], REFERENCE, 1.0)):
-            line["marks"] |= _delta(line, scores[key], *reference)
+    rows = [(line, scores[key]) for key, line in zip(groups, found, strict=True)]
+    for row in rows:
+        line = row[0]
+        place = (line["setting"], line["mark"], 1.0)
+        beside = {x[0]["row"]: x for x in rows if (x[0]["setting"], x[0]["mark"], x[0]["beta"]) == place}
+        line["marks"] |= _share(row, beside) | _closed(row, beside) | _delta(row, beside)
     return found
 
 
@@ -85,39 +87,42 @@ def _line(key: tuple[Any, ...], points: Sequence[dict[str, Any]], results: Seque
     }
 
 
-def _delta(line: Line, scores: Scores, reference: Line, theirs: Scores) -> dict[str, Any]:
-    """Of the seeds that both have."""
-    names, seeds = capabilities(line["setting"]), [seed for seed in line["seeds"] if seed in reference["seeds"]]
-    if len(names) < 2 or not seeds or (line["row"], line["beta"]) == (REFERENCE, 1.0):
+def _common(*rows: Row) -> tuple[list[Scores], int]:
+    """Scores on the seeds that all rows have, and the number of these."""
+    seeds = [seed for seed in rows[0][0]["seeds"] if all(seed in line["seeds"] for line, _ in rows)]
+    places = [[line["seeds"].index(seed) for seed in seeds] for line, _ in rows]
+    kept = [{name: x[at] for name, x in scores.items()} for (_, scores), at in zip(rows, places, strict=True)]
+    return kept, len(seeds)
+
+
+def _delta(row: Row, beside: dict[str, Row]) -> dict[str, Any]:
+    line, names = row[0], capabilities(row[0]["setting"])
+    if len(names) < 2 or REFERENCE not in beside or (line["row"], line["beta"]) == (REFERENCE, 1.0):
         return {}
-    mine, other = ([found["seeds"].index(seed) for seed in seeds] for found in (line, reference))
-    differences = (scores[name][mine] - theirs[name][other] for name in names)
-    return {"delta": tuple(round(x, 4) for x in interval(*differences, least=-1.0))}
+    (mine, theirs), seeds = _common(row, beside[REFERENCE])
+    if not seeds:
+        return {}
+    return {"delta": tuple(round(x, 4) for x in interval(*(mine[n] - theirs[n] for n in names), least=-1.0))}
 
 
-def _share(line: Line, found: Sequence[Line]) -> dict[str, Any]:
+def _share(row: Row, beside: dict[str, Row]) -> dict[str, Any]:
     """A ratio of noisy means: shown without an interval."""
-    names = capabilities(line["setting"])
-    place = (line["setting"], line["mark"], 1.0)
-    sources = [x for x in found if (x["setting"], x["mark"], x["beta"]) == place and is_source(x["row"])]
-    best = [max((x["marks"][name][0] for x in sources), default=0.0) for name in names]
-    if len(names) < 2 or not min(best) > 0:
+    names = capabilities(row[0]["setting"])
+    (own, *sources), seeds = _common(row, *(found for name, found in beside.items() if is_source(name)))
+    if len(names) < 2 or not sources or not seeds:
         return {}
-    own = [line["marks"][name][0] for name in names]
-    return {"share": (round(min(a / b for a, b in zip(own, best, strict=True)), 4),)}
-
-
-def _closed(line: Line, found: Sequence[Line]) -> dict[str, Any]:
-    setting = SETTINGS[line["setting"]]
-    if not setting.style:
+    best = {name: max(float(source[name].mean()) for source in sources) for name in names}
+    if not min(best.values()) > 0:
         return {}
+    return {"share": (round(min(float(own[name].mean()) / best[name] for name in names), 4),)}
 
-    def lit(row: str) -> float | None:
-        there = [x for x in found if (x["setting"], x["mark"], x["row"]) == (line["setting"], line["mark"], row)]
-        return there[0]["marks"]["lit"][0] if there else None
 
-    base, teacher = lit(BASE), lit(next(iter(setting.routes)))
-    if base is None or teacher is None or base == teacher:
+def _closed(row: Row, beside: dict[str, Row]) -> dict[str, Any]:
+    """A ratio of noisy differences: shown without an interval."""
+    setting = SETTINGS[row[0]["setting"]]
+    ends = (BASE, next(iter(setting.routes)))
+    if not setting.style or any(end not in beside for end in ends):
         return {}
-    # A ratio of noisy differences: shown without an interval.
-    return {"closed": ((line["marks"]["lit"][0] - base) / (teacher - base),)}
+    found, seeds = _common(row, *(beside[end] for end in ends))
+    own, base, teacher = (float(scores["lit"].mean()) if seeds else 0.0 for scores in found)
+    return {} if base == teacher else {"closed": ((own - base) / (teacher - base),)}

@@ -217,6 +217,18 @@ def test_the_share_is_of_the_best_source_of_each_capability():
     assert columns("local_global")[:7] == ("both", "delta", "share", "local", "global", "t2i", "edit")
 
 
+def test_the_share_of_a_row_with_fewer_seeds_is_of_the_sources_on_these_seeds():
+    # Of the second seed's easier items the row knows nothing, and loses nothing by them.
+    rows = [result("base", 0.5 + seed / 4, 0.1, seed=seed) for seed in (0, 1)]
+    rows += [result("teacher-edit", 0.4, 0.5 + seed / 4, seed=seed) for seed in (0, 1)]
+    found = {
+        line["row"]: line["marks"]
+        for line in lines([*rows, result("danceopd", 0.45, 0.5), result("merge", 1, 1, seed=7)])
+    }
+    assert found["danceopd"]["share"] == (0.9,)
+    assert "share" not in found["merge"]
+
+
 def test_rows_are_compared_with_danceopd_on_the_seeds_that_both_have():
     # Items and seeds differ widely, and are the same for all rows: a small difference shows in pairs alone.
     luck = (0.1, 0.3, 0.2, 0.4)
