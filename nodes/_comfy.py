@@ -25,12 +25,12 @@ from server import PromptServer
 from torch import Tensor
 
 from ..danceopd_core.errors import InputError
+from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
 from ..danceopd_core.shapes import embedded, is_embedded
-from .live import Board, Page
 
-__all__ = ["BOARD", "ComfyExtension", "PromptServer", "io", "ui"]
+__all__ = ["RUNS", "ComfyExtension", "PromptServer", "io", "ui"]
 
-BOARD = Board()
+RUNS = RunRegistry()
 NONE = "none"
 EVENT = "danceopd.step"
 BEAT = 10.0  # seconds; a client that hears nothing for two minutes gives the prompt up
@@ -184,7 +184,7 @@ class ComfyHost:
 
 def send(data: dict[str, Any]) -> None:
     """To every page, and kept for the one that is loaded again."""
-    BOARD.keep(data)
+    RUNS.keep(data)
     if server := current_server():
         server.send_sync(EVENT, data)
 
@@ -207,7 +207,7 @@ def display_node(node: str) -> str:
 
 
 @contextmanager
-def heartbeat(page: Page) -> Iterator[None]:
+def heartbeat(page: LiveStatus) -> Iterator[None]:
     """Tells the page's picture again and again, so that no client takes a long load for a hang."""
     over = threading.Event()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import routes_http
+from ..nodes import routes_http
 from ._comfy import ComfyExtension, io
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
-from .route_nodes import LearnedRouter, PromptBucket, RouteSelector
+from .route_nodes import LearnedRouterNode, PromptBucket, RouteSelector
 from .sample_nodes import Compare, Evaluate, SampleStudent
 from .student_nodes import StudentLora
 from .train_nodes import TrainStudent
@@ -17,7 +17,7 @@ NODES: list[type[io.ComfyNode]] = [
     MixedField,
     PromptBucket,
     RouteSelector,
-    LearnedRouter,
+    LearnedRouterNode,
     StudentLora,
     TrainStudent,
     SampleStudent,

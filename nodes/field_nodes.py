@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..danceopd_core.quantise import QUANTISATIONS
-from ..danceopd_core.recipe import Teacher
+from ..danceopd_core.models.quantise import QUANTISATIONS
+from ..danceopd_core.recipe.from_graph import teacher_label
+from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec
+from ..danceopd_core.recipe.schema import Teacher
 from ._comfy import (
     NONE,
     checkpoint_choices,
@@ -15,9 +17,7 @@ from ._comfy import (
     model_choices,
     stamp,
 )
-from .recipes import teacher_label
 from .sockets import CATEGORY, FieldSocket, ModelSocket
-from .specs import Field, Model
 
 
 class LoadModel(io.ComfyNode):
@@ -85,7 +85,7 @@ class LoadModel(io.ComfyNode):
     def execute(cls, model, dtype, transformer=NONE, quantise=NONE):
         folder = chosen(model_choices(), model, "model")
         file = chosen(diffusion_choices(), transformer, "transformer")
-        return io.NodeOutput(Model(folder, dtype_name(dtype, folder), file, None if quantise == NONE else quantise))
+        return io.NodeOutput(ModelSpec(folder, dtype_name(dtype, folder), file, None if quantise == NONE else quantise))
 
 
 class TeacherField(io.ComfyNode):
@@ -131,7 +131,7 @@ class TeacherField(io.ComfyNode):
             lora=chosen(lora_choices(), lora, "lora"),
             strength=strength if lora != "none" else 1.0,
         )
-        return io.NodeOutput(Field(model, teacher_label(teacher), ((teacher, 1.0),)))
+        return io.NodeOutput(FieldSpec(model, teacher_label(teacher), ((teacher, 1.0),)))
 
 
 class GuidedField(io.ComfyNode):

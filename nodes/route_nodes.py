@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..danceopd_core.data.bucket_files import lines_of, write_bucket
 from ..danceopd_core.errors import InputError
-from ..danceopd_core.recipe import Bucket
+from ..danceopd_core.recipe.graph import PromptSpec, RouteSpec, RoutesSpec
+from ..danceopd_core.recipe.schema import Bucket
 from ._comfy import as_arrays, chosen, csv_choices, io, output_folder, show_text, stamp
-from .bucket_files import lines_of, write_bucket
 from .sockets import CATEGORY, BucketSocket, FieldSocket, RoutesSocket
-from .specs import Lane, Prompts, Routes
 
 ROUTES = 8
 KINDS = {
@@ -111,18 +111,18 @@ class PromptBucket(io.ComfyNode):
             raise InputError("source_images: they belong to lines of text: choose that content, or unplug the pictures")
         if content["content"] == "embedded world":
             kind = chosen(KINDS, content["kind"], "kind")
-            return io.NodeOutput(Prompts(Bucket(shapes=kind, count=content["count"]), content["kind"]))
+            return io.NodeOutput(PromptSpec(Bucket(shapes=kind, count=content["count"]), content["kind"]))
         if content["content"] == "CSV file":
             file = chosen(csv_choices(), content["file"], "file")
             task = content["task"].strip() or None
-            return io.NodeOutput(Prompts(Bucket(csv=file, task=task), task or Path(file).stem))
+            return io.NodeOutput(PromptSpec(Bucket(csv=file, task=task), task or Path(file).stem))
         prompts = lines_of(content["prompts"])
         if not prompts:
             raise InputError("prompts: the bucket is empty: write at least one line")
         if not sources and not targets:
-            return io.NodeOutput(Prompts(Bucket(prompts=prompts), "prompts"))
+            return io.NodeOutput(PromptSpec(Bucket(prompts=prompts), "prompts"))
         table = write_bucket(output_folder() / "danceopd-buckets", prompts, sources, targets)
-        return io.NodeOutput(Prompts(Bucket(csv=str(table)), "edits" if sources else "prompts"))
+        return io.NodeOutput(PromptSpec(Bucket(csv=str(table)), "edits" if sources else "prompts"))
 
 
 class RouteSelector(io.ComfyNode):
@@ -161,15 +161,17 @@ class RouteSelector(io.ComfyNode):
     @classmethod
     def execute(cls, routes, router):
         count = int(routes["routes"])
-        lanes = [Lane(routes[f"field{i}"], routes[f"bucket{i}"], routes[f"weight{i}"]) for i in range(1, count + 1)]
-        found = Routes(tuple(lanes), router)
+        lanes = [
+            RouteSpec(routes[f"field{i}"], routes[f"bucket{i}"], routes[f"weight{i}"]) for i in range(1, count + 1)
+        ]
+        found = RoutesSpec(tuple(lanes), router)
         shares = zip(found.names(), found.shares(), strict=True)
         text = "\n".join(f"{share:.0%} {name}" for name, share in shares)
         show_text(text, cls.hidden.unique_id)
         return io.NodeOutput(found, text)
 
 
-class LearnedRouter(io.ComfyNode):
+class LearnedRouterNode(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ._comfy import BOARD, current_server, output_folder
-from .runs import Run, all_runs
+from ..danceopd_core.runs.records import RunRecord, all_runs
+from ._comfy import RUNS, current_server, output_folder
 
 
 def register() -> None:
@@ -22,7 +22,7 @@ def register() -> None:
     @routes.get("/danceopd/runs/{run}")
     async def run(request: web.Request) -> web.Response:
         found = _run(request)
-        return web.json_response(BOARD.of_run(found.name) or found.status())
+        return web.json_response(RUNS.of_run(found.name) or found.status())
 
     @routes.get("/danceopd/runs/{run}/history")
     async def history(request: web.Request) -> web.Response:
@@ -38,7 +38,7 @@ def register() -> None:
     @routes.get("/danceopd/nodes/{node}")
     async def node(request: web.Request) -> web.Response:
         """null for a node that has told nothing since the server came up."""
-        return web.json_response(BOARD.of_node(request.match_info["node"]))
+        return web.json_response(RUNS.of_node(request.match_info["node"]))
 
     @routes.post("/danceopd/stop")
     async def stop(request: web.Request) -> web.Response:
@@ -46,12 +46,12 @@ def register() -> None:
             asked = str((await request.json())["node"])
         except (ValueError, KeyError, TypeError):
             return web.json_response({"error": 'send {"node": id}'}, status=400)
-        return web.json_response({"node": asked, "stopping": BOARD.stop(asked)})
+        return web.json_response({"node": asked, "stopping": RUNS.stop(asked)})
 
 
-def _run(request: web.Request) -> Run:
+def _run(request: web.Request) -> RunRecord:
     """The run of that name, which must be one of those there are."""
     name = request.match_info["run"]
     if name not in all_runs(output_folder()):
         raise web.HTTPNotFound(text="no such run")
-    return Run(output_folder(), name)
+    return RunRecord(output_folder(), name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..danceopd_core.data.bucket_files import lines_of
 from ..danceopd_core.errors import InputError
-from ..danceopd_core.recipe import Teacher
+from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec
+from ..danceopd_core.recipe.schema import Teacher
 from ._comfy import (
     ComfyHost,
     as_arrays,
@@ -16,9 +18,7 @@ from ._comfy import (
     stamp,
     workspace,
 )
-from .bucket_files import lines_of
 from .sockets import CATEGORY, BucketSocket, ModelSocket, RoutesSocket
-from .specs import Field, Model
 from .train_nodes import side_of
 
 
@@ -75,8 +75,8 @@ def _drawing_inputs(new_seeds: bool, steps: int = 8) -> list[io.Input]:
     ]
 
 
-def _drawing(model: Model, steps: int, seed: int, width: int, height: int):
-    from .sampling import Drawing
+def _drawing(model: ModelSpec, steps: int, seed: int, width: int, height: int):
+    from ..danceopd_core.runs.comparison import Drawing
 
     return Drawing(steps, side_of(model, width), side_of(model, height), seed, device_name())
 
@@ -132,12 +132,12 @@ class SampleStudent(io.ComfyNode):
         cls, model, task, prompt, lora_name, strength, guidance, negative, steps, seed, width, height,
         source=None, lora=None,
     ):  # fmt: skip
-        from .sampling import draw, items_of
+        from ..danceopd_core.runs.comparison import draw, items_of
 
         if task == "edit" and source is None:
             raise InputError("source: the task is edit, but no picture is wired in: wire one, or choose another task")
         sources = () if task == "text-to-image" else as_arrays(source, "source")
-        field = Field(model, "student", ((_student(lora, lora_name, strength, guidance, negative), 1.0),))
+        field = FieldSpec(model, "student", ((_student(lora, lora_name, strength, guidance, negative), 1.0),))
         how, host = _drawing(model, steps, seed, width, height), ComfyHost(cls.hidden.unique_id, steps)
         with workspace(training=False):
             shots = draw(model, {"student": field}, items_of([prompt.strip()], sources), how, host)
@@ -178,21 +178,21 @@ class Compare(io.ComfyNode):
 
     @classmethod
     def execute(cls, routes, lora_name, strength, prompts, rows, steps, seed, width, height, sources=None, lora=None):
-        from .sampling import draw, items_of, items_of_routes
-        from .sheet import sheet
+        from ..danceopd_core.runs.comparison import draw, items_of, items_of_routes
+        from ..danceopd_core.runs.comparison_sheet import sheet
 
         model, asked, given = routes.model, lines_of(prompts), as_arrays(sources, "sources")
         if given:
             _check_counts(asked, given)
         how = _drawing(model, steps, seed, width, height)
         items = items_of(asked, given) if asked else items_of_routes(routes, rows, how)
-        base = Field(model, "base", ((Teacher(), 1.0),))
-        fields: dict[str, Field] = {}
+        base = FieldSpec(model, "base", ((Teacher(), 1.0),))
+        fields: dict[str, FieldSpec] = {}
         for field in dict.fromkeys([base, *(lane.field for lane in routes.lanes)]):
             taken = field.label in (*fields, "student")
             fields[f"{field.label} ({len(fields) + 1})" if taken else field.label] = field
         if lora is not None or lora_name != "none":
-            fields["student"] = Field(model, "student", ((_student(lora, lora_name, strength), 1.0),))
+            fields["student"] = FieldSpec(model, "student", ((_student(lora, lora_name, strength), 1.0),))
         with workspace(training=False):
             shots = draw(model, fields, items, how, ComfyHost(cls.hidden.unique_id, steps))
         return io.NodeOutput(sheet(items, shots, how.width, how.height))
@@ -252,16 +252,16 @@ class Evaluate(io.ComfyNode):
         cls, model, layout, name, prompts, lora_name, strength, samples, limit, guidance, negative, steps, seed,
         width, height, bucket=None, sources=None, lora=None,
     ):  # fmt: skip
-        from ..danceopd_core.data import load_bucket
-        from ..danceopd_core.evaluation.paint import How
-        from .evaluation import asked_of, eval_folder, evaluate
-        from .sampling import items_of
+        from ..danceopd_core.data.buckets import load_bucket
+        from ..danceopd_core.evaluation.generate import GenerationConfig
+        from ..danceopd_core.evaluation.short_list import asked_of, eval_folder, evaluate
+        from ..danceopd_core.runs.comparison import items_of
 
         written, given = lines_of(prompts), as_arrays(sources, "sources")
         if bucket is not None and (written or given):
             raise InputError("bucket: prompts or sources are given too: empty and unplug them, or unplug the bucket")
         size = side_of(model, width), side_of(model, height)
-        how = How(samples, steps, guidance, negative, seed, *size, device=device_name())
+        how = GenerationConfig(samples, steps, guidance, negative, seed, *size, device=device_name())
         if given:
             _check_counts(written, given)
         items = items_of(written, given) if bucket is None else load_bucket(bucket.bucket, seed, *size)

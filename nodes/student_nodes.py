@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..danceopd_core.errors import InputError
-from ..danceopd_core.recipe import Student
+from ..danceopd_core.recipe.schema import Student
 from ._comfy import NONE, chosen, io, lora_choices, stamp
 from .sockets import CATEGORY, StudentSocket
 

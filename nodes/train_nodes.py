@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+from ..danceopd_core.data.bucket_files import lines_of
 from ..danceopd_core.errors import InputError
-from ._comfy import (
-    BOARD,
-    ComfyHost,
-    as_arrays,
-    device_name,
-    display_node,
-    heartbeat,
-    io,
-    output_folder,
-    send,
-    workspace,
-)
-from .bucket_files import lines_of
-from .live import Page
-from .recipes import on_widgets, recipe_of
+from ..danceopd_core.recipe.from_graph import on_widgets, recipe_of
+from ..danceopd_core.recipe.graph import ModelSpec
+from ..danceopd_core.runs.live_status import LiveStatus
+from ._comfy import RUNS, ComfyHost, as_arrays, device_name, display_node, heartbeat, io, output_folder, send, workspace
 from .sockets import CATEGORY, RoutesSocket, StudentSocket
-from .specs import Model
 
 
-def side_of(model: Model, asked: int) -> int:
+def side_of(model: ModelSpec, asked: int) -> int:
     """A width or height in pixels; 0 asks for the model's own."""
     return asked or (64 if model.folder == "shapes" else 1024)
 
@@ -241,7 +230,7 @@ class TrainStudent(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name=None, **others):
-        from .runs import unfinished
+        from ..danceopd_core.runs.records import unfinished
 
         # Queued again, a run that was stopped goes on; without this ComfyUI would give its cached outputs.
         return unfinished(output_folder(), name)
@@ -254,10 +243,10 @@ class TrainStudent(io.ComfyNode):
     ):  # fmt: skip
         from safetensors.torch import load_file
 
-        from .runs import Run
-        from .training import Job, Watch, read_pictures, train
+        from ..danceopd_core.runs.node_run import Job, Validation, read_pictures, train
+        from ..danceopd_core.runs.records import RunRecord
 
-        run, hidden = Run(output_folder(), name), cls.hidden
+        run, hidden = RunRecord(output_folder(), name), cls.hidden
         settings |= {
             "steps": steps,
             "width": side_of(routes.model, width),
@@ -270,12 +259,12 @@ class TrainStudent(io.ComfyNode):
         }
         recipe = recipe_of(routes, student, settings, more_settings)
         sources = as_arrays(validation_sources, "validation_sources")
-        watch = Watch(lines_of(validation_prompts), sources, validate_every)
+        watch = Validation(lines_of(validation_prompts), sources, validate_every)
         workflow = {"prompt": hidden.prompt, "workflow": (hidden.extra_pnginfo or {}).get("workflow")}
         node = str(hidden.unique_id)
-        page = Page(node, display_node(node), run.name, steps, send)
+        page = LiveStatus(node, display_node(node), run.name, steps, send)
         try:
-            with workspace(training=True), BOARD.running(node) as stop, heartbeat(page):
+            with workspace(training=True), RUNS.running(node) as stop, heartbeat(page):
                 train(Job(recipe, run, watch, resume, workflow), ComfyHost(node, steps), page, stop)
         except InputError as error:
             raise InputError(on_widgets(str(error))) from None

@@ -1,10 +1,14 @@
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from danceopd_core.backbones import Backbone, open_backbone
+from danceopd_core.models.backbone import Backbone
+from danceopd_core.models.registry import open_backbone
 
 from .tiny import save_zimage
 
@@ -30,3 +34,29 @@ def opened_zimage(zimage_folder: Path) -> Backbone:
 def zimage(opened_zimage: Backbone) -> Backbone:
     """The tiny backbone around a network of the test's own."""
     return opened_zimage.with_network(copy.deepcopy(opened_zimage.network))
+
+
+@pytest.fixture
+def csv_file(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a CSV file from its lines and gives its path."""
+
+    def write(*lines: str, name: str = "prompts.csv") -> Path:
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def picture_file(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a random picture and gives its path."""
+
+    def write(name: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from danceopd_core.adapters import linear_shapes
-from danceopd_core.lora_files import write_lora
-from danceopd_core.shapes import parts
-from danceopd_core.shapes.build import TEACHERS, write_pipeline
+from danceopd_core.research.shapes_build import architecture as parts
+from danceopd_core.research.shapes_build.build import TEACHERS, write_pipeline
+from danceopd_core.weights.adapters import linear_shapes
+from danceopd_core.weights.lora_io import write_lora
 
 from .loras import random_lora
 from .tiny import randomize

@@ -11,19 +11,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..backbones import Backbone, family_of
-from ..backbones.spacing import size_multiple
+from ..algorithm.fields import VelocityField
 from ..errors import InputError
-from ..fields import VelocityField
-from ..hub import is_hub_id
-from ..parse import refuse
-from ..preflight import check_lora
+from ..models.backbone import Backbone
+from ..models.hub import is_hub_id
+from ..models.registry import family_of
+from ..models.sigma_schedule import size_multiple
+from ..recipe.parsing import refuse
+from ..runs.preflight import check_lora
 from ..shapes import locate
 from .folder import EvalFolder, lora_digest, prompts_digest
 from .gedit import PAPER, look, read_gedit
+from .generate import GenerationConfig, generate, planned
 from .geneval import read_geneval
-from .layouts import LAYOUTS, Asked, chosen, clashes, name_fault
-from .paint import How, paint, planned
+from .layouts import LAYOUTS, BenchmarkPrompt, chosen, clashes, name_fault
 from .tables import open_table
 
 Opened = tuple[Backbone, VelocityField]
@@ -31,10 +32,10 @@ TOLD = 50
 """Faults that are told one by one."""
 
 
-class Prompts(NamedTuple):
+class PromptSelection(NamedTuple):
     """Those that were asked for, the digest of the whole file's, and where their pictures go."""
 
-    asked: list[Asked]
+    asked: list[BenchmarkPrompt]
     digest: str
     out: Path
     faults: list[str]
@@ -69,13 +70,13 @@ def run_eval(
     backbone, field = open_field()
     plan = planned(found.asked, layout, how, backbone.size_multiple)
     with tqdm(total=total, initial=total - missing, unit="picture", dynamic_ncols=True) as bar:
-        for _ in paint(backbone, field, plan, how, folder):
+        for _ in generate(backbone, field, plan, how, folder):
             bar.update()
     tell(f"wrote {missing} pictures, of {total}, into {found.out}")
 
 
 def settings(
-    layout: str, how: How, prompts: str, model: Mapping[str, Any], lora: str | None, strength: float
+    layout: str, how: GenerationConfig, prompts: str, model: Mapping[str, Any], lora: str | None, strength: float
 ) -> dict[str, Any]:
     """What decides the pictures; not how many of the prompts are asked for, nor how many at once."""
     told = {name: value for name, value in asdict(how).items() if name not in ("batch", "device")}
@@ -90,25 +91,27 @@ def settings(
     }
 
 
-def _how(args: Namespace, device: torch.device) -> How:
+def _how(args: Namespace, device: torch.device) -> GenerationConfig:
     common = (args.steps, args.guidance, args.negative, args.seed)
     if args.eval == "gedit":
-        return How(1, *common, pixels=args.pixels, batch=args.batch, device=device)
+        return GenerationConfig(1, *common, pixels=args.pixels, batch=args.batch, device=device)
     side = 64 if args.model == "shapes" else 1024
-    return How(args.samples, *common, args.width or side, args.height or side, batch=args.batch, device=device)
+    return GenerationConfig(
+        args.samples, *common, args.width or side, args.height or side, batch=args.batch, device=device
+    )
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _geneval(args: Namespace) -> Prompts:
+def _geneval(args: Namespace) -> PromptSelection:
     asked, faults = read_geneval(args.prompts)
     wanted = [] if faults else chosen(asked, _names(args.only), args.limit)
-    return Prompts(wanted, prompts_digest(asked), args.out, [f"{args.prompts}, {fault}" for fault in faults])
+    return PromptSelection(wanted, prompts_digest(asked), args.out, [f"{args.prompts}, {fault}" for fault in faults])
 
 
-def _gedit(args: Namespace) -> Prompts:
+def _gedit(args: Namespace) -> PromptSelection:
     if fault := name_fault(args.name):
         raise InputError(f"--name {fault}")
     table = open_table(args.source)
@@ -119,13 +122,13 @@ def _gedit(args: Namespace) -> Prompts:
     if not faults:
         spoken = [one for one in asked if args.language in (one.language, "all")]
         asked, faults = look(chosen(spoken, tasks, args.limit), table)
-    return Prompts(asked, digest, args.out / args.name, [f"{args.source}, {fault}" for fault in faults])
+    return PromptSelection(asked, digest, args.out / args.name, [f"{args.source}, {fault}" for fault in faults])
 
 
-READERS: dict[str, Callable[[Namespace], Prompts]] = {"geneval": _geneval, "gedit": _gedit}
+READERS: dict[str, Callable[[Namespace], PromptSelection]] = {"geneval": _geneval, "gedit": _gedit}
 
 
-def _faults(args: Namespace, how: How) -> Iterator[str]:
+def _faults(args: Namespace, how: GenerationConfig) -> Iterator[str]:
     """Of the options, the model's configuration and the LoRA; a model that is to be fetched is known only then."""
     if args.limit is not None and args.limit < 1:
         yield f"--limit {args.limit}: give at least 1"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..lora_files import weights_file
 from ..shapes import locate
-from .layouts import Asked, Files
+from ..weights.lora_io import weights_file
+from .layouts import BenchmarkPrompt, Files
 
 
 class EvalFolder:
@@ -64,7 +64,7 @@ class EvalFolder:
         os.replace(part, path)
 
 
-def prompts_digest(asked: Iterable[Asked]) -> str:
+def prompts_digest(asked: Iterable[BenchmarkPrompt]) -> str:
     """The same for the same prompts in the same order; pictures count by their keys only."""
     told = [(one.number, one.prompt, one.metadata, one.task, one.language, one.key) for one in asked]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]

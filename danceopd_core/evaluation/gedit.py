@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..data.images import picture_file, upright, upright_size
 from ..errors import InputError
-from ..pictures import picture_file, upright, upright_size
-from .layouts import Asked, Source, name_fault
+from .layouts import BenchmarkPrompt, Source, name_fault
 from .tables import Table
 
 LANGUAGES = ("en", "cn")
@@ -21,7 +21,7 @@ EDITED = ("input_image_raw", "input_image")
 SHOWN = "input_image"
 
 
-def read_gedit(table: Table) -> tuple[list[Asked], list[str]]:
+def read_gedit(table: Table) -> tuple[list[BenchmarkPrompt], list[str]]:
     """The rows, numbered by their places in the table from 0, and a line for each fault.
 
     Their pictures are looked at with `look`.
@@ -32,7 +32,7 @@ def read_gedit(table: Table) -> tuple[list[Asked], list[str]]:
         faults += [f"{place}: {fault}" for fault in found]
         if not found:
             text, task = values["instruction"], values["task_type"]
-            asked.append(Asked(number, text, place, "", task, values["instruction_language"], values["key"]))
+            asked.append(BenchmarkPrompt(number, text, place, "", task, values["instruction_language"], values["key"]))
     if not asked and not faults:
         faults.append("it holds no rows")
     return asked, faults
@@ -48,10 +48,10 @@ def _faults(values: Mapping[str, Any]) -> Iterator[str]:
             yield f"its {field} {fault}"
 
 
-def look(asked: list[Asked], table: Table) -> tuple[list[Asked], list[str]]:
+def look(asked: list[BenchmarkPrompt], table: Table) -> tuple[list[BenchmarkPrompt], list[str]]:
     """The prompts with their pictures, each of which was decoded once, and a line for each that cannot be."""
 
-    def with_pictures(one: Asked) -> Asked | str:
+    def with_pictures(one: BenchmarkPrompt) -> BenchmarkPrompt | str:
         row = table.rows[one.number]
         edited = next((column for column in EDITED if row.get(column)), SHOWN)
         try:
@@ -67,7 +67,7 @@ def look(asked: list[Asked], table: Table) -> tuple[list[Asked], list[str]]:
 
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(with_pictures, asked))
-    return [one for one in found if isinstance(one, Asked)], [one for one in found if isinstance(one, str)]
+    return [one for one in found if isinstance(one, BenchmarkPrompt)], [one for one in found if isinstance(one, str)]
 
 
 def _opener(table: Table, index: int, column: str) -> Source:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .layouts import Asked
+from .layouts import BenchmarkPrompt
 
 
-def read_geneval(path: Path) -> tuple[list[Asked], list[str]]:
+def read_geneval(path: Path) -> tuple[list[BenchmarkPrompt], list[str]]:
     """The prompts, numbered by their lines from 0 as the scorer's folders are, and a line for each fault.
 
     A prompt keeps its line as it is written. InputError if the file cannot be read.
@@ -31,7 +31,7 @@ def read_geneval(path: Path) -> tuple[list[Asked], list[str]]:
     return asked, faults
 
 
-def geneval_prompt(line: str, number: int, place: str = "") -> Asked:
+def geneval_prompt(line: str, number: int, place: str = "") -> BenchmarkPrompt:
     """A line of the file; InputError, as a predicate, if GenEval's scorer could not use it."""
     if not line.strip():
         raise InputError("is blank: remove it, or give the prompt that belongs to this number")
@@ -44,7 +44,7 @@ def geneval_prompt(line: str, number: int, place: str = "") -> Asked:
     faults = list(_faults(found))
     if faults:
         raise InputError("; ".join(faults))
-    return Asked(number, found["prompt"], place, metadata=line, task=found["tag"])
+    return BenchmarkPrompt(number, found["prompt"], place, metadata=line, task=found["tag"])
 
 
 def _faults(found: dict[str, Any]) -> Iterator[str]:

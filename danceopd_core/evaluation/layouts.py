@@ -18,7 +18,7 @@ FORBIDDEN = frozenset('/\\:*?"<>|')
 """What no file's name may hold on some system; the first two would leave the folder."""
 
 
-class Asked(NamedTuple):
+class BenchmarkPrompt(NamedTuple):
     """A prompt of a benchmark. What only one layout reads may be left out for the others."""
 
     number: int
@@ -49,18 +49,18 @@ class Files(NamedTuple):
     """What else the scorer reads, and its contents."""
 
 
-Layout = Callable[[Asked, int], Files]
+Layout = Callable[[BenchmarkPrompt, int], Files]
 """The files of a prompt with so many samples."""
 
 
-def geneval(asked: Asked, samples: int) -> Files:
+def geneval(asked: BenchmarkPrompt, samples: int) -> Files:
     """After djghosh13/geneval: 00012/metadata.jsonl and 00012/samples/00000.png for the prompt number 12."""
     folder = f"{asked.number:05d}"
     pictures = tuple(f"{folder}/samples/{sample:05d}.png" for sample in range(samples))
     return Files(pictures, {f"{folder}/metadata.jsonl": lambda: f"{asked.metadata}\n".encode()})
 
 
-def gedit(asked: Asked, samples: int) -> Files:
+def gedit(asked: BenchmarkPrompt, samples: int) -> Files:
     """After stepfun-ai/Step1X-Edit: fullset/TASK/LANGUAGE/KEY.png with KEY_SRCIMG.png, without which it is skipped.
 
     The benchmark has one sample a key; more of them are KEY_1, KEY_2, ...
@@ -71,7 +71,7 @@ def gedit(asked: Asked, samples: int) -> Files:
     )
 
 
-def _shown(asked: Asked) -> np.ndarray:
+def _shown(asked: BenchmarkPrompt) -> np.ndarray:
     opened = asked.shown or asked.source
     if opened is None:
         raise InputError(f"{asked.place or asked.prompt!r} has no source picture, and GEdit-Bench is of edits")
@@ -99,7 +99,7 @@ def name_fault(name: object) -> str:
     return f"{name!r} is longer than 150 bytes" if len(name.encode("utf-8", "replace")) > 150 else ""
 
 
-def clashes(asked: Iterable[Asked], layout: Layout, samples: int) -> Iterator[str]:
+def clashes(asked: Iterable[BenchmarkPrompt], layout: Layout, samples: int) -> Iterator[str]:
     """A line for each prompt whose files would be those of an earlier one, on systems that ignore case too."""
     seen: dict[str, str] = {}
     for one in asked:
@@ -111,7 +111,7 @@ def clashes(asked: Iterable[Asked], layout: Layout, samples: int) -> Iterator[st
         seen.update(dict.fromkeys(paths, one.place))
 
 
-def chosen(asked: Iterable[Asked], tasks: Iterable[str], limit: int | None) -> list[Asked]:
+def chosen(asked: Iterable[BenchmarkPrompt], tasks: Iterable[str], limit: int | None) -> list[BenchmarkPrompt]:
     """The prompts of these tasks, all if there are none, and no more than `limit`; InputError for an unknown task."""
     found = list(asked)
     known = Counter(one.task for one in found)

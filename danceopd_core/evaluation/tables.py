@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from ..data.metadata_rows import READERS, metadata_rows
 from ..errors import InputError
-from ..hub import is_hub_id
-from ..metadata_rows import READERS, metadata_rows
+from ..models.hub import is_hub_id
 
 
 class Rows(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError
-from ..names import lookup
+from ..lookup import lookup
 
 MODEL = Path(__file__).parent / "model"
 """The diffusers folder of the embedded model; its LoRA teachers lie in `MODEL / "loras"`."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from .language import Caption, Edit
 from .render import outline
@@ -102,6 +101,8 @@ def _see(part: np.ndarray, picture: np.ndarray, colour: str, size: int, corner: 
 
 def read(picture: np.ndarray) -> Reading:
     """The scene in a picture, (size, size, 3) uint8."""
+    from scipy import ndimage
+
     size = DETAIL * 64
     # Read at a finer grid than the pixels: the anti-aliased rim says where an edge lies within its pixel.
     fine = Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC)

@@ -29,6 +29,10 @@ T2I = ("single", "two", "count", "colour", "position", "colour_attribute")
 LOCAL = ("add", "replace", "remove", "recolour")
 GLOBAL = ("background", "style")
 EDIT = LOCAL + GLOBAL
+KINDS: dict[str, tuple[str, ...]] = {"t2i": T2I, "edit": EDIT, "local": LOCAL, "global": GLOBAL} | {
+    category: (category,) for category in T2I + EDIT
+}
+"""What a bucket of the embedded world may hold: categories of captions or of edits."""
 NUMBERS = {2: "two", 3: "three"}
 STYLE_WORDS = {"shaded": "make it realistic", "flat": "make it flat"}
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..backbones import Backbone
-from ..fields import Conditioning, VelocityField
-from ..sampling import pictures
+from ..algorithm.fields import Conditioning, VelocityField
+from ..models.backbone import Backbone
+from ..models.sampling import pictures
 from .judge import score_caption, score_edit, score_style
 from .language import EDIT, T2I, Caption, Edit, items
 from .render import render

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from danceopd_core.cli import main
-from danceopd_core.lora_files import lora_metadata, write_lora
+from danceopd_core.cli.parser import main
+from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..loras import random_lora
 
@@ -47,7 +47,7 @@ out: {out}
 @pytest.fixture
 def recipe(zimage_folder: Path, opened_zimage, tmp_path: Path) -> Path:
     """A recipe file with all that it needs: two routes, one of them editing with a LoRA teacher."""
-    from danceopd_core.adapters import linear_shapes
+    from danceopd_core.weights.adapters import linear_shapes
 
     lora = random_lora(linear_shapes(opened_zimage.network), 4, seed=1)
     write_lora(tmp_path / "edit.safetensors", lora, lora_metadata(lora, family="zimage", title="edit"))

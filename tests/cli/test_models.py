@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from danceopd_core import hub
-from danceopd_core.cli import main
+from danceopd_core.cli.parser import main
 from danceopd_core.errors import InputError
-from danceopd_core.hub import fetched, is_hub_id
-from danceopd_core.preflight import preflight
-from danceopd_core.recipe import Recipe, read_recipe
-from danceopd_core.run import open_model
+from danceopd_core.models import hub
+from danceopd_core.models.hub import fetched, is_hub_id
+from danceopd_core.recipe.io import parse_recipe, read_recipe
+from danceopd_core.runs.preflight import preflight
+from danceopd_core.runs.session import open_model
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_weights_that_come_from_files_are_not_fetched(online, zimage_folder, tmp
 
 def test_a_local_folder_is_never_looked_for_on_the_hub(zimage_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "fetched", None)
-    monkeypatch.setattr("danceopd_core.run.fetched", None)
+    monkeypatch.setattr("danceopd_core.runs.session.fetched", None)
     shutil.copytree(zimage_folder, tmp_path / "models" / "tiny")
     monkeypatch.chdir(tmp_path)
     open_model("models/tiny", {}, torch.float32, "cpu")
@@ -133,8 +133,8 @@ def test_a_recipe_keeps_ids_and_makes_files_absolute(tmp_path, monkeypatch):
 def test_components_are_checked_before_a_model_is_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"components\.vea: .*'vea' \(did you mean 'vae'\?\)"):
-        Recipe.from_dict(recipe_of(model="owner/tiny", components={"vea": "a"}))
-    missing = Recipe.from_dict(recipe_of(model="owner/tiny", components={"vae": str(tmp_path / "no.safetensors")}))
+        parse_recipe(recipe_of(model="owner/tiny", components={"vea": "a"}))
+    missing = parse_recipe(recipe_of(model="owner/tiny", components={"vae": str(tmp_path / "no.safetensors")}))
     with pytest.raises(InputError, match=r"a fault:\n  components\.vae: .*no\.safetensors does not exist"):
         preflight(missing)
     preflight(replace(missing, components={}))  # an id is not asked for before the run begins

@@ -5,13 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-from danceopd_core.processes import join_world
-from danceopd_core.recipe import read_recipe
-from danceopd_core.run import open_run
+from danceopd_core.recipe.io import read_recipe
+from danceopd_core.runs.distributed import join_process_group
+from danceopd_core.runs.session import open_session
 
 recipe = read_recipe(sys.argv[1])
-world, _ = join_world("cpu")
-run = open_run(recipe, world)
+world, _ = join_process_group("cpu")
+run = open_session(recipe, world)
 updates = []
 for result in run.trainer:
     digest = hashlib.sha256()

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from danceopd_core.data import KINDS, load_bucket
+from danceopd_core.data.buckets import load_bucket
 from danceopd_core.errors import InputError
-from danceopd_core.recipe import Bucket
-from danceopd_core.shapes.language import EDIT, T2I, items
+from danceopd_core.recipe.schema import Bucket
+from danceopd_core.shapes.language import EDIT, KINDS, T2I, items
 
 
 def test_prompts_are_taken_as_they_stand():
@@ -69,7 +69,7 @@ def test_more_than_there_is_is_refused(monkeypatch):
     def exhausted(*_, **__):
         raise ValueError("category 'single' has only 270 distinct items; 300 were asked for")
 
-    monkeypatch.setattr("danceopd_core.data.items", exhausted)
+    monkeypatch.setattr("danceopd_core.data.buckets.items", exhausted)
     with pytest.raises(InputError, match="300 pictures of single are too many: category 'single' has only 270"):
         load_bucket(Bucket(shapes="single", count=300), 0)
 

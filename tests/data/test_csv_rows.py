@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from danceopd_core.csv_rows import numbered_rows, read_csv
+from danceopd_core.data.csv_rows import numbered_rows, read_csv
 from danceopd_core.errors import InputError
 
 

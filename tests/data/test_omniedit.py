@@ -9,10 +9,10 @@ import sys
 import pytest
 from PIL import Image
 
-from danceopd_core.cli import main
-from danceopd_core.csv_rows import read_csv
+from danceopd_core.cli.parser import main
+from danceopd_core.data.csv_rows import read_csv
+from danceopd_core.data.omniedit import convert_omniedit
 from danceopd_core.errors import InputError
-from danceopd_core.omniedit import convert_omniedit
 
 
 def row(**changes):
@@ -148,7 +148,7 @@ def test_an_interrupt_leaves_nothing(metadata, tmp_path, monkeypatch):
     def interrupted(value, folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("danceopd_core.omniedit.picture_file", interrupted)
+    monkeypatch.setattr("danceopd_core.data.omniedit.picture_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert_omniedit(metadata([row()]), tmp_path / "out")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in", "rows.jsonl"]
@@ -223,7 +223,7 @@ def test_a_dataset_holds_its_pictures_itself(metadata, tmp_path, monkeypatch):
 
 
 def test_without_datasets_the_way_out_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("danceopd_core.metadata_rows.find_spec", lambda name: None)
+    monkeypatch.setattr("danceopd_core.data.metadata_rows.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"some/edits is no file;.*pip install datasets"):
         convert_omniedit("some/edits", tmp_path / "out")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from danceopd_core.data.images import open_picture, picture_fault
 from danceopd_core.errors import InputError
-from danceopd_core.pictures import open_picture, picture_fault
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danceopd_core.cli import main
-from danceopd_core.evaluation.paint import fitted
+from danceopd_core.cli.parser import main
+from danceopd_core.evaluation.generate import fitted
 
 from ..tiny_families import save_flux
 from .conftest import SMALL, contents, gedit_sees
@@ -86,7 +86,7 @@ def test_a_source_that_was_lost_is_written_again_and_nothing_else(go, edits, tmp
     ],
 )
 def test_bad_rows_are_one_message_and_nothing_is_written(go, edits, tmp_path, monkeypatch, capsys, change, told):
-    monkeypatch.setattr("danceopd_core.commands._open_field", None)
+    monkeypatch.setattr("danceopd_core.cli.commands._open_field", None)
     assert go(edits(change)) == 2
     message = capsys.readouterr().err
     assert all(word in message for word in told), message

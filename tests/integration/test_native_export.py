@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from danceopd_core.adapters import STUDENT, Adapters
-from danceopd_core.backbones.sd3 import StableDiffusion3
-from danceopd_core.backbones.zimage import ZImage
-from danceopd_core.fields import Conditioning, Sample
-from danceopd_core.lora_files import lora_metadata, write_lora
+from danceopd_core.algorithm.fields import Conditioning, Sample
+from danceopd_core.models.sd3 import StableDiffusion3
+from danceopd_core.models.zimage import ZImage
+from danceopd_core.weights.adapters import STUDENT, Adapters
+from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..comfyui import comfyui_python, comfyui_root
 from ..loras import random_lora

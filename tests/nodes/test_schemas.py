@@ -4,10 +4,10 @@ import ast
 import json
 from pathlib import Path
 
-from danceopd_core.data import KINDS
-from danceopd_core.methods import METHODS
-from danceopd_core.query import QUERIES
-from danceopd_core.routing import ROUTERS
+from danceopd_core.algorithm.methods import METHODS
+from danceopd_core.algorithm.query import QUERIES
+from danceopd_core.algorithm.routers import ROUTERS
+from danceopd_core.shapes.language import KINDS
 
 ROOT = Path(__file__).parent.parent.parent
 NODES = {

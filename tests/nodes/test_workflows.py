@@ -8,9 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from danceopd_core.grids import GRIDS
-from danceopd_core.presets import preset_text, presets
-from danceopd_core.recipe import Recipe
+from danceopd_core.models.sigma_schedule import GRIDS
+from danceopd_core.recipe.io import parse_recipe
+from danceopd_core.recipe.presets import preset_text, presets
 
 from ..web.test_complete import SCHEMAS
 
@@ -78,7 +78,7 @@ def inputs_of(name, kind):
 
 @pytest.mark.parametrize("name", sorted(PAPER))
 def test_a_workflow_of_the_paper_is_its_recipe(name):
-    recipe = Recipe.from_dict(yaml.safe_load(preset_text(name.removeprefix("paper_"))))
+    recipe = parse_recipe(yaml.safe_load(preset_text(name.removeprefix("paper_"))))
     (train,), (student,), (routes,) = (inputs_of(name, kind) for kind in ("Train", "Student", "Routes"))
     same = ("method", "steps", "batch", "accumulate", "rollout_steps", "save_every", "gradient_checkpointing", "seed")
     assert {key: train[key] for key in same} == {key: recipe.__dict__[key] for key in same}

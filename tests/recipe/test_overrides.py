@@ -5,9 +5,10 @@ import copy
 import pytest
 
 from danceopd_core.errors import InputError
-from danceopd_core.overrides import overridden
-from danceopd_core.parse import read_yaml
-from danceopd_core.recipe import Optimizer, Recipe, Student, read_recipe
+from danceopd_core.recipe.io import read_recipe
+from danceopd_core.recipe.overrides import overridden
+from danceopd_core.recipe.parsing import read_yaml
+from danceopd_core.recipe.schema import Optimizer, Recipe, Student
 
 
 def test_values_are_typed_as_in_the_file(recipe_file, plain_text):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 
 from danceopd_core.errors import InputError
-from danceopd_core.parse import FAULTY, Range, build, filled, plain, read_yaml, refuse, short
+from danceopd_core.recipe.parsing import FAULTY, Range, build, filled, plain, read_yaml, refuse, short
 
 
 @dataclass(frozen=True)

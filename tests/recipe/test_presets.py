@@ -12,9 +12,10 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from danceopd_core.cli import main
-from danceopd_core.presets import preset_text, presets
-from danceopd_core.recipe import Optimizer, Query, Recipe, read_recipe
+from danceopd_core.cli.parser import main
+from danceopd_core.recipe.io import parse_recipe, read_recipe
+from danceopd_core.recipe.presets import preset_text, presets
+from danceopd_core.recipe.schema import Optimizer, Query, Recipe
 
 from ..tiny_families import save_sd3
 
@@ -84,7 +85,7 @@ def test_a_recipe_says_the_papers_values_and_every_file_in_its_head(name):
     text = preset_text(name)
     assert text.isascii()  # a shell writes it into a file
     tree = yaml.safe_load(text)
-    recipe = Recipe.from_dict(tree)
+    recipe = parse_recipe(tree)
     default = Recipe(recipe.model, recipe.routes, recipe.teachers)
     for key in ("method", "router", "steps", "batch", "accumulate", "rollout_steps", "width", "save_every", "dtype"):
         assert str(tree[key]) == str(recipe.__dict__[key]) == str(default.__dict__[key])
@@ -100,7 +101,7 @@ def test_a_recipe_says_the_papers_values_and_every_file_in_its_head(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fast_changes_the_rollout_and_nothing_else(name):
-    whole, fast = (Recipe.from_dict(yaml.safe_load(preset_text(name, fast))).to_dict() for fast in (False, True))
+    whole, fast = (parse_recipe(yaml.safe_load(preset_text(name, fast))).to_dict() for fast in (False, True))
     assert {key: (whole[key], fast[key]) for key in whole if whole[key] != fast[key]} == {"rollout_steps": (16, 8)}
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from danceopd_core import shapes
 from danceopd_core.errors import InputError
-from danceopd_core.recipe import (
+from danceopd_core.recipe.io import parse_recipe, read_recipe, write_recipe
+from danceopd_core.recipe.schema import (
     Bucket,
     LearnedRouter,
     Optimizer,
@@ -21,8 +22,6 @@ from danceopd_core.recipe import (
     Shift,
     Student,
     Teacher,
-    read_recipe,
-    write_recipe,
 )
 
 
@@ -34,7 +33,7 @@ def base(**changes) -> dict:
 
 def faults_of(mapping: dict) -> list[str]:
     with pytest.raises(InputError) as caught:
-        Recipe.from_dict(mapping)
+        parse_recipe(mapping)
     head, *lines = str(caught.value).splitlines()
     assert head == ("the recipe has a fault:" if len(lines) == 1 else f"the recipe has {len(lines)} faults:")
     return [line.strip() for line in lines]
@@ -72,7 +71,7 @@ FULL = Recipe(
     "recipe",
     [
         FULL,
-        Recipe.from_dict(base()),
+        parse_recipe(base()),
         replace(FULL, query=Query(sigma=(0.0, 0.5))),
         replace(FULL, student=Student(rank=4, over="shapes:edit")),
         replace(FULL, query=Query(), method="flowopd", eta=0.3, group=4, anchor=0.04),
@@ -86,13 +85,13 @@ def test_reading_is_the_inverse_of_writing(recipe, tmp_path):
     path = tmp_path / "deep" / "recipe.yaml"
     write_recipe(path, recipe)
     assert read_recipe(path) == recipe
-    assert Recipe.from_dict(recipe.to_dict()) == recipe
-    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert parse_recipe(recipe.to_dict()) == recipe
+    assert parse_recipe(json.loads(json.dumps(recipe.to_dict()))) == recipe
     assert [file.name for file in path.parent.iterdir()] == ["recipe.yaml"]
 
 
 def test_only_what_differs_from_the_default_is_written(tmp_path):
-    write_recipe(tmp_path / "recipe.yaml", Recipe.from_dict(base(steps=5)))
+    write_recipe(tmp_path / "recipe.yaml", parse_recipe(base(steps=5)))
     text = (tmp_path / "recipe.yaml").read_text()
     assert text == (
         "model: shapes\nroutes:\n- name: r\n  teacher: base\n  bucket:\n    prompts:\n    - a cat\n"
@@ -110,7 +109,7 @@ def test_a_recipe_with_all_defaults(recipe_file, plain_text):
 
 
 def test_the_digest_tells_what_changes_the_result():
-    recipe = Recipe.from_dict(base())
+    recipe = parse_recipe(base())
     same = [{"out": "elsewhere"}, {"device": "cpu"}, {"save_every": 1}, {"offload": True}]
     assert {replace(recipe, **change).digest() for change in same} == {recipe.digest()}
     other = {"steps": 1, "seed": 1, "dtype": "float32", "width": 64, "anchor": 0.1, "model": "/m"}
@@ -120,7 +119,7 @@ def test_the_digest_tells_what_changes_the_result():
 
 
 def test_runs_made_before_a_setting_came_are_still_known():
-    recipe = Recipe.from_dict(base())
+    recipe = parse_recipe(base())
     assert recipe.digest() == "5cffc55510d90a7958579bec6cc59bfb26950d49f67782dc338a0d40543adc12"  # of 7683849
     grids = [replace(recipe, sigmas=grid).digest() for grid in ("paper", Shift(3.0), Shift(6.0))]
     assert len({recipe.digest(), *grids}) == 4
@@ -146,7 +145,7 @@ def test_a_grid_is_a_known_name_or_a_shift(given, told):
 
 
 def test_the_digest_does_not_depend_on_how_a_value_was_written(tmp_path, monkeypatch):
-    recipe = Recipe.from_dict(base())
+    recipe = parse_recipe(base())
     by_hand = Recipe("shapes", (Route("r", "base", Bucket(prompts=("a cat",)), 1),), {"base": Teacher(guidance=1)})
     assert by_hand.digest() == recipe.digest()
     monkeypatch.chdir(tmp_path)
@@ -156,7 +155,9 @@ def test_the_digest_does_not_depend_on_how_a_value_was_written(tmp_path, monkeyp
 
 
 def test_the_digest_is_the_same_in_every_process():
-    code = "from danceopd_core.recipe import *; print(Recipe('m', (), {'a': Teacher(), 'b': Teacher()}).digest())"
+    code = (
+        "from danceopd_core.recipe.schema import *; print(Recipe('m', (), {'a': Teacher(), 'b': Teacher()}).digest())"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == Recipe("m", (), {"b": Teacher(), "a": Teacher()}).digest()
 

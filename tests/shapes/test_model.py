@@ -9,14 +9,14 @@ import sys
 import pytest
 import torch
 
-from danceopd_core.adapters import Adapters
-from danceopd_core.backbones import open_backbone
-from danceopd_core.fields import guided
-from danceopd_core.full_checkpoints import load_full_checkpoint
-from danceopd_core.lora_files import read_lora
+from danceopd_core.algorithm.fields import guided
+from danceopd_core.models.registry import open_backbone
 from danceopd_core.shapes import GUIDANCE, MODEL
 from danceopd_core.shapes.language import EDIT, GLOBAL, LOCAL, T2I
 from danceopd_core.shapes.score import Exam, judge
+from danceopd_core.weights.adapters import Adapters
+from danceopd_core.weights.full_checkpoints import load_full_checkpoint
+from danceopd_core.weights.lora_io import read_lora
 
 TEACHERS = {"edit": EDIT, "local_edit": LOCAL, "global_edit": GLOBAL}
 

@@ -1,0 +1,95 @@
+"""Velocity fields: what a teacher is, what the student becomes, and how fields combine into fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+Value = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What conditions one sample, as its backbone encoded it; no tensor has a batch dimension.
+
+    `nulls` maps a negative prompt to the same sample under that prompt. It travels with the sample because
+    the null of an edit still holds the sample's own source picture.
+    """
+
+    values: Mapping[str, Value]
+    nulls: Mapping[str, Sample] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Sample:
+        def move(value: Value) -> Value:
+            return value.to(device) if isinstance(value, Tensor) else tuple(part.to(device) for part in value)
+
+        values = {name: move(value) for name, value in self.values.items()}
+        return Sample(values, {negative: null.to(device) for negative, null in self.nulls.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """A batch kept as its samples, so that finished samples can leave it and lengths may differ."""
+
+    samples: tuple[Sample, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __add__(self, other: Conditioning) -> Conditioning:
+        return Conditioning(self.samples + other.samples)
+
+    def select(self, indices: Sequence[int] | Tensor) -> Conditioning:
+        chosen = indices.tolist() if isinstance(indices, Tensor) else indices
+        return Conditioning(tuple(self.samples[index] for index in chosen))
+
+    def null(self, negative: str = "") -> Conditioning:
+        """The same batch under a negative prompt; ValueError if a sample was not encoded with it."""
+        for row, sample in enumerate(self.samples):
+            if negative not in sample.nulls:
+                raise ValueError(
+                    f"sample {row} has no encoding for the negative prompt {negative!r} (it has "
+                    f"{sorted(sample.nulls)}): encode the prompts together with this negative"
+                )
+        return Conditioning(tuple(sample.nulls[negative] for sample in self.samples))
+
+    def to(self, device: torch.device | str) -> Conditioning:
+        return Conditioning(tuple(sample.to(device) for sample in self.samples))
+
+
+class VelocityField(Protocol):
+    """v = dx/dsigma at states x (B, ...) and times sigma (B,), float32 in and out."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor: ...
+
+
+def guided(field: VelocityField, scale: float, negative: str = "") -> VelocityField:
+    """Classifier-free guidance, v_null + scale (v - v_null), in one call; at scale 1 the field itself."""
+    if scale == 1:
+        return field
+
+    def velocity(x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
+        both = field(torch.cat([x, x]), torch.cat([sigma, sigma]), cond + cond.null(negative))
+        v, v_null = both.chunk(2)
+        return v_null + scale * (v - v_null)
+
+    return velocity
+
+
+def mixed(fields_and_weights: Sequence[tuple[VelocityField, float]]) -> VelocityField:
+    """The weighted sum of fields; InputError unless the weights sum to 1: all paths must end at sigma 0."""
+    parts = tuple(fields_and_weights)
+    total = sum(weight for _, weight in parts)
+    if abs(total - 1) > 1e-6:
+        raise InputError(f"the weights of mixed fields sum to {total:g}, not 1: divide them by their sum")
+
+    def velocity(x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
+        return torch.stack([weight * part(x, sigma, cond) for part, weight in parts]).sum(0)
+
+    return velocity

@@ -1,0 +1,101 @@
+"""The algorithm, and the table of methods that it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..lookup import lookup
+from .fields import VelocityField
+from .flow import normal
+from .losses import ClippedPolicy, Objective, OdeKl, Prediction, velocity_mse
+from .query import Beta, QuerySampler, every
+from .rollout import Rollout, Sde, Start, ode, straight
+
+
+@dataclass(frozen=True)
+class Method:
+    """A distillation method, as the values that the one loop below is given.
+
+    over_states: whether the losses of a path's K states are averaged or summed. group: how many paths each
+    sample starts, every one from a noise of its own. needs_clean: whether a start needs its target's latents.
+    """
+
+    states: Rollout
+    query: QuerySampler
+    objective: Objective
+    over_states: Literal["mean", "sum"] = "mean"
+    group: int = 1
+    needs_clean: bool = False
+
+    def __post_init__(self) -> None:
+        if self.group < 1:
+            raise ValueError(f"a group of {self.group} paths: take 1 or more")
+        if isinstance(self.objective, ClippedPolicy) and self.states != Sde(self.objective.eta):
+            raise ValueError(
+                f"the likelihoods of {self.objective} are those of states from {Sde(self.objective.eta)}, "
+                f"not from {self.states}: give both the same eta"
+            )
+
+
+METHODS = {
+    "danceopd": Method(ode, Beta(5, 2), velocity_mse),
+    "diffusionopd": Method(ode, every, OdeKl(), over_states="sum"),
+    "flowopd": Method(Sde(0.7), every, ClippedPolicy(0.7), group=16),
+    "offpolicy": Method(straight, Beta(5, 2), velocity_mse, needs_clean=True),
+}
+
+
+def method(name: str, **overrides: Any) -> Method:
+    """A row of METHODS with some of its fields replaced; InputError for an unknown name."""
+    return replace(lookup(METHODS, name, "method"), **overrides)
+
+
+@dataclass(frozen=True, eq=False)
+class StateLoss:
+    """One queried state of a batch: its part of the update's loss, and where and how far off the student was.
+
+    loss: scalar with gradient, scaled so that the terms of a start sum to its loss. index, sigma: (B,), the
+    step and its time. error: (B,), how far the student's velocity is from the teacher's, over its length.
+    """
+
+    loss: Tensor
+    index: Tensor
+    sigma: Tensor
+    error: Tensor
+
+
+def state_losses(
+    method: Method,
+    student: VelocityField,
+    teacher: VelocityField,
+    start: Start,
+    sigmas: Tensor,
+    generator: torch.Generator,
+    anchor: VelocityField | None = None,
+) -> Iterator[StateLoss]:
+    """Roll the student out, ask teacher and student at the queried states, and yield the loss state by state.
+
+    Call backward on each term before taking the next, and one graph is alive at a time. The teacher is asked
+    first: fields that share one network may then switch it without touching the student's graph.
+    """
+    for path in range(method.group):
+        begin = start if path == 0 else start._replace(noise=normal(start.noise, generator))
+        indices = method.query(sigmas, len(start.cond), generator)
+        terms = indices.shape[1] if method.over_states == "mean" else 1
+        for state in method.states(student, begin, sigmas, indices, generator):
+            with torch.no_grad():
+                v_teacher = teacher(state.x, state.sigma, start.cond)
+                v_anchor = None if anchor is None else anchor(state.x, state.sigma, start.cond)
+            v = student(state.x, state.sigma, start.cond)
+            losses = method.objective(Prediction(v, v_teacher, state, len(sigmas) - 1, v_anchor))
+            loss = losses.mean() / (terms * method.group)
+            yield StateLoss(loss, state.index, state.sigma, _relative_error(v.detach(), v_teacher))
+
+
+def _relative_error(v: Tensor, v_teacher: Tensor) -> Tensor:
+    return (v - v_teacher).flatten(1).norm(dim=1) / v_teacher.flatten(1).norm(dim=1)

@@ -1,0 +1,5 @@
+"""The headless commands, one module each. May import everything."""
+
+from .parser import main
+
+__all__ = ["main"]

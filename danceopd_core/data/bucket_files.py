@@ -1,0 +1,66 @@
+"""Prompts with pictures from the graph as files, so that a run can be made again without the graph."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+
+
+def lines_of(text: str) -> tuple[str, ...]:
+    """The prompts of a text, one a line; empty lines and those after # are none."""
+    return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+
+
+def write_bucket(
+    root: Path, prompts: Sequence[str], sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+) -> Path:
+    """A CSV with its pictures in a folder of `root` that is named by its contents, so the same bucket is one folder.
+
+    One picture serves all prompts; one prompt serves all pictures.
+    """
+    if not prompts:
+        raise InputError("prompts: there are none: write at least one line")
+    count = max(len(prompts), len(sources), len(targets))
+    columns: dict[str, Sequence[np.ndarray]] = {"source_image": sources, "target_image": targets}
+    for name, pictures in columns.items():
+        if pictures and (len(pictures) not in (1, count) or len(prompts) not in (1, count)):
+            raise InputError(
+                f"{name}s: {len(pictures)} pictures for {len(prompts)} prompts: give one for all, or one each"
+            )
+    digest = hashlib.sha256(repr(tuple(prompts)).encode())
+    for pictures in columns.values():
+        for picture in pictures:
+            digest.update(repr(picture.shape).encode() + picture.tobytes())
+        digest.update(b"|")
+    folder = root / digest.hexdigest()[:16]
+    table = folder / "bucket.csv"
+    if table.exists():
+        return table
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"prompt": prompts[i % len(prompts)]} for i in range(count)]
+    for name, pictures in columns.items():
+        files = [_write_picture(folder / f"{name}-{i:04d}.png", picture) for i, picture in enumerate(pictures)]
+        for i, row in enumerate(rows if files else []):
+            row[name] = files[i % len(files)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["prompt", "source_image", "target_image"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    part = folder / ".bucket.csv.part"
+    part.write_text(text.getvalue(), encoding="utf-8")
+    part.replace(table)  # last, so that a folder with a table is whole
+    return table
+
+
+def _write_picture(file: Path, picture: np.ndarray) -> str:
+    from PIL import Image
+
+    Image.fromarray(picture).save(file)
+    return file.name

@@ -1,0 +1,107 @@
+"""Prompts with their pictures from a CSV file, in the columns of DanceOPD's own trainer."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import InputError
+from ..lookup import lookup
+from .images import Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A prompt, for an edit with the picture that it edits, and perhaps with the picture that it should give."""
+
+    prompt: str
+    source: Picture | None = None
+    target: Picture | None = None
+    task: str = ""
+
+
+class CsvRow(NamedTuple):
+    number: int
+    """The line of the file, counted from 1, the header's."""
+    item: Item
+
+
+def read_csv(path: str | Path, task: str | None = None) -> tuple[Item, ...]:
+    """The rows of a CSV file that have a prompt, or those of one task; InputError if there are none.
+
+    As DanceOPD's trainer reads them: column prompt, or the first text of the mapping (JSON or Python) in
+    column caption_dict; task ("default" if blank); source_image and target_image, relative to the CSV's
+    folder. Unlike there, text that is not UTF-8 and rows longer than the header are refused.
+    """
+    return tuple(row.item for row in numbered_rows(path, task))
+
+
+def numbered_rows(path: str | Path, task: str | None = None) -> tuple[CsvRow, ...]:
+    """`read_csv`, with the line that each item stands in."""
+    rows = tuple(_rows(Path(path)))
+    if not rows:
+        raise InputError(f"{path} holds no prompts: fill its column prompt")
+    if task is None:
+        return rows
+    tasks: dict[str, list[CsvRow]] = {}
+    for row in rows:
+        tasks.setdefault(row.item.task, []).append(row)
+    return tuple(lookup(tasks, " ".join(task.split()), f"task in {path}"))
+
+
+def _rows(path: Path) -> Iterator[CsvRow]:
+    folder = path.resolve().parent
+
+    def picture(text: str | None) -> Path | None:
+        text = (text or "").strip()
+        return folder / os.path.expanduser(text) if text else None
+
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            if not {"prompt", "caption_dict"} & set(columns):
+                raise InputError(f"{path} has no column prompt: it has {', '.join(columns) or 'none'}")
+            for row in reader:
+                if None in row:
+                    raise InputError(
+                        f"{path}, row {reader.line_num}, is longer than the header: put prompts that hold "
+                        'commas in "quotes"'
+                    )
+                prompt = _clean(row.get("prompt")) or _from_mapping(row.get("caption_dict") or "")
+                if prompt:
+                    source, target = picture(row.get("source_image")), picture(row.get("target_image"))
+                    task = _clean(row.get("task")) or "default"
+                    yield CsvRow(reader.line_num, Item(prompt, source, target, task))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason}): save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path} is no readable CSV file: {error}") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _clean(value: object) -> str:
+    return " ".join(str(value or "").split())
+
+
+def _from_mapping(text: str) -> str:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return ""
+    if not isinstance(found, dict):
+        return ""
+    texts = [found.get("prompt"), found.get("caption"), *found.values()]
+    return next(filter(None, map(_clean, texts)), "")

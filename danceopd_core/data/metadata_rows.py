@@ -1,0 +1,97 @@
+"""Rows of metadata from CSV, JSON or JSONL files, or from a Hugging Face dataset."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import InputError
+
+
+class MetadataRow(NamedTuple):
+    """`number`: the line of a CSV (its header is line 1) or JSONL file, else the place in the list, from 1.
+
+    `fault`: why the row cannot be read; empty if it can.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    fault: str = ""
+
+
+def metadata_rows(source: str, split: str = "train") -> Iterator[MetadataRow]:
+    """The rows of a file, or of one split of a dataset named like owner/name, which is streamed.
+
+    InputError if there is no such file or dataset, or if it is no list of rows.
+    """
+    path = Path(source).expanduser()
+    read = READERS.get(path.suffix.lower())
+    if read is None and not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        yield from _dataset(source, split)
+        return
+    if read is None:
+        raise InputError(
+            f"{source} is neither a {', '.join(READERS)} file nor the owner/name of a Hugging Face dataset"
+        )
+    try:
+        yield from read(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is no readable {path.suffix} file in UTF-8: {error}") from error
+
+
+def _csv(path: Path) -> Iterator[MetadataRow]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            fault = "it is longer than the header: put texts that hold commas in quotes" if None in row else ""
+            yield MetadataRow(reader.line_num, row, fault)
+
+
+def _jsonl(path: Path) -> Iterator[MetadataRow]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield _of(number, json.loads(line))
+            except (ValueError, RecursionError) as error:
+                yield MetadataRow(number, {}, f"it is no JSON: {error}")
+
+
+def _json(path: Path) -> Iterator[MetadataRow]:
+    found = json.loads(path.read_text(encoding="utf-8-sig"))
+    lists = [value for value in found.values() if isinstance(value, list)] if isinstance(found, dict) else [found]
+    if len(lists) != 1 or not isinstance(lists[0], list):
+        raise InputError(f"{path} is no list of rows, and no mapping that holds one list: give one list")
+    for number, row in enumerate(lists[0], 1):
+        yield _of(number, row)
+
+
+def _of(number: int, row: object) -> MetadataRow:
+    return MetadataRow(number, row) if isinstance(row, dict) else MetadataRow(number, {}, "it is no mapping")
+
+
+READERS: dict[str, Callable[[Path], Iterator[MetadataRow]]] = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}
+
+
+def _dataset(name: str, split: str) -> Iterator[MetadataRow]:
+    if find_spec("datasets") is None:
+        raise InputError(f"{name} is no file; to read it as a Hugging Face dataset, pip install datasets")
+    import datasets
+
+    try:
+        found = datasets.load_dataset(name, split=split, streaming=True)
+        for column, kind in (found.features or {}).items():
+            if isinstance(kind, datasets.Image):  # the file as it is, instead of pixels to be written again
+                found = found.cast_column(column, datasets.Image(decode=False))
+        for number, row in enumerate(found, 1):
+            yield MetadataRow(number, row)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"the dataset {name}, split {split}, cannot be read: {error}") from error

@@ -1,0 +1,127 @@
+"""Pictures of a short list in a benchmark's layout, over one opened model. Knows no ComfyUI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.csv_rows import Item
+from ..data.images import Picture, open_picture, upright
+from ..errors import InputError
+from ..lookup import lookup
+from ..models.registry import open_backbone
+from ..recipe.graph import ModelSpec
+from ..recipe.parsing import refuse
+from ..recipe.schema import Teacher
+from ..runs.comparison import counting
+from ..runs.node_run import Host
+from ..runs.session import DTYPES, open_teachers
+from ..shapes import locate
+from .command import settings
+from .folder import EvalFolder, prompts_digest
+from .generate import GenerationConfig, generate, planned
+from .geneval import geneval_prompt
+from .layouts import LAYOUTS, BenchmarkPrompt, clashes, name_fault
+
+TASK = "short_list"
+
+
+def eval_folder(output: Path, name: str) -> Path:
+    """output/danceopd_eval/NAME, and never another place."""
+    name = name.strip()
+    if fault := name_fault(name):
+        raise InputError(f"name: {fault}: give one folder's name, without the folders around it")
+    return output / "danceopd_eval" / name
+
+
+def asked_of(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:
+    """Prompts as a layout asks for them; of GenEval a prompt may be a whole line of its prompt file."""
+    lookup(LAYOUTS, layout, "layout")
+    if not items:
+        raise InputError("prompts: there are none: write at least one line, or wire in a bucket")
+    with_source = sum(item.source is not None for item in items)
+    if layout == "geneval" and with_source:
+        raise InputError("sources: GenEval draws from text alone: unplug the pictures, or choose the layout gedit")
+    if layout == "gedit" and with_source < len(items):
+        raise InputError("sources: GEdit-Bench is of edits: wire in pictures, or a bucket that has one for each prompt")
+    asked = [(_geneval if layout == "geneval" else _gedit)(number, item) for number, item in enumerate(items)]
+    refuse("prompts", clashes(asked, LAYOUTS[layout], 1))
+    return asked
+
+
+def _geneval(number: int, item: Item) -> BenchmarkPrompt:
+    place = f"prompt {number + 1}"
+    if not item.prompt.startswith("{"):
+        tag = item.task or TASK
+        line = json.dumps({"tag": tag, "include": [], "prompt": item.prompt})
+        return BenchmarkPrompt(number, item.prompt, place, line, tag)
+    try:
+        return geneval_prompt(item.prompt, number, place)
+    except InputError as error:
+        raise InputError(f"prompts: {place} {error}: write plain text, or a whole line of GenEval's file") from error
+
+
+def _gedit(number: int, item: Item) -> BenchmarkPrompt:
+    place, task = f"prompt {number + 1}", item.task or TASK
+    if fault := name_fault(task):
+        raise InputError(f"prompts: the task of {place} {fault}")
+    assert item.source is not None
+    opened = partial(_opened, item.source)
+    height, width = opened().shape[:2]
+    return BenchmarkPrompt(number, item.prompt, place, "", task, "en", f"{number:05d}", opened, opened, (width, height))
+
+
+def _opened(picture: Picture) -> np.ndarray:
+    return np.asarray(upright(picture))
+
+
+def evaluate(
+    model: ModelSpec,
+    student: Teacher,
+    asked: Sequence[BenchmarkPrompt],
+    layout: str,
+    how: GenerationConfig,
+    path: Path,
+    host: Host,
+) -> torch.Tensor:
+    """All pictures (n, H, W, 3) in [0, 1] of the folder, those that were there already too.
+
+    Those of another size than the first's are cropped and resized to it; their files are not.
+    """
+    made_of = {
+        "model": model.folder, "components": model.components, "dtype": model.dtype, "quantise": model.quantise,
+    }  # fmt: skip
+    told = settings(layout, how, prompts_digest(asked), made_of, student.lora, student.strength)
+    folder = EvalFolder(path, told)
+    folder.check()
+    files = [LAYOUTS[layout](one, how.samples) for one in asked]
+    if not all(map(folder.finished, files)):
+        _generate(model, student, asked, layout, how, folder, host)
+    paths = [folder.path / path for one in files for path in one.pictures]
+    width, height = upright(paths[0]).size
+    return torch.from_numpy(np.stack([open_picture(path, width, height) for path in paths])).float() / 255
+
+
+def _generate(
+    model: ModelSpec,
+    student: Teacher,
+    asked: Sequence[BenchmarkPrompt],
+    layout: str,
+    how: GenerationConfig,
+    folder: EvalFolder,
+    host: Host,
+) -> None:
+    components = {part: Path(file) for part, file in model.components.items()}
+    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], how.device, components, model.quantise)
+    plan = planned(asked, LAYOUTS[layout], how, backbone.size_multiple)
+    host.check()
+    unguided = Teacher(lora=student.lora, strength=student.strength)  # `generate` guides
+    _, fields = open_teachers({"student": unguided}, backbone)
+    total = how.steps * sum(not all(folder.has(shot.path) for shot in batch) for batch in plan.batches)
+    for _ in generate(backbone, fields["student"], plan, how, folder, counting(host, total)):
+        host.check()

@@ -1,0 +1,104 @@
+"""FLUX.1, after diffusers' FluxPipeline (text) and FluxKontextPipeline (text and perhaps one source picture).
+
+The embedded guidance of a guidance-distilled model is an input of the network, not classifier-free guidance: it goes
+with every call, and `fields.guided` comes on top of it. A source keeps its own size (`_auto_resize=False`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..algorithm.fields import Conditioning, Value
+from .base import DiffusersBackbone, Once, in_groups, packed, source_shapes, unpacked
+from .loading import ModelFolder, load_module, load_part, padded_ids
+from .sigma_schedule import evenly as spacing
+from .vaes import KlVae
+
+T5_TOKENS = 512  # as in the pipeline; nothing is masked
+GUIDANCE = 3.5  # the pipelines' default
+
+
+@dataclass(frozen=True, eq=False)
+class Flux(DiffusersBackbone):
+    """`guidance`: the embedded one, which a network without guidance_embeds never sees."""
+
+    edits: bool  # whether it is Kontext
+    text_encoder: Any
+    tokenizer: Any
+    text_encoder_2: Any
+    tokenizer_2: Any
+    guidance: float = GUIDANCE
+
+    family: ClassVar[str] = "flux"
+
+    @property
+    def max_sources(self) -> float:
+        return 1 if self.edits else 0
+
+    @property
+    def _encoders(self) -> tuple[nn.Module, ...]:
+        return (self.text_encoder, self.text_encoder_2)
+
+    # Not `proj_out`, which would name the single blocks' and the last layer of the network alike.
+
+    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
+        return in_groups(source_shapes, self._alike, x, sigma, cond)
+
+    def _alike(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        tokens, places = [packed(x.to(self.dtype))], [_places(0, x)]
+        for latents in zip(*(sample.values.get("sources", ()) for sample in cond.samples), strict=True):
+            tokens.append(packed(torch.stack(self._cast(latents, x))))
+            places.append(_places(1, latents[0]))
+        text = self._stacked("text", cond, x)
+        config: Any = self.network.config
+        answer = self.network(
+            hidden_states=torch.cat(tokens, 1),
+            timestep=(1000 * sigma.float()).to(self.dtype) / 1000,  # rounded as the pipeline rounds it
+            guidance=torch.full((len(x),), self.guidance, device=x.device) if config.guidance_embeds else None,
+            encoder_hidden_states=text,
+            pooled_projections=self._stacked("pooled", cond, x),
+            txt_ids=torch.zeros(text.shape[1], 3, device=x.device, dtype=self.dtype),
+            img_ids=torch.cat(places).to(x.device, self.dtype),
+            return_dict=False,
+        )[0]
+        return unpacked(answer[:, : tokens[0].shape[1]], *x.shape[2:]).float()
+
+    def _texts(self, prompt: str, pictures: tuple[Tensor, ...], once: Once) -> Mapping[str, Value]:
+        return once(prompt, lambda: self._encode_text(prompt))
+
+    def _encode_text(self, prompt: str) -> Mapping[str, Value]:
+        short = padded_ids(self.tokenizer, prompt, self.tokenizer.model_max_length)
+        long = padded_ids(self.tokenizer_2, prompt, T5_TOKENS)
+        pooled = self.text_encoder(short.to(self.text_encoder.device)).pooler_output[0]
+        return {"text": self.text_encoder_2(long.to(self.text_encoder_2.device))[0][0], "pooled": pooled}
+
+    def sigmas(self, steps: int, width: int, height: int) -> Tensor:
+        return self._scheduled(width, height, spacing(steps))
+
+
+def _places(frame: int, latents: Tensor) -> Tensor:
+    """The (frame, row, column) of each patch, (tokens, 3); sources are frame 1."""
+    rows, columns = latents.shape[-2] // 2, latents.shape[-1] // 2
+    return torch.cartesian_prod(torch.tensor([frame]), torch.arange(rows), torch.arange(columns)).float()
+
+
+def open_model(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> Flux:
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+    from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+
+    return Flux(
+        network=load_module(FluxTransformer2DModel, folder, "transformer", dtype, device),
+        vae=KlVae(load_module(AutoencoderKL, folder, "vae", dtype, device)),
+        scheduler=load_part(FlowMatchEulerDiscreteScheduler, folder, "scheduler"),
+        dtype=dtype,
+        edits=index["_class_name"] == "FluxKontextPipeline",
+        text_encoder=load_module(CLIPTextModel, folder, "text_encoder", dtype, device),
+        tokenizer=load_part(CLIPTokenizer, folder, "tokenizer"),
+        text_encoder_2=load_module(T5EncoderModel, folder, "text_encoder_2", dtype, device),
+        tokenizer_2=load_part(T5Tokenizer, folder, "tokenizer_2"),
+    )

@@ -1,0 +1,62 @@
+"""A part of a pipeline filled from one weight file, as ComfyUI keeps them: every key used, or nothing loaded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..weights.full_checkpoints import checked_weights
+from ..weights.key_conversion import refuse_quantised
+from ..weights.safetensors_io import finite, listed, opened
+
+SPARE = re.compile(r"(.*\.)?(lm_head\.weight|logit_scale|text_projection\.weight|position_ids)")
+"""What files of text encoders hold beside the encoder: heads of the model that it was cut out of, and constants."""
+
+
+def filled(cls: Any, folder: Path, file: Path, *, output_loading_info: bool, **settings: Any) -> tuple[Any, Any]:
+    """A module of this class on the CPU, configured by a part's folder, with a file's weights; and a report.
+
+    `settings` are those of from_pretrained, and so is the report. InputError, naming the file and the first keys,
+    unless all weights are used, all are there, their shapes fit, and they are finite and not quantised.
+    """
+    if cls.__module__.startswith("transformers."):
+        return _encoder(cls, folder, file, settings["dtype"])
+    return _network(cls, folder, file, settings["torch_dtype"]), {"missing_keys": [], "mismatched_keys": []}
+
+
+def _network(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> Any:
+    from accelerate import init_empty_weights
+
+    with init_empty_weights():  # parameters only: buffers that no file holds are made as usual
+        module = cls.from_config(cls.load_config(folder, local_files_only=True))
+    state = {name: tensor.to(dtype, copy=True) for name, tensor in checked_weights(module, file, fp8=False)}
+    module.load_state_dict(state, strict=True, assign=True)
+    return module
+
+
+def _encoder(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    own = cls.config_class.from_pretrained(folder, local_files_only=True)
+    with opened(file) as handle:
+        keys = list(handle.keys())
+        kinds = {key: str(handle.get_slice(key).get_dtype()) for key in keys if not SPARE.fullmatch(key)}
+        refuse_quantised(file, kinds, fp8=False)
+        state = {key: handle.get_tensor(key).clone() for key in keys}  # out of the mapped file
+    bad = [key for key in kinds if not finite(state[key])]
+    if bad:
+        raise InputError(f"{file} cannot be used: {listed(bad)} hold NaN or infinity; fetch it again")
+    # transformers knows the earlier names of its models' weights, by which ComfyUI's files mostly go.
+    module, report = cls.from_pretrained(None, config=own, state_dict=state, dtype=dtype, output_loading_info=True)
+    unknown = [key for key in report["unexpected_keys"] if not SPARE.fullmatch(key)]
+    missing = [*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])]
+    if unknown or missing:
+        told = [f"{len(names)} {fault} ({listed(names)})" for fault, names in
+                (("unknown", unknown), ("missing or of another shape", missing)) if names]  # fmt: skip
+        raise InputError(
+            f"{file} does not fill the {cls.__name__} of {folder}: {'; '.join(told)}. Give a text encoder's own file, "
+            "under the names of transformers, not one of a whole model"
+        )
+    return module, report

@@ -1,0 +1,1 @@
+"""Builds the embedded model and its teachers from a seed."""

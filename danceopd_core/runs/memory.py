@@ -1,0 +1,119 @@
+"""How much memory a run's weights take, from configurations and file headers alone: no weight is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+from ..models.quantise import network_bytes
+from ..models.registry import default_targets
+from ..recipe.schema import Recipe
+from ..shapes import locate
+from ..weights.adapters import fresh_lora, linear_shapes
+from ..weights.lora_io import Shapes, weights_file
+from ..weights.safetensors_io import opened
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. student: its float32 weights, gradients, Adam's two moments, and its average if the recipe keeps one.
+
+    checkpoints: the full-checkpoint teachers on the device, as if they shared nothing with the base; waiting: those
+    in host memory. encoders: text encoders and VAE, which leave the device before the training begins.
+    """
+
+    base: int
+    loras: int
+    student: int
+    checkpoints: int
+    waiting: int
+    encoders: int
+
+    @property
+    def device(self) -> int:
+        """On the device while it trains, without activations."""
+        return self.base + self.loras + self.student + self.checkpoints
+
+    def lines(self) -> list[str]:
+        parts = {
+            "base": self.base,
+            "LoRA teachers": self.loras,
+            "student, its gradient and Adam's moments": self.student,
+            "full checkpoints": self.checkpoints,
+            "on the device in training, without activations": self.device,
+            "on it before that, with text encoders and VAE": self.device + self.encoders,
+            "full checkpoints that wait in host memory": self.waiting,
+        }
+        return [f"{size / 2**30:8.2f} GiB  {name}" for name, size in parts.items()]
+
+
+def planned_memory(recipe: Recipe) -> Memory:
+    """What the recipe's weights will take; InputError for files that are not there or of another kind."""
+    folder, each = locate(recipe.model), BYTES[recipe.dtype]
+    index = _read(folder / "model_index.json")
+    network = _empty(folder, index)
+    base = network_bytes(network, each, recipe.quantise)
+    files = [locate(teacher.lora) for teacher in recipe.teachers.values() if teacher.lora]
+    copies = sum(teacher.checkpoint is not None for teacher in recipe.teachers.values())
+    inside = min(copies, 1) if recipe.offload else copies
+    return Memory(
+        base=base,
+        loras=each * sum(_elements(weights_file(file)) for file in files),
+        student=trained_bytes(_student(recipe, network, index), bool(recipe.optimizer.ema)),
+        checkpoints=inside * base,
+        waiting=copies * base if recipe.offload else 0,
+        encoders=each * sum(_part(folder / part) for part in index if part.startswith(("text_encoder", "vae"))),
+    )
+
+
+def trained_bytes(elements: int, average: bool = False) -> int:
+    """What a student of so many weights takes, all of it float32."""
+    return 4 * (4 + average) * elements
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}): give the folder of a whole diffusers pipeline") from error
+
+
+def _empty(folder: Path, index: dict[str, Any]) -> nn.Module:
+    """The transformer on the meta device."""
+    import diffusers
+
+    with torch.device("meta"):
+        return getattr(diffusers, index["transformer"][1]).from_config(_read(folder / "transformer" / "config.json"))
+
+
+def _student(recipe: Recipe, network: nn.Module, index: dict[str, Any]) -> int:
+    student = recipe.student
+    if student.start != "fresh":
+        return _elements(weights_file(locate(student.start)))
+    targets = student.targets or default_targets(index["_class_name"])
+    return student.rank * lora_elements(linear_shapes(network), targets)
+
+
+def lora_elements(shapes: Shapes, targets: Sequence[str]) -> int:
+    """The weights of a LoRA of rank 1 on these targets."""
+    layers = fresh_lora(shapes, 1, 1, targets, torch.Generator()).down
+    return sum(sum(shapes[module]) for module in layers)
+
+
+def _part(folder: Path) -> int:
+    return sum(_elements(file) for file in folder.glob("*.safetensors"))
+
+
+def _elements(file: Path) -> int:
+    with opened(file) as handle:
+        return sum(math.prod(handle.get_slice(key).get_shape()) for key in handle.keys())  # noqa: SIM118 (no dict)

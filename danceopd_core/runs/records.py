@@ -1,0 +1,183 @@
+"""The runs below ComfyUI's output folder: `output/danceopd/<name>`, with the LoRA in `output/loras/<name>.safetensors`.
+
+Beside what the core's RunFolder keeps:
+identity.json      what the run was made from, so that the same graph finds its results again
+status.json        the last thing that the page was told
+validation.jsonl   one line a validation
+pictures/          of the validations
+workflow.json      the graph that made it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..data.csv_rows import read_csv
+from ..errors import InputError
+from ..recipe.schema import Recipe
+from ..shapes import is_embedded, locate
+from ..weights.safetensors_io import opened
+from .run_dir import RunFolder
+
+NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
+WHOLE = 2**29
+"""Files up to this many bytes are known by their contents, larger ones by size and time."""
+
+
+def check_name(name: str) -> str:
+    """A name that is one file's on every system."""
+    name = name.strip()
+    if not NAME.fullmatch(name):
+        raise InputError(
+            f"name: '{name}' cannot name a LoRA: take letters, digits, spaces and - _ + . and no folders, 100 at most"
+        )
+    return name
+
+
+class RunRecord:
+    """The files of the run of that name."""
+
+    def __init__(self, output: Path, name: str) -> None:
+        self.name = check_name(name)
+        self.path = output / "danceopd" / self.name
+        self.lora = output / "loras" / f"{self.name}.safetensors"
+        self.folder = RunFolder(self.path)
+
+    def check_free(self) -> None:
+        """InputError if the name's places hold what no run of this pack has made."""
+        if self.path.exists() and any(self.path.iterdir()) and not (self.path / "identity.json").exists():
+            raise InputError(f"name: {self.path} holds something else than a run: choose another name")
+        if self.lora.exists():
+            with opened(self.lora) as handle:
+                if "danceopd" not in (handle.metadata() or {}):
+                    raise InputError(f"name: the LoRA {self.lora} was not made here: choose another name")
+
+    def set_aside(self) -> None:
+        """Renames an earlier run of this name to `<name>.1`, or the next number that is free."""
+        if self.path.exists():
+            number = next(n for n in range(1, 10**6) if not self.path.with_name(f"{self.name}.{n}").exists())
+            self.path.rename(self.path.with_name(f"{self.name}.{number}"))
+
+    def identity(self) -> dict[str, Any]:
+        return self._read("identity.json") or {}
+
+    def status(self) -> dict[str, Any] | None:
+        """The last thing saved; a training that the end of the server cut off counts as cancelled."""
+        found = self._read("status.json")
+        if found is None:
+            return None
+        pictures = [{**picture, "url": self.url(Path(picture["url"]).name)} for picture in found["pictures"]]
+        state = "cancelled" if found["state"] == "training" else found["state"]
+        return {**found, "run": self.name, "state": state, "pictures": pictures}  # it may have been set aside since
+
+    def url(self, picture: str) -> str:
+        """Where the server gives a picture of this run."""
+        return f"/danceopd/runs/{self.name}/pictures/{picture}"
+
+    def write(self, file: str, value: Any) -> None:
+        """A JSON file of the run, atomically."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        part = self.path / f".{file}.part"
+        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        part.replace(self.path / file)
+
+    def add_validation(self, update: int, errors: Mapping[str, float | None]) -> None:
+        with (self.path / "validation.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"update": update, "errors": errors}) + "\n")
+
+    def validations(self) -> list[dict[str, Any]]:
+        file = self.path / "validation.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def pictures(self) -> list[Path]:
+        """Those of the last validation, in order."""
+        files = sorted((self.path / "pictures").glob("*.png"))
+        return [file for file in files if file.name.split("-")[0] == files[-1].name.split("-")[0]]
+
+    def losses(self) -> list[float]:
+        """One an update, the mean over its routes."""
+        return [sum(e["losses"].values()) / len(e["losses"]) for e in self.folder.history()]
+
+    def history(self) -> dict[str, Any]:
+        """As the page draws it: a list a route with None where an update was of other routes."""
+        entries = self.folder.history()
+        routes = list(dict.fromkeys(route for entry in entries for route in entry["losses"]))
+        return {
+            "updates": [entry["update"] for entry in entries],
+            "losses": {route: [entry["losses"].get(route) for entry in entries] for route in routes},
+            "validation": [{**entry["errors"], "update": entry["update"]} for entry in self.validations()],
+        }
+
+    def _read(self, file: str) -> Any:
+        path = self.path / file
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        except ValueError:
+            return None  # written by a machine that went down: as good as absent
+
+
+def unfinished(output: Path, name: str | None) -> str:
+    """How far a stopped or cancelled run of that name has come; empty for any other."""
+    if name is None or not NAME.fullmatch(name.strip()):
+        return ""
+    status = RunRecord(output, name).status()
+    return f"{status['state']} at {status['update']}" if status and status["state"] in ("stopped", "cancelled") else ""
+
+
+def all_runs(output: Path) -> list[str]:
+    folder = output / "danceopd"
+    return sorted(path.parent.name for path in folder.glob("*/identity.json"))
+
+
+def run_identity(recipe: Recipe) -> dict[str, Any]:
+    """What two runs have in common when the one can go on with, or stand for, the other; and the steps."""
+    same = replace(recipe, steps=1).digest()
+    files = {name: contents(path) for name, path in _files(recipe)}
+    for csv in filter(None, (bucket.csv for bucket in recipe.buckets())):
+        files[csv] += hashlib.sha256(repr(_pictures(Path(csv))).encode()).hexdigest()
+    return {"recipe": same, "contents": files, "steps": recipe.steps}
+
+
+def _pictures(csv: Path) -> list[tuple[int, int]]:
+    """Those that the rows name; none if the preflight is to refuse the file."""
+    try:
+        found = [picture for item in read_csv(csv) for picture in (item.source, item.target)]
+    except InputError:
+        return []
+    return [_dated(picture) for picture in found if isinstance(picture, Path) and picture.exists()]
+
+
+def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
+    student = recipe.student
+    names = [recipe.model, student.start if student.start != "fresh" else None, student.over]
+    names += recipe.components.values()
+    names += [file for teacher in recipe.teachers.values() for file in (teacher.checkpoint, teacher.lora)]
+    names += [bucket.csv for bucket in recipe.buckets()]
+    for name in dict.fromkeys(filter(None, names)):
+        path = Path(name) if not is_embedded(name) else locate(name)
+        yield name, path
+
+
+def contents(path: Path) -> str:
+    """A stamp that changes when the file, or any file of the folder, does."""
+    if path.is_dir():
+        told = [(str(file.relative_to(path)), *_dated(file)) for file in sorted(path.rglob("*")) if file.is_file()]
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+    if not path.exists():
+        return "absent"
+    if path.stat().st_size > WHOLE:
+        return repr(_dated(path))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _dated(file: Path) -> tuple[int, int]:
+    stat = os.stat(file)
+    return stat.st_size, stat.st_mtime_ns

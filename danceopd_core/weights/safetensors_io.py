@@ -1,0 +1,40 @@
+"""Reading safetensors so that a bad file is named instead of half loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import InputError
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The file's safetensors handle; InputError, naming the file, if it is absent or unreadable."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            yield handle
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is not a readable safetensors file ({error}): it may be truncated or of another format; "
+            "fetch it again, or save it as safetensors"
+        ) from error
+
+
+def finite(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and bool(torch.isfinite(tensor.float()).all())
+
+
+def listed(names: Iterable[str], limit: int = 3) -> str:
+    """The first few names and how many more there are, for an error message."""
+    names = sorted(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

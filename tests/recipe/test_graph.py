@@ -1,0 +1,148 @@
+"""What the edges carry, and the recipe that becomes of it."""
+
+import pytest
+
+from danceopd_core.errors import InputError
+from danceopd_core.recipe import from_graph as recipes
+from danceopd_core.recipe import graph as specs
+from danceopd_core.recipe import schema as core
+from danceopd_core.weights.adapters import STUDENT
+
+MODEL = specs.ModelSpec("shapes", "float32")
+Teacher = core.Teacher
+
+
+def field(label="base", **teacher):
+    return specs.FieldSpec(MODEL, label, ((Teacher(**teacher), 1.0),))
+
+
+def routes(*lanes, router="weighted"):
+    prompts = specs.PromptSpec(core.Bucket(prompts=("a",)), "prompts")
+    return specs.RoutesSpec(tuple(specs.RouteSpec(f, prompts, w) for f, w in lanes), router)
+
+
+def recipe(found, student=None, more="", **settings):
+    return recipes.recipe_of(found, student or core.Student(), {"width": 64, "height": 64, **settings}, more)
+
+
+def test_guidance_of_a_mix_is_the_mix_of_the_guided():
+    both = field().mixed(field("edit", lora="e"), 0.25).guided(3.0, "bad")
+    assert [(t.guidance, t.negative, w) for t, w in both.parts] == [(3.0, "bad", 0.75), (3.0, "bad", 0.25)]
+
+
+def test_a_field_is_guided_once():
+    with pytest.raises(InputError, match="guided already"):
+        field().guided(2.0, "").guided(2.0, "")
+
+
+def test_guidance_of_one_is_the_field_itself():
+    assert field().guided(1.0, "x") == field()
+
+
+def test_a_mix_of_mixes_still_sums_to_one():
+    mix = field().mixed(field("e", lora="e"), 0.5).mixed(field("g", lora="g"), 0.5)
+    assert {t.lora: w for t, w in mix.parts} == {None: 0.25, "e": 0.25, "g": 0.5}
+
+
+def test_a_field_mixed_with_itself_is_one_teacher():
+    assert field().mixed(field(), 0.3).parts == ((Teacher(), 1.0),)
+
+
+def test_fields_of_two_models_do_not_meet():
+    other = specs.FieldSpec(specs.ModelSpec("/m", "float32"), "base", ((Teacher(), 1.0),))
+    with pytest.raises(InputError, match="different models"):
+        field().mixed(other, 0.5)
+    with pytest.raises(InputError, match="different models"):
+        recipe(routes((field(), 1.0), (other, 1.0)))
+
+
+def test_shares_follow_the_weights_where_the_router_heeds_them():
+    lanes = ((field(), 3.0), (field("edit", lora="e"), 1.0))
+    assert routes(*lanes).shares() == (0.75, 0.25)
+    assert routes(*lanes, router="all").shares() == (0.5, 0.5)
+    with pytest.raises(InputError, match="weight"):
+        routes((field(), 0.0)).shares()
+
+
+def test_one_teacher_of_two_routes_is_opened_once():
+    made = recipe(routes((field(), 1.0), (field(), 2.0)))
+    assert set(made.teachers) == {"base"}
+    assert [route.teacher for route in made.routes] == ["base", "base"]
+    assert len({route.name for route in made.routes}) == 2
+
+
+def test_teachers_of_one_label_keep_their_names_apart():
+    made = recipe(routes((field(lora="a/edit.safetensors"), 1.0), (field(lora="b/edit.safetensors"), 1.0)))
+    assert [t.lora for t in made.teachers.values()] == ["a/edit.safetensors", "b/edit.safetensors"]
+
+
+def test_no_teacher_takes_the_name_of_the_student():
+    made = recipe(routes((field(lora="student.safetensors"), 1.0)))
+    assert STUDENT not in made.teachers
+
+
+def test_a_mixed_field_becomes_a_weighted_route():
+    made = recipe(routes((field().mixed(field("edit", lora="edit.safetensors"), 0.25), 1.0)))
+    assert made.routes[0].teacher == {"base": 0.75, "edit": 0.25}
+
+
+def test_a_models_transformer_file_is_a_component_and_another_model():
+    file = specs.ModelSpec("shapes", "float32", "/m.safetensors")
+    other = specs.FieldSpec(file, "base", ((Teacher(), 1.0),))
+    assert recipe(routes((other, 1.0))).components == {"transformer": "/m.safetensors"}
+    assert recipe(routes((field(), 1.0))).components == {}
+    with pytest.raises(InputError, match="different models"):
+        field().mixed(other, 0.5)
+
+
+def test_a_quantised_model_is_another_model_and_its_faults_name_the_widget():
+    small = specs.ModelSpec("shapes", "float32", quantise="int8")
+    other = specs.FieldSpec(small, "base", ((Teacher(), 1.0),))
+    assert recipe(routes((other, 1.0))).quantise == "int8"
+    assert recipe(routes((field(), 1.0))).quantise is None
+    with pytest.raises(InputError, match="different models"):
+        field().mixed(other, 0.5)
+    full = specs.FieldSpec(small, "full", ((Teacher("/full.safetensors"), 1.0),))
+    with pytest.raises(InputError, match="Load Flow Model, quantise: a full checkpoint"):
+        recipe(routes((full, 1.0)))
+
+
+def test_more_settings_reach_the_recipe_but_no_file():
+    made = recipe(routes((field(), 1.0)), more="optimizer.clip=0.5\n\nquery.sigma=[0.1, 0.4]\n")
+    assert made.optimizer.clip == 0.5
+    assert made.query.sigma == (0.1, 0.4)
+    for line in ("out=/tmp/x", "model=/m", "student.start=/x", "teachers.base.lora=/x", "routes[0].bucket.csv=/x"):
+        with pytest.raises(InputError, match="more_settings"):
+            recipe(routes((field(), 1.0)), more=line)
+
+
+@pytest.mark.parametrize(
+    ("settings", "widget"),
+    [
+        ({"optimizer": {"lr": -1.0}}, "learning_rate"),
+        ({"optimizer": {"warmup": 5}}, "warmup"),
+        ({"query": {"k": 99}}, "k"),
+        ({"steps": 0}, "steps"),
+        ({"sigmas": {"shift": -1.0}}, "shift"),
+        ({"query": {"sigma": [0.5, 0.4]}}, "sigma_low and sigma_high"),
+        ({"method": "diffusionopd", "query": {"k": 2}}, "bias and k"),
+    ],
+)
+def test_faults_name_the_widget(settings, widget):
+    with pytest.raises(InputError, match=rf"(^|\n)\s*{widget}: "):
+        recipe(routes((field(), 1.0)), **settings)
+
+
+def test_a_learned_router_reaches_the_recipe_and_is_one():
+    more = specs.PromptSpec(core.Bucket(prompts=("x",)), "prompts")
+    two = routes((field(), 1.0), (field("edit", lora="e"), 2.0))
+    found = two.taking(more, 0.5)
+    assert found.lanes == two.lanes
+    assert recipe(found).learned_router == core.LearnedRouter(more.bucket, 0.5)
+    assert recipe(two).learned_router is None
+    with pytest.raises(InputError, match="already"):
+        found.taking(more, 0.5)
+    with pytest.raises(InputError, match="add a route"):
+        routes((field(), 1.0)).taking(more, 0.5)
+    with pytest.raises(InputError, match=r"Learned Router, holdout: 2\.0 is out of range"):
+        recipe(two.taking(more, 2.0))

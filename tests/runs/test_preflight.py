@@ -1,0 +1,231 @@
+"""Laws of the preflight: a sound run passes; of an unsound one every fault is told, in one error."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from danceopd_core.errors import InputError
+from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
+from danceopd_core.runs.preflight import TOLD, preflight
+
+
+def described(folder: Path, pipeline: str) -> Path:
+    """What the preflight reads of a model."""
+    (folder / "vae").mkdir(exist_ok=True)
+    (folder / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL", "block_out_channels": [8, 8, 8, 8]}')
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    return described(folder, "ZImagePipeline")
+
+
+@pytest.fixture
+def lora(tmp_path) -> Path:
+    path = tmp_path / "lora.safetensors"
+    save_file({f"transformer.a.lora_{side}.weight": torch.zeros(1, 1) for side in "AB"}, path)
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    path = tmp_path / "checkpoint.safetensors"
+    save_file({"a.weight": torch.zeros(1)}, path)
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path, model, lora, checkpoint) -> Recipe:
+    return Recipe(
+        model=str(model),
+        routes=(
+            Route("text", {"base": 0.5, "real": 0.5}, Bucket(prompts=("a cat",))),
+            Route("edits", "edit", Bucket(shapes="edit", count=6)),
+        ),
+        teachers={"base": Teacher(), "real": Teacher(str(checkpoint)), "edit": Teacher(lora=str(lora))},
+        student=Student(str(lora)),
+        out=str(tmp_path / "new" / "run"),
+    )
+
+
+def faults_of(recipe: Recipe, multiple: int = 1) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        preflight(recipe, multiple)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def with_csv(recipe: Recipe, path: Path, task: str | None = None) -> Recipe:
+    return replace(
+        recipe, routes=(recipe.routes[0], replace(recipe.routes[1], bucket=Bucket(csv=str(path), task=task)))
+    )
+
+
+def test_a_sound_run_passes_and_leaves_nothing(recipe):
+    preflight(recipe, 16)
+    assert not Path(recipe.out).parent.exists()
+
+
+def test_pictures_of_a_csv_pass(recipe, csv_file, picture_file):
+    picture_file("in/a.png")
+    picture_file("in/b.jpg")
+    preflight(with_csv(recipe, csv_file("prompt,source_image", "x,in/a.png", "y,in/b.jpg")))
+
+
+def test_a_recipe_made_by_hand_is_checked_like_a_file(recipe):
+    assert faults_of(replace(recipe, steps=0, method="danceopt")) == [
+        "steps: 0 is out of range: it must be at least 1 and at most 1000000000",
+        "method: no method is named 'danceopt' (did you mean 'danceopd'?): "
+        "there are danceopd, diffusionopd, flowopd, offpolicy",
+    ]
+
+
+def test_every_fault_is_told_at_once(recipe, csv_file, tmp_path):
+    (tmp_path / "file").touch()
+    broken = replace(
+        with_csv(recipe, csv_file("prompt,task", "a,edits"), "edit"),
+        model=str(tmp_path),
+        width=1000,
+        out=str(tmp_path / "file" / "run"),
+        student=Student(str(tmp_path / "file")),
+        teachers={**recipe.teachers, "edit": Teacher(lora="shapes:nothing"), "idle": Teacher(str(tmp_path / "none"))},
+    )
+    starts = ["width", "out", "model", "student.start", "teachers.edit.lora", "teachers.idle.checkpoint"]
+    starts += ["teachers.idle", "route 'edits'"]
+    lines = faults_of(broken, 16)
+    assert [line.split(":")[0] for line in lines] == starts
+    assert lines[0] == "width: 1000 is not a multiple of 16: take 992"
+    assert "did you mean 'edits'?" in lines[-1]
+
+
+def test_pictures_that_cannot_be_used_are_named_with_their_rows(recipe, csv_file, picture_file, tmp_path):
+    good = picture_file("good.png")
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:500])
+    path = csv_file("prompt,source_image,target_image", "a,good.png,gone.png", "b,none.png,", "c,cut.png,")
+    lines = faults_of(with_csv(recipe, path))
+    assert lines[0] == f"route 'edits', {path}, row 3: {tmp_path / 'none.png'} does not exist or is not a file"
+    assert lines[1].startswith(f"route 'edits', {path}, row 4: {tmp_path / 'cut.png'} is no readable picture")
+    assert len(lines) == 2  # targets are for the method that learns from them
+
+
+def test_many_bad_pictures_are_counted(recipe, csv_file):
+    path = csv_file("prompt,source_image", *(f"p,{i}.png" for i in range(TOLD + 7)))
+    lines = faults_of(with_csv(recipe, path))
+    assert len(lines) == TOLD + 1
+    assert lines[-1] == f"route 'edits', {path}: 7 more pictures cannot be used"
+
+
+def test_a_route_is_all_edits_or_all_text(recipe, csv_file, picture_file):
+    picture_file("a.png")
+    (line,) = faults_of(with_csv(recipe, csv_file("prompt,source_image", "x,a.png", "y,", "z,")))
+    assert "2 of 3 rows have no source_image (row 3, 4) and the others have" in line
+
+
+@pytest.mark.parametrize("pipeline", ["StableDiffusion3Pipeline", "FluxPipeline", "QwenImagePipeline"])
+def test_edits_need_a_model_that_edits(recipe, model, csv_file, picture_file, pipeline):
+    described(model, pipeline)
+    picture_file("a.png")
+    path = csv_file("prompt,source_image", "x,a.png", "y,a.png")
+    (line,) = faults_of(with_csv(recipe, path))
+    told = f"2 of 2 rows have a source picture (row 2, 3), of which a {pipeline} takes none"
+    assert line.startswith(f"route 'edits', {path}: {told}")
+    (line,) = faults_of(recipe)
+    assert line.startswith("route 'edits': 6 of 6 rows have a source picture")
+    preflight(replace(recipe, routes=recipe.routes[:1], teachers={n: recipe.teachers[n] for n in ("base", "real")}))
+    preflight(replace(recipe, model=str(described(model, "FluxKontextPipeline"))))
+
+
+def test_the_models_own_files_are_looked_at(recipe, model):
+    assert faults_of(replace(recipe, width=1000)) == ["width: 1000 is not a multiple of 16: take 992"]
+    (line,) = faults_of(replace(recipe, model=str(described(model, "PixArtPipeline"))))
+    assert line.startswith("model: ")
+    assert "PixArtPipeline" in line
+    described(model, "ZImagePipeline")
+    (model / "vae" / "config.json").unlink()
+    (line,) = faults_of(recipe)
+    assert line.startswith(f"model: {model / 'vae' / 'config.json'} cannot be read")
+
+
+def test_a_method_that_learns_from_targets_needs_them(recipe, csv_file, picture_file):
+    picture_file("a.png")
+    off = replace(recipe, method="offpolicy")
+    (line,) = faults_of(off)
+    assert line.startswith("route 'text': 1 of 1 rows have no target_image (row 1), which offpolicy learns from")
+    edits = replace(off, routes=off.routes[1:], teachers={"edit": off.teachers["edit"]})
+    preflight(edits)
+    path = csv_file("prompt,source_image,target_image", "x,a.png,a.png", "y,a.png,b.png", "z,a.png,")
+    lines = faults_of(replace(edits, routes=(replace(edits.routes[0], bucket=Bucket(csv=str(path))),)))
+    assert [line.split(":")[1].split()[0] for line in lines] == ["1", str(path.parent / "b.png")]
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\xff" * 100])
+def test_weights_that_are_no_safetensors_are_named(recipe, tmp_path, content):
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(content)
+    teachers = {**recipe.teachers, "edit": Teacher(lora=str(bad)), "real": Teacher(str(bad))}
+    lines = faults_of(replace(recipe, teachers=teachers))
+    assert [line.split(":")[0] for line in lines] == ["teachers.real.checkpoint", "teachers.edit.lora"]
+    assert all(str(bad) in line for line in lines)
+
+
+def test_a_checkpoint_is_no_lora(recipe, checkpoint):
+    (line,) = faults_of(replace(recipe, teachers={**recipe.teachers, "edit": Teacher(lora=str(checkpoint))}))
+    assert line == f"teachers.edit.lora: {checkpoint} holds no LoRA: it has no lora_A or lora_down weights"
+
+
+def test_the_lora_under_the_student_is_checked(recipe, lora, checkpoint):
+    preflight(replace(recipe, student=Student(over=str(lora))))
+    assert "student.over: " in faults_of(replace(recipe, student=Student(over=str(checkpoint))))[0]
+
+
+def test_a_bucket_that_cannot_be_filled_is_told_by_route(recipe, tmp_path):
+    (line,) = faults_of(with_csv(recipe, tmp_path / "absent.csv"))
+    assert line.startswith(f"route 'edits': {tmp_path / 'absent.csv'} cannot be read")
+
+
+def with_router(recipe: Recipe, asked: Bucket, *buckets: Bucket) -> Recipe:
+    routes = tuple(Route(f"r{number}", "edit", bucket) for number, bucket in enumerate(buckets))
+    teachers = {"edit": recipe.teachers["edit"]}
+    return replace(recipe, routes=routes, teachers=teachers, learned_router=LearnedRouter(asked))
+
+
+def test_a_learned_router_needs_routes_to_choose_among_and_prompts_to_learn_from(recipe):
+    text, more = (Bucket(prompts=tuple(f"{kind} {n}" for n in range(4))) for kind in ("a", "b"))
+    edits, asked = Bucket(shapes="local", count=12), Bucket(prompts=("x", "y"))
+    preflight(with_router(recipe, asked, text, more))
+    preflight(with_router(recipe, Bucket(shapes="edit", count=12), text, edits, Bucket(shapes="recolour", count=12)))
+    (line,) = faults_of(with_router(recipe, asked, text, edits))
+    assert line.startswith("learned_router: its prompts have only one route to join, so there is nothing to choose")
+    (line,) = faults_of(with_router(recipe, asked, edits, edits))
+    assert line.startswith("learned_router: 2 of 2 prompts have no source picture, as all routes have")
+    (line,) = faults_of(with_router(recipe, Bucket(shapes="edit", count=6), text, more))
+    assert line.startswith("learned_router: 6 of 6 prompts have a source picture, and no route has any")
+    (line,) = faults_of(with_router(recipe, asked, text, Bucket(prompts=("a", "b", "c", "c", "c"))))
+    assert line == "learned_router: route 'r1' has 3 different prompts to learn from: give it 4 or more"
+
+
+def test_prompts_without_a_route_may_be_of_both_kinds_and_their_files_are_looked_at(recipe, csv_file, picture_file):
+    picture_file("a.png")
+    text, more = (Bucket(prompts=tuple(f"{kind} {n}" for n in range(4))) for kind in ("a", "b"))
+    edits = Bucket(shapes="local", count=12)
+    preflight(with_router(recipe, Bucket(csv=str(csv_file("prompt,source_image", "x,a.png", "y,"))), text, more, edits))
+    path = csv_file("prompt,source_image", "x,", "y,none.png")
+    (line,) = faults_of(with_router(recipe, Bucket(csv=str(path)), text, more, edits))
+    assert line.startswith(f"learned_router, {path}, row 3: ")
+    (line,) = faults_of(with_router(recipe, Bucket(csv=str(csv_file("prompt,source_image"))), text, more))
+    assert line.startswith(f"learned_router: {path} holds no prompts")
+
+
+def test_targets_are_needed_of_prompts_without_a_route_too(recipe, csv_file, picture_file):
+    picture_file("a.png")
+    edits = Bucket(shapes="local", count=12)
+    path = csv_file("prompt,source_image,target_image", "x,a.png,a.png", "y,a.png,")
+    (line,) = faults_of(replace(with_router(recipe, Bucket(csv=str(path)), edits, edits), method="offpolicy"))
+    assert line.startswith(f"learned_router, {path}: 1 of 2 rows have no target_image (row 3), which offpolicy")

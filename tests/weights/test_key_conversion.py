@@ -1,0 +1,160 @@
+"""A checkpoint under the original model's names is the same teacher, read whole or refused."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from danceopd_core.errors import InputError
+from danceopd_core.weights.full_checkpoints import load_full_checkpoint
+
+from ..loras import query
+from ..native import sd3_velocity, tiny_sd3, to_native
+from ..tiny import randomize
+
+
+@pytest.fixture(scope="module", params=["zimage", "sd3"])
+def world(request):
+    """A tiny network, a fine-tune of it, and the velocity of any network of its kind."""
+    if request.param == "sd3":
+        network, velocity = tiny_sd3(), sd3_velocity
+    else:
+        backbone = request.getfixturevalue("opened_zimage")
+        x, sigma, cond = query(backbone)
+
+        def velocity(network):
+            with torch.no_grad():
+                return backbone.with_network(network).velocity(x, sigma, cond)
+
+        network = copy.deepcopy(backbone.network)
+    return network, randomize(copy.deepcopy(network), seed=9), velocity
+
+
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "diffusion_model.", "module."])
+def test_a_comfyui_file_is_the_checkpoint_that_it_was_made_from(world, tmp_path, prefix):
+    network, other, velocity = world
+    native = {prefix + name: tensor for name, tensor in to_native(other).items()}
+    assert not native.keys() <= {prefix + name for name in other.state_dict()}
+    save_file(native, tmp_path / "a.safetensors")
+    teacher = load_full_checkpoint(network, tmp_path / "a.safetensors")
+    for name, tensor in other.state_dict().items():
+        assert teacher.state_dict()[name].equal(tensor), name
+    assert velocity(teacher).equal(velocity(other))
+    assert not velocity(teacher).equal(velocity(network))
+    assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_the_transformer_of_a_whole_model_is_taken(world, tmp_path):
+    network, other, velocity = world
+    native = {f"model.diffusion_model.{name}": tensor for name, tensor in to_native(other).items()}
+    native["first_stage_model.decoder.conv_in.weight"] = torch.zeros(3)
+    native["text_encoders.clip_l.weight"] = torch.full((2,), float("nan"))
+    save_file(native, tmp_path / "a.safetensors")
+    assert velocity(load_full_checkpoint(network, tmp_path / "a.safetensors")).equal(velocity(other))
+
+
+def test_what_a_comfyui_file_does_not_change_is_shared(world, tmp_path):
+    network, _, _ = world
+    save_file(to_native(network), tmp_path / "a.safetensors")
+    teacher = load_full_checkpoint(network, tmp_path / "a.safetensors")
+    base = dict(network.named_parameters())
+    assert all(p.data_ptr() == base[name].data_ptr() for name, p in teacher.named_parameters())
+
+
+def test_plain_fp8_weights_are_read_as_they_are(world, tmp_path):
+    network, other, _ = world
+    cast = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in to_native(other).items()}
+    save_file(cast, tmp_path / "a.safetensors")
+    teacher = load_full_checkpoint(network, tmp_path / "a.safetensors")
+    for name, p in other.named_parameters():
+        assert teacher.get_parameter(name).equal(p.to(torch.float8_e4m3fn).float())
+
+
+def a_layer(native):
+    return next(name for name, tensor in native.items() if name.endswith("qkv.weight"))
+
+
+def drop(native):
+    del native[a_layer(native)]
+
+
+def drop_shared_name(native):
+    del native[next(name for name in native if name.startswith(("cap_embedder.1.", "context_embedder.")))]
+
+
+def drop_block(native):
+    last = max(int(name.split(".")[1]) for name in native if name.startswith(("layers.", "joint_blocks.")))
+    for name in [name for name in native if name.startswith((f"layers.{last}.", f"joint_blocks.{last}."))]:
+        del native[name]
+
+
+def add(native):
+    native["extra.weight"] = torch.zeros(3)
+
+
+def add_beside(native):
+    native[a_layer(native).replace("qkv.weight", "lora.weight")] = torch.zeros(3)
+
+
+def narrow(native):
+    native[a_layer(native)] = native[a_layer(native)][:, :-1].clone()
+
+
+def nan(native):
+    native[a_layer(native)][0, 0] = float("nan")
+
+
+def scaled(native):
+    native[a_layer(native)] = native[a_layer(native)].to(torch.float8_e4m3fn)
+    native[a_layer(native).replace(".weight", ".scale_weight")] = torch.ones(())
+    native["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
+
+
+def comfy_quant(native):
+    native[a_layer(native).replace(".weight", ".comfy_quant")] = torch.zeros(8, dtype=torch.uint8)
+    native[a_layer(native).replace(".weight", ".weight_scale")] = torch.ones(())
+
+
+def integers(native):
+    native[a_layer(native)] = native[a_layer(native)].to(torch.int8)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (drop, r"lacks .*qkv\.weight|missing \(.*to_k\.weight"),
+        (drop_shared_name, r"lacks context_embedder|1 missing \(cap_embedder\.1\."),
+        (drop_block, r"\d+ missing \(layers\.|unknown weights \(joint_blocks"),
+        (add, r"1 unknown (weights )?\(.*extra\.weight\)"),
+        (add_beside, r"1 unknown (weights )?\(.*lora\.weight\)"),
+        (narrow, r"3 of another shape"),
+        (nan, r"qkv\.weight holds NaN"),
+        (scaled, r"holds quantised weights, .*scale_weight.*bfloat16"),
+        (comfy_quant, r"holds quantised weights, .*(comfy_quant|weight_scale)"),
+        (integers, r"holds quantised weights, .*qkv\.weight"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_a_harmed_comfyui_file_is_refused(world, tmp_path, harm, told, prefix):
+    network, other, _ = world
+    native = to_native(other)
+    harm(native)
+    save_file({prefix + name: tensor for name, tensor in native.items()}, tmp_path / "harmed.safetensors")
+    with pytest.raises(InputError, match=r"harmed\.safetensors .*(" + told + ")"):
+        load_full_checkpoint(network, tmp_path / "harmed.safetensors")
+
+
+def test_the_files_of_another_family_are_refused(opened_zimage, tmp_path):
+    save_file(to_native(tiny_sd3()), tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"a\.safetensors is no checkpoint of this network.*unknown"):
+        load_full_checkpoint(opened_zimage.network, tmp_path / "a.safetensors")
+    save_file(to_native(opened_zimage.network), tmp_path / "b.safetensors")
+    with pytest.raises(InputError, match=r"b\.safetensors is no checkpoint of this network.*unknown"):
+        load_full_checkpoint(tiny_sd3(), tmp_path / "b.safetensors")
+
+
+def test_a_weight_that_zimage_files_hold_and_nothing_uses_is_passed_over(opened_zimage, tmp_path):
+    native = to_native(opened_zimage.network) | {"norm_final.weight": torch.ones(32)}
+    save_file(native, tmp_path / "a.safetensors")
+    load_full_checkpoint(opened_zimage.network, tmp_path / "a.safetensors")
