@@ -1,0 +1,189 @@
+"""A MODEL, CLIP and VAE of ComfyUI as a Backbone, without a table of families."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import comfy.model_management as management
+import torch
+from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher, create_model_options_clone
+from comfy.patcher_extension import merge_nested_dicts
+from comfy.sd import CLIP, VAE
+from torch import Tensor, nn
+
+from ...danceopd_core.algorithm.fields import Conditioning, Sample
+from ...danceopd_core.algorithm.flow import per_sample
+from ...danceopd_core.errors import InputError
+from ...danceopd_core.models.backbone import Sources
+from ...danceopd_core.weights.linear_like import linear_like_shapes
+from . import conditioning, encoding, opening, schedules
+from .latents import LatentSpace, check_vae, latent_space
+
+CONDITIONERS = re.compile(r"adaLN|modulation|_mod\b|_mod\.|norm|embed", re.IGNORECASE)
+"""Linear layers of blocks that make scales and gates rather than features."""
+GUIDANCE_PATCHES = re.compile(r"sampler_\w+|denoise_mask_function|disable_cfg1_optimization")
+
+
+@dataclass(frozen=True, eq=False)
+class NativeBackbone:
+    """`patcher` is a MODEL opened for training (`opened`); `model` is its BaseModel or one with other weights."""
+
+    patcher: ModelPatcher
+    model: BaseModel
+    clip: CLIP
+    vae: VAE
+    space: LatentSpace
+    scheduler: str
+    edit: encoding.Encode
+
+    @property
+    def family(self) -> str:
+        return self.space.title
+
+    @property
+    def network(self) -> nn.Module:
+        return self.model.diffusion_model
+
+    @property
+    def default_targets(self) -> tuple[str, ...]:
+        """The linear layers of the repeated blocks, by their names after the block's number."""
+        endings = Counter(
+            match[1]
+            for name in linear_like_shapes(self.network)
+            if (match := re.search(r"\.\d+\.((?:.*\.)?[^.]*\D[^.]*(?:\.\d+)*)$", name)) and not CONDITIONERS.search(match[1])
+        )
+        return tuple(sorted(ending for ending, count in endings.items() if count > 1)) or tuple(sorted(endings))
+
+    @property
+    def size_multiple(self) -> int:
+        return self.space.size_multiple
+
+    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
+        """(x - denoised) / sigma; a batch is split where ComfyUI itself would not join its samples."""
+        self._resident()
+        conds = [conditioning.model_conds(self.model, s, x[row : row + 1]) for row, s in enumerate(cond.samples)]
+        groups = conditioning.grouped(conds)
+        answers = [self._denoised(x[rows], sigma[rows], [conds[row] for row in rows]) for rows in groups]
+        order = torch.tensor([row for rows in groups for row in rows], device=x.device).argsort()
+        return (x - torch.cat(answers)[order]) / per_sample(sigma, x)
+
+    def _denoised(self, x: Tensor, sigma: Tensor, conds: Sequence[conditioning.Conds]) -> Tensor:
+        scale = self.space.noise_scale
+        arguments = {**conditioning.batched(conds), "transformer_options": self._options(sigma)}
+        wrapper = self.patcher.model_options.get("model_function_wrapper")
+        if wrapper is None:
+            return self.model.apply_model(x * scale, sigma, **arguments) / scale
+        call = {"input": x * scale, "timestep": sigma, "c": arguments, "cond_or_uncond": [0] * len(x)}
+        return wrapper(self.model.apply_model, call) / scale
+
+    def _options(self, sigma: Tensor) -> dict[str, Any]:
+        """The MODEL's patches and wrappers, and what the samplers say of the batch."""
+        options = create_model_options_clone(self.patcher.model_options)["transformer_options"]
+        for kind, own in (("wrappers", self.patcher.wrappers), ("callbacks", self.patcher.callbacks)):
+            options[kind] = merge_nested_dicts(options.get(kind, {}), own)
+        rows = len(sigma)
+        return {**options, "cond_or_uncond": [0] * rows, "uuids": [uuid4() for _ in range(rows)], "sigmas": sigma}
+
+    def _resident(self) -> None:
+        """Brings the weights back if encoding or decoding made ComfyUI move them away."""
+        if opening.misplaced(self.patcher):
+            opening.load_fully(self.patcher)
+
+    @torch.no_grad()
+    def encode(
+        self, prompts: Sequence[str], sources: Sources | None = None, negatives: Sequence[str] = ()
+    ) -> Conditioning:
+        pictures = [tuple(given or ()) for given in (sources or [None] * len(prompts))]
+        if len(pictures) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts with {len(pictures)} entries of source pictures")
+        texts: dict[str, Sample] = {}
+
+        def one(prompt: str, given: tuple[Tensor, ...]) -> Sample:
+            if given:
+                return encoding.encoded(self.clip, self.vae, self.edit, prompt, given)
+            if prompt not in texts:
+                texts[prompt] = encoding.encoded(self.clip, self.vae, self.edit, prompt, ())
+            return texts[prompt]
+
+        return Conditioning(
+            tuple(
+                Sample(one(prompt, given).values, {negative: one(negative, given) for negative in negatives})
+                for prompt, given in zip(prompts, pictures, strict=True)
+            )
+        )
+
+    def prompt_embeddings(self, cond: Conditioning) -> Tensor:
+        return torch.stack([_embedding(sample.values) for sample in cond.samples])
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor) -> Tensor:
+        self.latent_shape(images.shape[2], images.shape[1])
+        return self.space.encode(self.vae, images)
+
+    @torch.no_grad()
+    def decode(self, x: Tensor) -> Tensor:
+        return self.space.decode(self.vae, x)
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
+        return self.space.shape(width, height)
+
+    def sigmas(self, steps: int, width: int, height: int) -> Tensor:
+        sampling = self.patcher.get_model_object("model_sampling")
+        return schedules.model_sigmas(sampling, self.scheduler, steps, width, height)
+
+    def with_network(self, network: nn.Module) -> NativeBackbone:
+        model = copy.copy(self.model)
+        model._modules = {**self.model._modules, "diffusion_model": network}
+        return replace(self, model=model)
+
+    def to(self, device: torch.device | str) -> NativeBackbone:
+        """Loads the network through ComfyUI's memory manager, which moves CLIP and VAE itself when they are used.
+
+        ValueError for another device than ComfyUI's own.
+        """
+        if torch.device(device).type != torch.device(self.patcher.load_device).type:
+            raise ValueError(f"the MODEL runs on {self.patcher.load_device}, not on {device}: ComfyUI chooses its device")
+        opening.load_fully(self.patcher)
+        return self
+
+    def offload_encoders(self, device: torch.device | str = "cpu") -> None:
+        """Frees the device of CLIP and VAE; ComfyUI brings them back when they are used, so "to the device" is nothing."""
+        if torch.device(device).type == "cpu":
+            for patcher in (self.clip.patcher, self.vae.patcher):
+                management.unload_model_and_clones(patcher)
+
+
+def opened(
+    patcher: ModelPatcher, clip: CLIP, vae: VAE, scheduler: str = schedules.DEFAULT, edit: str = "auto"
+) -> NativeBackbone:
+    """A MODEL from a loader, with its CLIP and VAE, as a backbone that can be trained through; InputError if it cannot.
+
+    Call it outside inference mode. The weights are loaded anew: the MODEL given stays as it is.
+    """
+    opening.check_flow(patcher)
+    if odd := sorted(name for name in patcher.model_options if GUIDANCE_PATCHES.fullmatch(name)):
+        raise InputError(
+            f"the MODEL carries patches of the sampler ({', '.join(odd)}), which a velocity field has no place for: "
+            "remove the nodes between its loader and here that change guidance"
+        )
+    sampling = patcher.get_model_object("model_sampling")
+    space = latent_space(patcher.model, sampling, opening.title(patcher.model))
+    check_vae(space, vae)
+    own = opening.own_copy(patcher)
+    opening.load_fully(own)
+    own.pre_run()
+    return NativeBackbone(own, own.model, clip, vae, space, scheduler, encoding.edit_encoding(own.model, edit))
+
+
+def _embedding(values: Mapping[str, Any]) -> Tensor:
+    """(D,): the mean over the tokens of a text, and what the encoder pools of it, if it does."""
+    mean = values[conditioning.TEXT].float().mean(0)
+    pooled = values.get("pooled_output")
+    return mean if pooled is None else torch.cat([mean, pooled[0].float()])

@@ -1,0 +1,127 @@
+"""CONDITIONING as samples that can be trained on, and samples as what `apply_model` takes, by ComfyUI's own path.
+
+A Sample holds tensors only, so that it can be moved and stored. Settings of a CONDITIONING that are no tensors, such
+as the guidance of FLUX, are kept beside them as JSON text in bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from comfy.model_base import BaseModel
+from comfy.sampler_helpers import convert_cond
+from comfy.samplers import cond_cat, cond_equal_size, encode_model_conds
+from torch import Tensor
+
+from ...danceopd_core.algorithm.fields import Sample, Value
+from ...danceopd_core.errors import InputError
+
+TEXT, SETTINGS = "text", "settings"
+REFERENCES = "reference_latents"
+REFUSED = {
+    "hooks": "hooks", "control": "a ControlNet", "gligen": "GLIGEN boxes", "area": "an area", "mask": "a mask",
+    "start_percent": "a time range", "end_percent": "a time range", "default": "a default for the unmasked area",
+    "clip_start_percent": "a schedule of the text encoder", "concat_mask": "an inpainting mask",
+}  # fmt: skip
+"""What a CONDITIONING may carry in ComfyUI that a teacher cannot be asked under."""
+
+Conds = dict[str, Any]
+"""What `extra_conds` builds for one sample: ComfyUI's COND objects by the name that `apply_model` has for them."""
+
+
+def sample_of(conditioning: Sequence[Any]) -> Sample:
+    """The one entry of a CONDITIONING, its tensors cloned; InputError for what no sample can hold."""
+    if len(conditioning) != 1:
+        raise InputError(
+            f"a CONDITIONING holds {len(conditioning)} entries: give one for each sample, without Conditioning (Combine)"
+        )
+    text, extras = conditioning[0]
+    values: dict[str, Value] = {} if text is None else {TEXT: _clone(text[0])}
+    settings: dict[str, Any] = {}
+    for name, value in extras.items():
+        if name in REFUSED:
+            raise InputError(f"a CONDITIONING carries {REFUSED[name]}, which cannot be distilled: give it without")
+        if isinstance(value, Tensor):
+            values[name] = _clone(value)
+        elif isinstance(value, list | tuple) and value and all(isinstance(part, Tensor) for part in value):
+            values[name] = tuple(_clone(part) for part in value)
+        else:
+            settings[name] = value
+    if settings:
+        values[SETTINGS] = _as_bytes(settings)
+    return Sample(values)
+
+
+def conditioning_of(sample: Sample) -> list[Any]:
+    """The inverse of `sample_of`."""
+    extras: dict[str, Any] = {}
+    for name, value in sample.values.items():
+        if name == SETTINGS and isinstance(value, Tensor):
+            extras |= json.loads(bytes(value.cpu().tolist()))
+        elif name != TEXT:
+            extras[name] = list(value) if isinstance(value, tuple) else value
+    text = sample.values.get(TEXT)
+    return [[text[None] if isinstance(text, Tensor) else None, extras]]
+
+
+def model_conds(model: BaseModel, sample: Sample, x: Tensor) -> Conds:
+    """What the MODEL's `extra_conds` makes of a sample for one state x (1, ...)."""
+    converted = convert_cond(conditioning_of(sample.to(x.device)))
+    latent_shapes = [tuple(x.shape)]
+    (encoded,) = encode_model_conds(
+        model.extra_conds, converted, x, x.device, "positive",
+        latent_image=torch.zeros_like(x), denoise_mask=None, seed=0, latent_shapes=latent_shapes,
+    )  # fmt: skip
+    conds = {name: cond.process_cond(batch_size=1, area=None) for name, cond in encoded["model_conds"].items()}
+    if REFERENCES in sample.values and not any("ref" in name for name in conds):
+        raise InputError(
+            f"the MODEL ({type(model.model_config).__name__}) takes no source pictures: load one that edits, or remove the "
+            "source pictures from the prompts"
+        )
+    return conds
+
+
+def grouped(conds: Sequence[Conds]) -> list[list[int]]:
+    """Rows that can share a call, as ComfyUI decides it: the same shapes, and the same constants."""
+    groups: list[list[int]] = []
+    for row, own in enumerate(conds):
+        for group in groups:
+            if cond_equal_size(own, conds[group[0]]):
+                group.append(row)
+                break
+        else:
+            groups.append([row])
+    return groups
+
+
+def batched(conds: Sequence[Conds]) -> dict[str, Any]:
+    """The arguments of `apply_model` for rows of one group."""
+    return cond_cat(list(conds))
+
+
+def _clone(tensor: Tensor) -> Tensor:
+    """A copy without the inference mode in which it was made."""
+    with torch.inference_mode(False):
+        return tensor.clone().detach()
+
+
+def _as_bytes(settings: Mapping[str, Any]) -> Tensor:
+    try:
+        text = json.dumps(settings, sort_keys=True)
+    except TypeError:
+        odd = [name for name, value in settings.items() if not _plain(value)]
+        raise InputError(
+            f"a CONDITIONING carries {', '.join(odd)}, which cannot be kept for training: encode without it"
+        ) from None
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+def _plain(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""LoRAs of any layout that ComfyUI reads, as factors by native module names, and back as files that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import comfy.lora
+import torch
+from comfy.lora_convert import convert_lora
+from comfy.model_base import BaseModel
+from comfy.utils import load_torch_file
+from comfy.weight_adapter import LoRAAdapter
+from torch import Tensor
+
+from ...danceopd_core.errors import InputError
+from ...danceopd_core.weights.linear_like import linear_like_shapes
+from ...danceopd_core.weights.lora_io import Lora, Shapes, stacked
+from ...danceopd_core.weights.lora_keys import what_else
+
+PREFIX = "diffusion_model."
+
+
+def read_native_lora(path: str, model: BaseModel) -> Lora:
+    """A LoRA file as ComfyUI's stock loader applies it to this model, as float32 factors of scale 1.
+
+    InputError, naming the first keys, unless every key is used, all of it is plain LoRA of linear layers, all
+    shapes fit and all weights are finite.
+    """
+    return lora_of(load_torch_file(path, safe_load=True), model, path)
+
+
+def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
+    """The same for the tensors of a file; `name` is what errors call it."""
+    state = convert_lora(dict(state))
+    patches = comfy.lora.load_lora(state, comfy.lora.model_lora_keys_unet(model, {}), log_missing=False)
+    loaded = {key for patch in patches.values() if isinstance(patch, LoRAAdapter) for key in patch.loaded_keys}
+    shapes = {PREFIX + module: shape for module, shape in linear_like_shapes(model.diffusion_model).items()}
+    faults: dict[str, list[str]] = {}
+    for key in state:
+        if key not in loaded:
+            faults.setdefault(what_else(key), []).append(key)
+    lora: Lora | None = None
+    for key, patch in patches.items():
+        place, offset, function = (*key, None)[:3] if isinstance(key, tuple) else (key, None, None)
+        module = place.removesuffix(".weight")
+        fault = _fault(patch, module, shapes, offset)
+        if fault:
+            faults.setdefault(fault, []).append(module)
+            continue
+        part = _factors(patch, module, shapes[module], offset, function)
+        lora = part if lora is None else stacked(lora, part)
+    if faults or lora is None:
+        found = "; ".join(f"{len(keys)} {fault} ({', '.join(keys[:3])})" for fault, keys in faults.items())
+        raise InputError(
+            f"{name} cannot be used as a LoRA of this MODEL ({type(model.model_config).__name__}): {found or 'it is empty'}. "
+            "Give a plain LoRA of this very model, without text-encoder weights"
+        )
+    return Lora(*({key.removeprefix(PREFIX): factor for key, factor in part.items()} for part in (lora.down, lora.up)))
+
+
+def native_tensors(lora: Lora, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """The tensors of a file that every ComfyUI model reads without a conversion: the scale is folded into lora_B."""
+    tensors: dict[str, Tensor] = {}
+    for module, up in lora.folded().up.items():
+        tensors[f"{PREFIX}{module}.lora_A.weight"] = lora.down[module].detach().to("cpu", dtype, copy=True).contiguous()
+        tensors[f"{PREFIX}{module}.lora_B.weight"] = up.detach().to("cpu", dtype, copy=True).contiguous()
+    return tensors
+
+
+def _fault(patch: Any, module: str, shapes: Shapes, offset: Any) -> str:
+    """What keeps a patch of ComfyUI from being two factors of a linear layer; empty if nothing does."""
+    if not isinstance(patch, LoRAAdapter):
+        return "change weights otherwise than a plain LoRA does"
+    up, down, _, middle, dora, reshape = patch.weights
+    if middle is not None or dora is not None or reshape is not None:
+        return "are of a Tucker decomposition, DoRA or a changed shape, which is no plain LoRA"
+    if module not in shapes:
+        return "change layers that are not linear"
+    rows, columns = shapes[module]
+    rows = offset[2] if offset is not None else rows
+    if offset is not None and offset[0] != 0:
+        return "change some of a layer's inputs only"
+    if (up.shape[0], down.flatten(1).shape[1]) != (rows, columns) or up.flatten(1).shape[1] != len(down):
+        return f"do not fit the network, {tuple(up.shape)} times {tuple(down.shape)} for a layer of {(rows, columns)}"
+    if not (torch.isfinite(up.float()).all() and torch.isfinite(down.float()).all()):
+        return "hold NaN or infinity"
+    return ""
+
+
+def _factors(
+    patch: LoRAAdapter, module: str, shape: tuple[int, int], offset: Any, function: Callable[[Tensor], Tensor] | None
+) -> Lora:
+    """One patch as factors of the whole layer: rows that it leaves alone are zero in `up`."""
+    up, down, alpha = patch.weights[0].float().flatten(1), patch.weights[1].float().flatten(1), patch.weights[2]
+    up = up * (1.0 if alpha is None else alpha / len(down))
+    if function is not None:  # it reorders rows
+        up = function(up)
+    if offset is not None:
+        whole = torch.zeros(shape[0], up.shape[1])
+        whole[offset[1] : offset[1] + offset[2]] = up
+        up = whole
+    return Lora({module: down}, {module: up})

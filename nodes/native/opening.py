@@ -1,0 +1,87 @@
+"""Which MODELs can be trained, and a copy of one that can: without inference tensors and without streamed weights."""
+
+from __future__ import annotations
+
+import comfy.model_management as management
+import torch
+from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
+from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW
+
+from ...danceopd_core.errors import InputError
+
+PICTURES_AND_VIDEO = (2, 3)
+"""Latent dimensions without batch and channels; a picture is a video of one frame. One dimension is sound or shapes."""
+
+
+def untrainable(sampling: object, latent_dimensions: int) -> str:
+    """Why a model with this `model_sampling` and latent format cannot be trained; empty if it can."""
+    kind = type(sampling)
+    if issubclass(kind, IMG_TO_IMG_FLOW) or (issubclass(kind, CONST) and latent_dimensions not in PICTURES_AND_VIDEO):
+        return "its flow does not lead from noise to pictures"
+    if issubclass(kind, COSMOS_RFLOW):
+        return "its flow starts at sigma 80 instead of 1 (Cosmos)"
+    if not issubclass(kind, CONST):
+        family = " ".join(base.__name__ for base in kind.__mro__[1:3])
+        return f"it is no flow-matching model (its sampling is {family})"
+    return ""
+
+
+def check_flow(patcher: ModelPatcher) -> None:
+    """InputError unless the MODEL is a flow-matching model of pictures."""
+    sampling = patcher.get_model_object("model_sampling")
+    latent_format = patcher.get_model_object("latent_format")
+    if reason := untrainable(sampling, latent_format.latent_dimensions):
+        raise InputError(
+            f"the MODEL ({title(patcher.model)}) cannot be distilled: {reason}. Load a flow-matching image model, such as "
+            "FLUX, Z-Image, Qwen-Image or Stable Diffusion 3.5"
+        )
+
+
+def title(model: BaseModel) -> str:
+    """The name that ComfyUI has for the architecture, such as ZImage."""
+    return type(model.model_config).__name__
+
+
+def own_copy(patcher: ModelPatcher) -> ModelPatcher:
+    """The MODEL again, its weights loaded anew so that they can be trained through; patches on it are kept.
+
+    Weights that a loader node made are inference tensors, and dynamic VRAM reuses their buffers while autograd
+    still needs them. The MODEL given is left untouched. InputError if its loader has no way to load it again.
+    """
+    if patcher.cached_patcher_init is None:
+        raise InputError(
+            f"the MODEL ({title(patcher.model)}) comes from a loader that cannot load it a second time, which training "
+            "needs: use Load Diffusion Model or Load Checkpoint"
+        )
+    with torch.inference_mode(False):
+        copy = patcher.clone(disable_dynamic=True, force_deepcopy=True)
+    if copy.is_dynamic():
+        raise InputError("the MODEL still streams its weights (dynamic VRAM): start ComfyUI with --disable-dynamic-vram")
+    copy.model.requires_grad_(False).eval()
+    return copy
+
+
+def load_fully(patcher: ModelPatcher) -> None:
+    """Brings all weights of the MODEL to its device, patched; InputError if they do not fit.
+
+    Gradients are right only over weights that stay where they are: weights streamed layer by layer are
+    overwritten before the backward pass reads them.
+    """
+    management.load_models_gpu([patcher], force_full_load=True)
+    if away := misplaced(patcher):
+        raise InputError(
+            f"the MODEL ({title(patcher.model)}) does not fit on {patcher.load_device}: {away} stay elsewhere, and gradients "
+            "cannot pass weights that are streamed. Use a smaller or quantised file, or start ComfyUI without --lowvram "
+            "and --novram"
+        )
+
+
+def misplaced(patcher: ModelPatcher) -> str:
+    """Which weights are not on the MODEL's device, or are patched only while they are used; empty if none."""
+    network = patcher.model.diffusion_model
+    device = torch.device(patcher.load_device)
+    away = [name for name, weight in network.named_parameters() if weight.device.type != device.type]
+    streamed = [name for name, module in network.named_modules() if vars(module).get("weight_function")]
+    found = away + streamed
+    return f"{len(found)} weights ({', '.join(found[:3])}, ...)" if found else ""
