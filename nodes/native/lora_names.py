@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...danceopd_core.errors import InputError
 from ...danceopd_core.weights.linear_like import linear_like_shapes
-from ...danceopd_core.weights.lora_io import Lora, Shapes, stacked
+from ...danceopd_core.weights.lora_io import Lora, Shapes
 from ...danceopd_core.weights.lora_keys import what_else
 
 PREFIX = "diffusion_model."
@@ -40,7 +40,8 @@ def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
     for key in state:
         if key not in loaded:
             faults.setdefault(what_else(key), []).append(key)
-    lora: Lora | None = None
+    downs: dict[str, list[Tensor]] = {}
+    ups: dict[str, list[Tensor]] = {}
     for key, patch in patches.items():
         place, offset, function = (*key, None)[:3] if isinstance(key, tuple) else (key, None, None)
         module = place.removesuffix(".weight")
@@ -48,15 +49,20 @@ def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
         if fault:
             faults.setdefault(fault, []).append(module)
             continue
-        part = _factors(patch, module, shapes[module], offset, function)
-        lora = part if lora is None else stacked(lora, part)
-    if faults or lora is None:
+        down, up = _factors(patch, shapes[module], offset, function)
+        downs.setdefault(module.removeprefix(PREFIX), []).append(down)
+        ups.setdefault(module.removeprefix(PREFIX), []).append(up)
+    if faults or not downs:
         found = "; ".join(f"{len(keys)} {fault} ({', '.join(keys[:3])})" for fault, keys in faults.items())
         raise InputError(
             f"{name} cannot be used as a LoRA of this MODEL ({type(model.model_config).__name__}): {found or 'it is empty'}. "
             "Give a plain LoRA of this very model, without text-encoder weights"
         )
-    return Lora(*({key.removeprefix(PREFIX): factor for key, factor in part.items()} for part in (lora.down, lora.up)))
+    # Several patches of one layer, such as query, key and value of a fused one, are one LoRA of their summed rank.
+    return Lora(
+        {module: torch.cat(parts) for module, parts in downs.items()},
+        {module: torch.cat(parts, 1) for module, parts in ups.items()},
+    )
 
 
 def native_tensors(lora: Lora, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -89,9 +95,9 @@ def _fault(patch: Any, module: str, shapes: Shapes, offset: Any) -> str:
 
 
 def _factors(
-    patch: LoRAAdapter, module: str, shape: tuple[int, int], offset: Any, function: Callable[[Tensor], Tensor] | None
-) -> Lora:
-    """One patch as factors of the whole layer: rows that it leaves alone are zero in `up`."""
+    patch: LoRAAdapter, shape: tuple[int, int], offset: Any, function: Callable[[Tensor], Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """`down` and `up` of one patch for the whole layer, the scale in `up`: rows that it leaves alone are zero."""
     up, down, alpha = patch.weights[0].float().flatten(1), patch.weights[1].float().flatten(1), patch.weights[2]
     up = up * (1.0 if alpha is None else alpha / len(down))
     if function is not None:  # it reorders rows
@@ -100,4 +106,4 @@ def _factors(
         whole = torch.zeros(shape[0], up.shape[1])
         whole[offset[1] : offset[1] + offset[2]] = up
         up = whole
-    return Lora({module: down}, {module: up})
+    return down, up

@@ -1,0 +1,77 @@
+"""The embedded model as a MODEL, CLIP and VAE of ComfyUI, for stock nodes and native runs: nothing is downloaded."""
+
+from __future__ import annotations
+
+import comfy.model_base
+import comfy.ops
+import comfy.supported_models
+import torch
+from comfy.latent_formats import LatentFormat
+from comfy.ldm.modules.diffusionmodules.mmdit import TimestepEmbedder
+from comfy.model_detection import convert_diffusers_mmdit
+from comfy.model_management import get_torch_device, unet_offload_device
+from comfy.model_patcher import CoreModelPatcher, ModelPatcher
+from comfy.utils import load_torch_file
+
+from ...danceopd_core.models.sigma_schedule import read_config
+from ...danceopd_core.shapes import locate
+from .shapes_clip import shapes_clip
+from .shapes_vae import shapes_vae
+
+__all__ = ["shapes_clip", "shapes_model", "shapes_vae"]
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+class ShapesLatents(LatentFormat):
+    """The VAE's latents as they are: one for 4 x 4 pixels."""
+
+    latent_channels = 16
+    spacial_downscale_ratio = 4
+
+
+class Shapes(comfy.supported_models.ZImage):
+    """Z-Image at the embedded model's size."""
+
+    latent_format = ShapesLatents
+
+
+def shapes_model(part: str = "shapes", disable_dynamic: bool = False) -> ModelPatcher:
+    """The transformer in float32; `part` "shapes:realism" is that of the full-checkpoint teacher.
+
+    disable_dynamic: as ComfyUI asks a loader for a copy whose weights are not streamed.
+    """
+    folder = locate("shapes") / "transformer" if part == "shapes" else locate(part)
+    config = Shapes(_settings(read_config(folder / "config.json")))
+    config.set_inference_dtype(torch.float32, None)
+    model = comfy.model_base.Lumina2(config, device=torch.device("cpu"))
+    network = model.diffusion_model
+    state = convert_diffusers_mmdit(load_torch_file(str(folder / WEIGHTS), safe_load=True), "")
+    # The only part whose size does not follow from the settings at this width.
+    hidden, width = state["t_embedder.mlp.0.weight"].shape[0], state["t_embedder.mlp.2.weight"].shape[0]
+    network.t_embedder = TimestepEmbedder(hidden, output_size=width, dtype=torch.float32, operations=comfy.ops.manual_cast)
+    network.load_state_dict(state)
+    network.requires_grad_(False).eval()
+    patcher = ModelPatcher if disable_dynamic else CoreModelPatcher
+    made = patcher(model, load_device=get_torch_device(), offload_device=unet_offload_device())
+    made.cached_patcher_init = (shapes_model, (part,))
+    return made
+
+
+def _settings(config: dict) -> dict:
+    """ComfyUI's settings of the network from diffusers' configuration."""
+    same = ("in_channels", "dim", "cap_feat_dim", "n_layers", "n_refiner_layers", "n_heads", "n_kv_heads", "norm_eps")
+    return {
+        **{name: config[name] for name in same},
+        "image_model": "lumina2",
+        "patch_size": 2,
+        "qk_norm": True,
+        "axes_dims": list(config["axes_dims"]),
+        "axes_lens": list(config["axes_lens"]),
+        "rope_theta": config["rope_theta"],
+        "ffn_dim_multiplier": int(config["dim"] / 3 * 8) / config["dim"],
+        "multiple_of": 1,
+        "z_image_modulation": True,
+        "time_scale": config["t_scale"],
+        "pad_tokens_multiple": 32,
+    }

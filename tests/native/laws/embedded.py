@@ -1,0 +1,106 @@
+"""The embedded model as MODEL, CLIP and VAE says what its diffusers pipeline says, in stock samplers too."""
+
+import comfy.sample
+import torch
+from pack.danceopd_core.algorithm.fields import guided
+from pack.danceopd_core.models.registry import open_backbone
+from pack.danceopd_core.models.sampling import integrate, seeded_noise
+from pack.danceopd_core.shapes import locate
+from pack.nodes.native.backbone import opened
+from pack.nodes.native.shapes import shapes_clip, shapes_model, shapes_vae
+
+PROMPTS = ["a red circle and a blue square", "three big diamonds", ""]
+
+
+def far(one, other):
+    return float((one - other).norm() / other.norm())
+
+
+with torch.inference_mode():  # as a loader node runs
+    MODEL, CLIP, VAE = shapes_model(), shapes_clip(), shapes_vae()
+OURS = open_backbone(locate("shapes"))
+NATIVE = opened(MODEL, CLIP, VAE)
+
+
+def test_prompts_have_the_same_embeddings():
+    theirs, ours = NATIVE.encode(PROMPTS), OURS.encode(PROMPTS)
+    for one, other in zip(theirs.samples, ours.samples, strict=True):
+        assert one.values["text"].shape == other.values["text"].shape
+        assert far(one.values["text"], other.values["text"]) < 1e-5
+    assert far(NATIVE.prompt_embeddings(theirs), OURS.prompt_embeddings(ours)) < 1e-5
+
+
+def test_text_to_image_velocities_are_equal():
+    generator = torch.Generator().manual_seed(0)
+    for width, height in ((64, 64), (64, 32)):
+        assert NATIVE.latent_shape(width, height) == OURS.latent_shape(width, height)
+        x = torch.randn(3, *OURS.latent_shape(width, height), generator=generator)
+        sigma = torch.tensor([1.0, 0.6, 0.05])
+        with torch.no_grad():
+            theirs = NATIVE.velocity(x, sigma, NATIVE.encode(PROMPTS))
+            ours = OURS.velocity(x, sigma, OURS.encode(PROMPTS))
+        assert theirs.dtype == torch.float32
+        assert far(theirs, ours) < 1e-5
+
+
+def test_pictures_and_latents_are_equal():
+    pictures = torch.rand(2, 32, 64, 3, generator=torch.Generator().manual_seed(1))
+    latents = OURS.encode_image(pictures)
+    assert far(NATIVE.encode_image(pictures), latents) < 1e-5
+    assert far(NATIVE.decode(latents), OURS.decode(latents)) < 1e-5
+
+
+def test_the_default_sigmas_are_those_of_the_pipeline():
+    for steps in (4, 8, 20):
+        assert torch.allclose(NATIVE.sigmas(steps, 64, 64), OURS.sigmas(steps, 64, 64), atol=1e-6)
+
+
+def test_the_default_targets_are_the_layers_that_the_family_trains():
+    assert set(NATIVE.default_targets) == {
+        "attention.qkv", "attention.out", "feed_forward.w1", "feed_forward.w2", "feed_forward.w3",
+    }  # fmt: skip
+
+
+def test_the_stock_sampler_gives_the_picture_that_ours_gives():
+    steps, scale = 6, 2.0
+    cond = NATIVE.encode(PROMPTS[:1], negatives=[""])
+    noise = seeded_noise(NATIVE.latent_shape(64, 64), [7])
+    ours = integrate(guided(NATIVE.velocity, scale), noise, NATIVE.sigmas(steps, 64, 64), cond)
+    with torch.inference_mode():
+        positive, negative = (CLIP.encode_from_tokens_scheduled(CLIP.tokenize(text)) for text in (PROMPTS[0], ""))
+        theirs = comfy.sample.sample(
+            MODEL, noise, steps, scale, "euler", "simple", positive, negative, torch.zeros_like(noise), disable_pbar=True
+        )
+        picture = VAE.decode(theirs)
+    assert far(ours, theirs) < 1e-4
+    assert far(NATIVE.decode(ours), picture) < 1e-4
+
+
+def test_the_stock_empty_latent_fits():
+    import nodes
+
+    empty = nodes.EmptyLatentImage().generate(64, 32, 1)[0]
+    with torch.inference_mode():
+        fitted = comfy.sample.fix_empty_latent_channels(MODEL, empty["samples"], empty.get("downscale_ratio_spacial"))
+    assert tuple(fitted.shape[1:]) == NATIVE.latent_shape(64, 32)
+
+
+def test_an_edit_reaches_the_network_by_the_stock_node():
+    source = torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(2))
+    cond = NATIVE.encode(["make the circle red"], [[source]], negatives=[""])
+    values = cond.samples[0].values
+    assert values["reference_latents"][0].shape == (1, 16, 16, 16)
+    assert len(values["reference_latents_text_embeds"]) == 2
+    x = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        edited = NATIVE.velocity(x, torch.tensor([0.7]), cond)
+        plain = NATIVE.velocity(x, torch.tensor([0.7]), NATIVE.encode(["make the circle red"]))
+    assert far(edited, plain) > 0.05
+
+
+def test_the_model_given_is_untouched():
+    assert NATIVE.model is not MODEL.model
+    with torch.inference_mode(False):
+        assert not next(NATIVE.network.parameters()).is_inference()
+    for name, weight in MODEL.model.diffusion_model.state_dict().items():
+        assert torch.equal(weight, NATIVE.network.state_dict()[name])
