@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
+from inspect import isfunction
 from typing import Any
 
 import torch
@@ -21,6 +23,8 @@ from ...danceopd_core.errors import InputError
 
 TEXT, SETTINGS = "text", "settings"
 REFERENCES = "reference_latents"
+READ_AS = {"ref_latents", "reference_latent"}
+"""What networks call source pictures; one that names none of them ignores them."""
 REFUSED = {
     "hooks": "hooks", "control": "a ControlNet", "gligen": "GLIGEN boxes", "area": "an area", "mask": "a mask",
     "start_percent": "a time range", "end_percent": "a time range", "default": "a default for the unmasked area",
@@ -76,12 +80,19 @@ def model_conds(model: BaseModel, sample: Sample, x: Tensor) -> Conds:
         latent_image=torch.zeros_like(x), denoise_mask=None, seed=0, latent_shapes=latent_shapes,
     )  # fmt: skip
     conds = {name: cond.process_cond(batch_size=1, area=None) for name, cond in encoded["model_conds"].items()}
-    if REFERENCES in sample.values and not any("ref" in name for name in conds):
+    if REFERENCES in sample.values and not (READ_AS & conds.keys() and reads_references(type(model.diffusion_model))):
         raise InputError(
             f"the MODEL ({type(model.model_config).__name__}) takes no source pictures: load one that edits, or remove the "
             "source pictures from the prompts"
         )
     return conds
+
+
+@cache
+def reads_references(network: type) -> bool:
+    """Whether the code of a network's class names source pictures; others take any argument and ignore it."""
+    codes = [part.__code__ for kind in network.__mro__ for part in vars(kind).values() if isfunction(part)]
+    return any(READ_AS & {*code.co_varnames, *code.co_consts} for code in codes)
 
 
 def grouped(conds: Sequence[Conds]) -> list[list[int]]:

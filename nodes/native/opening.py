@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import comfy.model_management as management
 import torch
+from comfy.latent_formats import LatentFormat
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
-from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW
+from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW, ModelSamplingAV
 
 from ...danceopd_core.errors import InputError
 
-PICTURES_AND_VIDEO = (2, 3)
-"""Latent dimensions without batch and channels; a picture is a video of one frame. One dimension is sound or shapes."""
 
+def untrainable(sampling: object, latent_format: LatentFormat) -> str:
+    """Why a model with this `model_sampling` and latent format cannot be trained; empty if it can.
 
-def untrainable(sampling: object, latent_dimensions: int) -> str:
-    """Why a model with this `model_sampling` and latent format cannot be trained; empty if it can."""
+    A picture is a video of one frame. Latents that ComfyUI cannot preview as colours are those of sound, solids or
+    masks; a flow from pictures to pictures has no noise to start from.
+    """
     kind = type(sampling)
-    if issubclass(kind, IMG_TO_IMG_FLOW) or (issubclass(kind, CONST) and latent_dimensions not in PICTURES_AND_VIDEO):
+    pictures = latent_format.latent_rgb_factors is not None and latent_format.latent_dimensions in (2, 3)
+    if issubclass(kind, IMG_TO_IMG_FLOW) or (issubclass(kind, CONST) and not pictures):
         return "its flow does not lead from noise to pictures"
+    if issubclass(kind, ModelSamplingAV):
+        return "its latents are of sound and pictures at once"
     if issubclass(kind, COSMOS_RFLOW):
         return "its flow starts at sigma 80 instead of 1 (Cosmos)"
     if not issubclass(kind, CONST):
-        family = " ".join(base.__name__ for base in kind.__mro__[1:3])
-        return f"it is no flow-matching model (its sampling is {family})"
+        prediction = next(base.__name__ for base in kind.__mro__ if "calculate_denoised" in vars(base))
+        return f"it is no flow-matching model (ComfyUI samples it as {prediction})"
     return ""
 
 
@@ -31,7 +36,7 @@ def check_flow(patcher: ModelPatcher) -> None:
     """InputError unless the MODEL is a flow-matching model of pictures."""
     sampling = patcher.get_model_object("model_sampling")
     latent_format = patcher.get_model_object("latent_format")
-    if reason := untrainable(sampling, latent_format.latent_dimensions):
+    if reason := untrainable(sampling, latent_format):
         raise InputError(
             f"the MODEL ({title(patcher.model)}) cannot be distilled: {reason}. Load a flow-matching image model, such as "
             "FLUX, Z-Image, Qwen-Image or Stable Diffusion 3.5"

@@ -1,0 +1,140 @@
+"""Every family is asked and trained by the same code, and every model class of ComfyUI is either trained or refused."""
+
+import comfy.sample
+import comfy.supported_models
+import torch
+from pack.danceopd_core.algorithm.fields import Conditioning, Sample
+from pack.danceopd_core.errors import InputError
+from pack.danceopd_core.models.sampling import integrate, seeded_noise
+from pack.nodes.native.opening import untrainable
+from pack_laws.tiny_models import CONFIGS, prompts, sizes, state, tiny_backbone, tiny_model
+
+
+def far(one, other):
+    return float((one - other).norm() / other.norm())
+
+
+def test_the_velocity_is_the_networks_output():
+    """v = (x - denoised) / sigma undoes ComfyUI's denoised = x - output sigma."""
+    for name in CONFIGS:
+        backbone = tiny_backbone(name)
+        x, sigma = state(backbone, 2)
+        outputs = []
+        hook = backbone.network.register_forward_hook(lambda module, inputs, output, kept=outputs: kept.append(output))
+        with torch.no_grad():
+            velocity = backbone.velocity(x, sigma, prompts(name))
+        hook.remove()
+        assert velocity.shape == x.shape
+        assert velocity.dtype == torch.float32
+        assert torch.isfinite(velocity).all()
+        assert far(velocity, torch.cat(outputs)) < 1e-5, name
+
+
+def test_a_batch_gives_what_its_samples_give_alone():
+    """Also with texts of unequal length, which ComfyUI does not join."""
+    for name in CONFIGS:
+        backbone = tiny_backbone(name)
+        x, sigma = state(backbone, 3)
+        cond = prompts(name, 3)
+        longer = {**cond.samples[1].values, "text": cond.samples[1].values["text"].repeat(2, 1)}
+        cond = Conditioning((cond.samples[0], Sample(longer), cond.samples[2]))
+        with torch.no_grad():
+            together = backbone.velocity(x, sigma, cond)
+            for row in range(3):
+                alone = backbone.velocity(x[row : row + 1], sigma[row : row + 1], cond.select([row]))
+                assert far(together[row : row + 1], alone) < 1e-4, (name, row)
+
+
+def test_the_stock_sampler_walks_the_same_path():
+    """KSampler's euler from the same noise ends where our Euler steps end, in 4-d and 5-d latents."""
+    for name in CONFIGS:
+        backbone = tiny_backbone(name)
+        cond = prompts(name, 1)
+        width, height = sizes(backbone)
+        noise = seeded_noise(backbone.latent_shape(width, height), [3])
+        ours = integrate(backbone.velocity, noise, backbone.sigmas(4, width, height), cond)
+        with torch.inference_mode():
+            values = dict(cond.samples[0].values)
+            conditioning = [[values.pop("text")[None].clone(), {key: value.clone() for key, value in values.items()}]]
+            theirs = comfy.sample.sample(
+                tiny_model(name), noise, 4, 1.0, "euler", "simple", conditioning, conditioning, torch.zeros_like(noise),
+                disable_pbar=True,
+            )  # fmt: skip
+        assert far(backbone.model.process_latent_out(ours), theirs) < 1e-3, name
+
+
+def test_references_are_used_or_refused():
+    """One, two, and of unequal sizes in one batch."""
+    taken = []
+    for name in CONFIGS.keys() - {"Lumina2"}:  # ComfyUI itself fails there: the network has no padding tokens
+        backbone = tiny_backbone(name)
+        x, sigma = state(backbone, 2)
+        shape = backbone.latent_shape(*sizes(backbone))
+        one = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))
+        wide = torch.cat([one, one], -1)
+        plain = prompts(name, 2)
+        cond = Conditioning(
+            (
+                Sample({**plain.samples[0].values, "reference_latents": (one,)}),
+                Sample({**plain.samples[1].values, "reference_latents": (one, wide)}),
+            )
+        )
+        with torch.no_grad():
+            try:
+                edited = backbone.velocity(x, sigma, cond)
+            except InputError as error:
+                assert "takes no source pictures" in str(error), name
+                continue
+            assert far(edited, backbone.velocity(x, sigma, plain)) > 1e-3, name
+            for row in range(2):
+                alone = backbone.velocity(x[row : row + 1], sigma[row : row + 1], cond.select([row]))
+                assert far(edited[row : row + 1], alone) < 1e-4, name
+        taken.append(name)
+    assert {"Flux", "Flux2", "QwenImage", "ZImage"} <= set(taken), taken
+
+
+def test_every_model_class_of_comfyui_is_trained_or_refused_with_a_reason():
+    """By its sampling and latent format alone; which of the trained ones have a law of their own is listed."""
+    from comfy.model_base import ModelType, model_sampling
+
+    reasons = {}
+    for config in comfy.supported_models.models:
+        kind = declared_type(config, ModelType)
+        if kind is None:
+            reasons[config.__name__] = "its kind of sampling depends on the file"
+            continue
+        sampling = model_sampling(type("Settings", (), {"sampling_settings": dict(config.sampling_settings)}), kind)
+        reasons[config.__name__] = untrainable(sampling, config.latent_format())
+    trained = sorted(name for name, reason in reasons.items() if not reason)
+    print("trained:", ", ".join(trained))
+    for reason in sorted(set(reasons.values()) - {""}):
+        print(f"not trained, {reason}:", ", ".join(sorted(n for n, r in reasons.items() if r == reason)))
+    assert set(CONFIGS) <= set(trained)
+    refused = ("SAM3", "TripoSplat", "MiniMaxH3", "ACEStep", "SDXL", "SD15", "Stable_Cascade_C", "StableAudio", "SVD_img2vid", "CosmosT2IPredict2", "WAN21_FlowRVS")
+    for name in refused:
+        assert reasons[name], name
+
+
+def declared_type(config, types):
+    """The kind of sampling with which the class makes its model, read from a model made on no device; None if unknown."""
+    import comfy.model_base as base
+
+    made = {}
+
+    class Stop(Exception):
+        pass
+
+    def stop(self, model_config, model_type=types.EPS, device=None, unet_model=None, **more):
+        made["type"] = model_type
+        raise Stop
+
+    original, base.BaseModel.__init__ = base.BaseModel.__init__, stop
+    try:
+        config({**config.unet_config, "in_channels": 4, "hidden_size": 8, "model_channels": 8, "dim": 8}).get_model({}, "")
+    except Stop:
+        pass
+    except Exception:
+        return None
+    finally:
+        base.BaseModel.__init__ = original
+    return made.get("type")

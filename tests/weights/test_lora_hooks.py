@@ -1,0 +1,114 @@
+"""LoRA layers by forward hooks are peft's, bit for bit, and they fit linear layers that are no nn.Linear."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from danceopd_core.weights.adapters import STUDENT, Adapters
+from danceopd_core.weights.linear_like import is_linear_like, linear_like_shapes
+from danceopd_core.weights.lora_hooks import hook_lora
+from danceopd_core.weights.lora_io import Lora
+
+
+class PackedLinear(nn.Module):
+    """A linear layer as quantised models have it: integers and a scale, and no nn.Linear."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.in_features, self.out_features = inputs, outputs
+        weight = torch.randint(-127, 128, (outputs, inputs), generator=torch.Generator().manual_seed(0))
+        self.weight = nn.Parameter(weight.to(torch.int8), requires_grad=False)
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.to(x.dtype) / 200)
+
+
+class Experts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.num_experts, self.in_features, self.out_features = 4, 6, 6
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.GELU(), PackedLinear(8, 8), nn.GELU(), nn.Linear(8, 5))
+
+
+def lora(shapes, rank=3, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    down = {name: torch.randn(rank, inputs, generator=generator) for name, (_, inputs) in shapes.items()}
+    up = {name: torch.randn(outputs, rank, generator=generator) for name, (outputs, _) in shapes.items()}
+    return Lora(down, up, 0.7)
+
+
+def activate(layers, *names):
+    for layer in layers.values():
+        layer._active_adapter = list(names)
+
+
+def test_what_takes_a_lora():
+    assert linear_like_shapes(network()) == {"0": (8, 6), "2": (8, 8), "4": (5, 8)}
+    assert not is_linear_like(Experts())
+    assert not is_linear_like(nn.Conv2d(3, 3, 1))
+    assert not is_linear_like(nn.Embedding(3, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_values_and_gradients_are_those_of_peft(dtype):
+    plain = network()
+    del plain[2]
+    plain = plain.to(dtype)
+    hooked, x = copy.deepcopy(plain), torch.randn(2, 4, 6).to(dtype)
+    change = lora({"0": (8, 6), "3": (5, 8)})
+
+    adapters = Adapters(plain)
+    adapters.start_student(change)
+    expected = plain(x)
+    expected.float().square().sum().backward()
+
+    layers = {}
+    hook_lora(hooked.requires_grad_(False), layers, STUDENT, change, torch.device("cpu"), torch.float32)
+    activate(layers, STUDENT)
+    factors = [layer.lora_A[STUDENT].weight for layer in layers.values()]
+    factors += [layer.lora_B[STUDENT].weight for layer in layers.values()]
+    for factor in factors:
+        factor.requires_grad_(True)
+    answer = hooked(x)
+    answer.float().square().sum().backward()
+    assert torch.equal(answer, expected)
+    theirs = dict(zip(("0.A", "0.B", "3.A", "3.B"), adapters.parameters(), strict=True))
+    ours = {f"{name}.{part}": getattr(layer, f"lora_{part}")[STUDENT].weight for name, layer in layers.items() for part in "AB"}
+    for name, factor in theirs.items():
+        assert torch.equal(factor.grad, ours[name].grad), name
+
+
+def test_a_lora_over_packed_weights_is_the_sum():
+    model, x = network().requires_grad_(False), torch.randn(3, 8)
+    layers, change = {}, lora({"2": (8, 8)})
+    bare = model[2](x)
+    hook_lora(model, layers, "a", change, torch.device("cpu"), torch.float32)
+    assert torch.equal(model[2](x), bare)  # not active yet
+    activate(layers, "a")
+    delta = change.scale * change.up["2"] @ change.down["2"]
+    assert torch.allclose(model[2](x), bare + x @ delta.T, atol=1e-5)
+    layers["2"]._disable_adapters = True
+    assert torch.equal(model[2](x), bare)
+    layers["2"].remove()
+    layers["2"]._disable_adapters = False
+    assert torch.equal(model[2](x), bare)
+
+
+def test_names_and_weights_of_the_network_stay():
+    model = network()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    hook_lora(model, {}, "a", lora(linear_like_shapes(model)), torch.device("cpu"), torch.float32)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_layer_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="'9'"):
+        hook_lora(network(), {}, "a", lora({"9": (8, 8)}), torch.device("cpu"), torch.float32)
