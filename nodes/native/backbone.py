@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -24,7 +25,9 @@ from ...danceopd_core.errors import InputError
 from ...danceopd_core.models.backbone import Sources
 from ...danceopd_core.weights.linear_like import linear_like_shapes
 from . import conditioning, encoding, opening, schedules
+from .eager_kernels import EagerKernels
 from .latents import LatentSpace, check_vae, latent_space
+from .saved_tensors import overwriting_allowed
 
 CONDITIONERS = re.compile(r"adaLN|modulation|_mod\b|_mod\.|norm|embed", re.IGNORECASE)
 """Linear layers of blocks that make scales and gates rather than features."""
@@ -70,7 +73,8 @@ class NativeBackbone:
         self._resident()
         conds = [conditioning.model_conds(self.model, s, x[row : row + 1]) for row, s in enumerate(cond.samples)]
         groups = conditioning.grouped(conds)
-        answers = [self._denoised(x[rows], sigma[rows], [conds[row] for row in rows]) for rows in groups]
+        with _differentiable() if torch.is_grad_enabled() else nullcontext():
+            answers = [self._denoised(x[rows], sigma[rows], [conds[row] for row in rows]) for rows in groups]
         order = torch.tensor([row for rows in groups for row in rows], device=x.device).argsort()
         return (x - torch.cat(answers)[order]) / per_sample(sigma, x)
 
@@ -180,6 +184,13 @@ def opened(
     opening.load_fully(own)
     own.pre_run()
     return NativeBackbone(own, own.model, clip, vae, space, scheduler, encoding.edit_encoding(own.model, edit))
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """Makes a forward pass that was written for inference one that has right gradients."""
+    with overwriting_allowed(), EagerKernels():
+        yield
 
 
 def _embedding(values: Mapping[str, Any]) -> Tensor:

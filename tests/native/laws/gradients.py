@@ -1,0 +1,173 @@
+"""The student's gradients are right: against finite differences, and over weights of any precision."""
+
+import json
+
+import comfy.model_management as management
+import comfy.sd
+import torch
+from pack.danceopd_core.weights.linear_like import linear_like_shapes
+from pack.nodes.native.adapters import NativeAdapters
+from pack.nodes.native.checkpointing import enable_checkpointing
+from pack_laws.loras import random_lora
+from pack_laws.tiny_models import CONFIGS, backbone_of, fresh_backbone, prompts, state, tiny_model
+
+TOLERANCES = {"bfloat16": 0.03, "float8_e4m3fn": 0.03, "int8_tensorwise": 0.03}
+"""How far a gradient may be from that of a resident float32 run over the same weights, relative to it."""
+
+
+def far(one, other):
+    return float((one - other).norm() / other.norm())
+
+
+def loss_of(backbone, name, adapters):
+    """The mean square of the student's velocity at fixed states, as a function of nothing."""
+    x, sigma = state(backbone)
+    velocity = backbone.velocity(x, sigma, prompts(name))
+    assert velocity.dtype == torch.float32
+    return velocity.square().mean()
+
+
+def student(backbone, lora=None):
+    adapters = NativeAdapters(backbone.network, torch.device("cpu"), torch.float32)
+    torch.manual_seed(0)
+    adapters.start_student(lora or random_lora(backbone))
+    return adapters
+
+
+def gradients(backbone, name, adapters):
+    management.in_training = True
+    try:
+        for factor in adapters.parameters():
+            factor.grad = None
+        loss_of(backbone, name, adapters).backward()
+    finally:
+        management.in_training = False
+    return {key: factor.grad.clone() for key, factor in adapters._factors("student") if factor.grad is not None}
+
+
+def flat(found):
+    return torch.cat([found[key].flatten() for key in sorted(found)])
+
+
+def test_gradients_are_finite_differences():
+    backbone = fresh_backbone("Lumina2")
+    adapters = student(backbone)
+    found = gradients(backbone, "Lumina2", adapters)
+    direction = flat(found) / flat(found).norm()
+    factors = dict(adapters._factors("student"))
+    step, values = 0.02, []
+    for sign in (1, -1):
+        with torch.no_grad():
+            offset = 0
+            for key in sorted(found):
+                size = found[key].numel()
+                factors[key] += sign * step * direction[offset : offset + size].view_as(factors[key])
+                offset += size
+            values.append(float(loss_of(backbone, "Lumina2", adapters)))
+            offset = 0
+            for key in sorted(found):
+                size = found[key].numel()
+                factors[key] -= sign * step * direction[offset : offset + size].view_as(factors[key])
+                offset += size
+    slope = (values[0] - values[1]) / (2 * step)
+    assert abs(slope - float(flat(found).norm())) < 0.02 * abs(slope), (slope, float(flat(found).norm()))
+
+
+def test_every_family_has_gradients_everywhere_with_and_without_checkpointing():
+    """Finite, not zero in any layer that the output depends on, and equal when blocks are computed twice."""
+    for name in CONFIGS:
+        backbone = fresh_backbone(name)
+        adapters = student(backbone)
+        plain = gradients(backbone, name, adapters)
+        assert torch.isfinite(flat(plain)).all(), name
+        idle = [key for key, factor in adapters._factors("student") if key not in plain or not plain[key].any()]
+        # The last block's text side is not read by the output.
+        lasts = ("context_block", "txt_", "txt_mlp", "add_", "img_mod", "to_add_out", "llm_adapter", "context_refiner")
+        assert all(any(part in key for part in lasts) for key in idle), (name, idle)
+        assert enable_checkpointing(backbone.network) >= 2
+        again = gradients(backbone, name, adapters)
+        assert again.keys() == plain.keys()
+        assert far(flat(again), flat(plain)) < 1e-5, name
+
+
+def quantised(kind):
+    """SD3 with its blocks in 8 bits as a file holds them, by the stock loader, and the same weights in float32."""
+    with torch.inference_mode(False):
+        source = tiny_model("SD3")
+    state_dict = {name: weight.clone() for name, weight in source.model.diffusion_model.state_dict().items()}
+    plain = dict(state_dict)
+    for module in linear_like_shapes(source.model.diffusion_model):
+        if module.startswith("joint_blocks.") and "adaLN" not in module:
+            weight = state_dict[f"{module}.weight"]
+            most = 448.0 if kind == "float8_e4m3fn" else 127.0
+            scale = weight.abs().max() / most
+            scaled = weight / scale
+            stored = scaled.to(torch.float8_e4m3fn) if kind == "float8_e4m3fn" else scaled.round().to(torch.int8)
+            state_dict[f"{module}.weight"], plain[f"{module}.weight"] = stored, stored.float() * scale
+            state_dict[f"{module}.weight_scale"] = scale
+            conf = json.dumps({"format": kind}).encode()
+            state_dict[f"{module}.comfy_quant"] = torch.tensor(list(conf), dtype=torch.uint8)
+    return state_dict, plain
+
+
+def loaded(state_dict, dtype=None, disable_dynamic=False):
+    options = {} if dtype is None else {"dtype": dtype}
+    patcher = comfy.sd.load_diffusion_model_state_dict(dict(state_dict), options)
+    patcher.cached_patcher_init = (loaded, (state_dict, dtype))
+    return patcher
+
+
+def test_gradients_over_quantised_weights_are_those_over_the_same_weights_in_float32():
+    """The layers are no nn.Linear there; also with blocks computed twice in the backward pass."""
+    for kind in ("float8_e4m3fn", "int8_tensorwise"):
+        packed, plain = quantised(kind)
+        with torch.inference_mode():
+            patcher = loaded(packed)
+        backbone, exact = backbone_of(patcher), backbone_of(loaded(plain, torch.float32))
+        layer = backbone.network.get_submodule("joint_blocks.0.x_block.attn.qkv")
+        assert not isinstance(layer, torch.nn.Linear)
+        assert layer.quant_format == kind
+        assert linear_like_shapes(backbone.network) == linear_like_shapes(exact.network)
+        assert backbone.default_targets == exact.default_targets
+        lora = random_lora(exact)
+        adapters, reference = student(backbone, lora), student(exact, lora)
+        found, expected = gradients(backbone, "SD3", adapters), gradients(exact, "SD3", reference)
+        assert found.keys() == expected.keys()
+        print(kind, backbone.model.get_dtype_inference(), far(flat(found), flat(expected)))
+        assert far(flat(found), flat(expected)) < TOLERANCES[kind], kind
+        enable_checkpointing(backbone.network)
+        assert far(flat(gradients(backbone, "SD3", adapters)), flat(found)) < 1e-5
+
+
+def test_gradients_in_bfloat16_are_those_of_float32():
+    for name in ("SD3", "Flux2", "ZImage", "QwenImage"):
+        half = fresh_backbone(name, torch.bfloat16)
+        exact = fresh_backbone(name)
+        exact.network.load_state_dict({key: weight.float() for key, weight in half.network.state_dict().items()})
+        lora = random_lora(exact)
+        found = gradients(half, name, student(half, lora))
+        expected = gradients(exact, name, student(exact, lora))
+        assert all(gradient.dtype == torch.float32 for gradient in found.values())
+        print(name, far(flat(found), flat(expected)))
+        assert far(flat(found), flat(expected)) < TOLERANCES["bfloat16"], name
+
+
+def test_what_comes_in_goes_out_unchanged():
+    """Training touches no weight of the MODEL that was given, quantised or not."""
+    packed, _ = quantised("float8_e4m3fn")
+    with torch.inference_mode():
+        given = [tiny_model("Flux"), loaded(packed)]
+    for patcher, name in zip(given, ("Flux", "SD3"), strict=True):
+        before = {key: weight.clone() for key, weight in patcher.model.state_dict().items()}
+        backbone = backbone_of(patcher)
+        adapters = student(backbone)
+        gradients(backbone, name, adapters)
+        with torch.no_grad():
+            for factor in adapters.parameters():
+                factor -= 0.1 * factor.grad if factor.grad is not None else 0
+        adapters.remove()
+        after = patcher.model.state_dict()
+        assert before.keys() == after.keys()
+        for key, weight in before.items():
+            assert weight.dtype == after[key].dtype
+            assert torch.equal(weight.float(), after[key].float()), key
