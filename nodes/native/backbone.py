@@ -29,6 +29,8 @@ from .eager_kernels import EagerKernels
 from .latents import LatentSpace, check_vae, latent_space
 from .saved_tensors import overwriting_allowed
 
+IN_BLOCK = re.compile(r"\.\d+\.((?:.*\.)?[^.]*\D[^.]*(?:\.\d+)*)$")
+"""The name of a layer after the number of the block that it is in."""
 CONDITIONERS = re.compile(r"adaLN|modulation|_mod\b|_mod\.|norm|embed", re.IGNORECASE)
 """Linear layers of blocks that make scales and gates rather than features."""
 GUIDANCE_PATCHES = re.compile(r"sampler_\w+|denoise_mask_function|disable_cfg1_optimization")
@@ -57,11 +59,8 @@ class NativeBackbone:
     @property
     def default_targets(self) -> tuple[str, ...]:
         """The linear layers of the repeated blocks, by their names after the block's number."""
-        endings = Counter(
-            match[1]
-            for name in linear_like_shapes(self.network)
-            if (match := re.search(r"\.\d+\.((?:.*\.)?[^.]*\D[^.]*(?:\.\d+)*)$", name)) and not CONDITIONERS.search(match[1])
-        )
+        named = [match[1] for name in linear_like_shapes(self.network) if (match := IN_BLOCK.search(name))]
+        endings = Counter(ending for ending in named if not CONDITIONERS.search(ending))
         return tuple(sorted(ending for ending, count in endings.items() if count > 1)) or tuple(sorted(endings))
 
     @property
@@ -153,12 +152,14 @@ class NativeBackbone:
         ValueError for another device than ComfyUI's own.
         """
         if torch.device(device).type != torch.device(self.patcher.load_device).type:
-            raise ValueError(f"the MODEL runs on {self.patcher.load_device}, not on {device}: ComfyUI chooses its device")
+            raise ValueError(
+                f"the MODEL runs on {self.patcher.load_device}, not on {device}: ComfyUI chooses its device"
+            )
         opening.load_fully(self.patcher)
         return self
 
     def offload_encoders(self, device: torch.device | str = "cpu") -> None:
-        """Frees the device of CLIP and VAE; ComfyUI brings them back when they are used, so "to the device" is nothing."""
+        """To the CPU: frees the device of CLIP and VAE. ComfyUI loads them itself when they are used."""
         if torch.device(device).type == "cpu":
             for patcher in (self.clip.patcher, self.vae.patcher):
                 management.unload_model_and_clones(patcher)

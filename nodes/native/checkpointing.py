@@ -50,7 +50,9 @@ class _Recomputed:
             with torch.enable_grad(), saved_tensors_hooks(pack, unpack), kept, EagerKernels():
                 self._forward()
             if len(order) != self._count:
-                raise RuntimeError(f"a block saved {len(order)} tensors when it was computed again, and {self._count} before")
+                raise RuntimeError(
+                    f"a block saved {len(order)} tensors when it was computed again, and {self._count} before"
+                )
             self._saved = order
         return self._saved[number].tensor
 

@@ -40,7 +40,8 @@ def sample_of(conditioning: Sequence[Any]) -> Sample:
     """The one entry of a CONDITIONING, its tensors cloned; InputError for what no sample can hold."""
     if len(conditioning) != 1:
         raise InputError(
-            f"a CONDITIONING holds {len(conditioning)} entries: give one for each sample, without Conditioning (Combine)"
+            f"a CONDITIONING holds {len(conditioning)} entries: give one for each sample, "
+            "without Conditioning (Combine)"
         )
     text, extras = conditioning[0]
     values: dict[str, Value] = {} if text is None else {TEXT: _clone(text[0])}
@@ -82,8 +83,8 @@ def model_conds(model: BaseModel, sample: Sample, x: Tensor) -> Conds:
     conds = {name: cond.process_cond(batch_size=1, area=None) for name, cond in encoded["model_conds"].items()}
     if REFERENCES in sample.values and not (READ_AS & conds.keys() and reads_references(type(model.diffusion_model))):
         raise InputError(
-            f"the MODEL ({type(model.model_config).__name__}) takes no source pictures: load one that edits, or remove the "
-            "source pictures from the prompts"
+            f"the MODEL ({type(model.model_config).__name__}) takes no source pictures: load one that edits, or remove "
+            "the source pictures from the prompts"
         )
     return conds
 

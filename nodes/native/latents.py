@@ -86,8 +86,8 @@ def check_vae(space: LatentSpace, vae: VAE) -> None:
     found = (vae.latent_channels, vae.spacial_compression_encode())
     if found != (space.channels, space.ratio):
         raise InputError(
-            f"the VAE makes latents of {found[0]} channels, one for {found[1]} x {found[1]} pixels, but {space.title} needs "
-            f"{space.channels} channels, one for {space.ratio} x {space.ratio}: load the VAE that belongs to the MODEL"
+            f"the VAE makes latents of {found[0]} channels, one for {found[1]} x {found[1]} pixels, but {space.title} "
+            f"needs {space.channels} channels, one for {space.ratio} x {space.ratio}: load the VAE of the MODEL"
         )
 
 

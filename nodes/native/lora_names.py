@@ -55,8 +55,8 @@ def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
     if faults or not downs:
         found = "; ".join(f"{len(keys)} {fault} ({', '.join(keys[:3])})" for fault, keys in faults.items())
         raise InputError(
-            f"{name} cannot be used as a LoRA of this MODEL ({type(model.model_config).__name__}): {found or 'it is empty'}. "
-            "Give a plain LoRA of this very model, without text-encoder weights"
+            f"{name} cannot be used as a LoRA of this MODEL ({type(model.model_config).__name__}): "
+            f"{found or 'it is empty'}. Give a plain LoRA of this very model, without text-encoder weights"
         )
     # Several patches of one layer, such as query, key and value of a fused one, are one LoRA of their summed rank.
     return Lora(

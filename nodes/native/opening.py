@@ -7,7 +7,7 @@ import torch
 from comfy.latent_formats import LatentFormat
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
-from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW, ModelSamplingAV
+from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW
 
 from ...danceopd_core.errors import InputError
 
@@ -22,7 +22,7 @@ def untrainable(sampling: object, latent_format: LatentFormat) -> str:
     pictures = latent_format.latent_rgb_factors is not None and latent_format.latent_dimensions in (2, 3)
     if issubclass(kind, IMG_TO_IMG_FLOW) or (issubclass(kind, CONST) and not pictures):
         return "its flow does not lead from noise to pictures"
-    if issubclass(kind, ModelSamplingAV):
+    if any(base.__name__ == "ModelSamplingAV" for base in kind.__mro__):
         return "its latents are of sound and pictures at once"
     if issubclass(kind, COSMOS_RFLOW):
         return "its flow starts at sigma 80 instead of 1 (Cosmos)"
@@ -38,8 +38,8 @@ def check_flow(patcher: ModelPatcher) -> None:
     latent_format = patcher.get_model_object("latent_format")
     if reason := untrainable(sampling, latent_format):
         raise InputError(
-            f"the MODEL ({title(patcher.model)}) cannot be distilled: {reason}. Load a flow-matching image model, such as "
-            "FLUX, Z-Image, Qwen-Image or Stable Diffusion 3.5"
+            f"the MODEL ({title(patcher.model)}) cannot be distilled: {reason}. Load a flow-matching image model, "
+            "such as FLUX, Z-Image, Qwen-Image or Stable Diffusion 3.5"
         )
 
 
@@ -62,7 +62,9 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
     with torch.inference_mode(False):
         copy = patcher.clone(disable_dynamic=True, force_deepcopy=True)
     if copy.is_dynamic():
-        raise InputError("the MODEL still streams its weights (dynamic VRAM): start ComfyUI with --disable-dynamic-vram")
+        raise InputError(
+            "the MODEL still streams its weights (dynamic VRAM): start ComfyUI with --disable-dynamic-vram"
+        )
     copy.model.requires_grad_(False).eval()
     return copy
 
@@ -76,9 +78,9 @@ def load_fully(patcher: ModelPatcher) -> None:
     management.load_models_gpu([patcher], force_full_load=True)
     if away := misplaced(patcher):
         raise InputError(
-            f"the MODEL ({title(patcher.model)}) does not fit on {patcher.load_device}: {away} stay elsewhere, and gradients "
-            "cannot pass weights that are streamed. Use a smaller or quantised file, or start ComfyUI without --lowvram "
-            "and --novram"
+            f"the MODEL ({title(patcher.model)}) does not fit on {patcher.load_device}: {away} stay elsewhere, and "
+            "gradients cannot pass weights that are streamed. Use a smaller or quantised file, or start ComfyUI "
+            "without --lowvram and --novram"
         )
 
 

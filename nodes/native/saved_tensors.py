@@ -74,6 +74,8 @@ def _memory(tensor: Tensor) -> int:
 def _overwritten(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """The tensors that a call of torch writes into."""
     name = func.__name__
-    in_place = (name.endswith("_") and not name.endswith("__")) or name == "__setitem__" or kwargs.get("inplace") is True
+    in_place = (
+        (name.endswith("_") and not name.endswith("__")) or name == "__setitem__" or kwargs.get("inplace") is True
+    )
     found = [*(args[:1] if in_place else ()), kwargs.get("out")]
     return [target for target in found if type(target) is torch.Tensor]

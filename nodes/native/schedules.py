@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from comfy.samplers import SCHEDULER_NAMES, calculate_sigmas
 from comfy_extras.nodes_flux import Flux2Scheduler
 from torch import Tensor
@@ -26,8 +25,8 @@ def model_sigmas(sampling: object, scheduler: str, steps: int, width: int, heigh
     sigmas = sigmas.clone().float()
     if len(sigmas) != steps + 1 or abs(sigmas[0] - 1) > 1e-4 or sigmas[-1] != 0 or (sigmas.diff() >= 0).any():
         raise InputError(
-            f"the scheduler {scheduler!r} gives no {steps} falling steps from 1 to 0 for this MODEL, but {len(sigmas) - 1} from "
-            f"{sigmas[0]:.4g} to {sigmas[-1]:.4g}: choose {DEFAULT!r}"
+            f"the scheduler {scheduler!r} gives no {steps} falling steps from 1 to 0 for this MODEL, but "
+            f"{len(sigmas) - 1} from {sigmas[0]:.4g} to {sigmas[-1]:.4g}: choose {DEFAULT!r}"
         )
     sigmas[0] = 1.0
     return sigmas

@@ -49,7 +49,9 @@ def shapes_model(part: str = "shapes", disable_dynamic: bool = False) -> ModelPa
     state = convert_diffusers_mmdit(load_torch_file(str(folder / WEIGHTS), safe_load=True), "")
     # The only part whose size does not follow from the settings at this width.
     hidden, width = state["t_embedder.mlp.0.weight"].shape[0], state["t_embedder.mlp.2.weight"].shape[0]
-    network.t_embedder = TimestepEmbedder(hidden, output_size=width, dtype=torch.float32, operations=comfy.ops.manual_cast)
+    network.t_embedder = TimestepEmbedder(
+        hidden, output_size=width, dtype=torch.float32, operations=comfy.ops.manual_cast
+    )
     network.load_state_dict(state)
     network.requires_grad_(False).eval()
     patcher = ModelPatcher if disable_dynamic else CoreModelPatcher

@@ -56,7 +56,12 @@ def _native(weights: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Ten
     """
     copies = GROUPS // config["norm_num_groups"]
     state = {_name(name, len(config["block_out_channels"])): tensor for name, tensor in weights.items()}
-    outside = {"encoder.conv_in": (0, 1), "encoder.conv_out": (1, 0), "decoder.conv_in": (0, 1), "decoder.conv_out": (1, 0)}
+    outside = {
+        "encoder.conv_in": (0, 1),
+        "encoder.conv_out": (1, 0),
+        "decoder.conv_in": (0, 1),
+        "decoder.conv_out": (1, 0),
+    }
     repeated = {}
     for name, tensor in state.items():
         reads, gives = outside.get(name.rpartition(".")[0], (1, 1))

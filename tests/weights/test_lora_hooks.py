@@ -79,7 +79,11 @@ def test_values_and_gradients_are_those_of_peft(dtype):
     answer.float().square().sum().backward()
     assert torch.equal(answer, expected)
     theirs = dict(zip(("0.A", "0.B", "3.A", "3.B"), adapters.parameters(), strict=True))
-    ours = {f"{name}.{part}": getattr(layer, f"lora_{part}")[STUDENT].weight for name, layer in layers.items() for part in "AB"}
+    ours = {
+        f"{name}.{part}": getattr(layer, f"lora_{part}")[STUDENT].weight
+        for name, layer in layers.items()
+        for part in "AB"
+    }
     for name, factor in theirs.items():
         assert torch.equal(factor.grad, ours[name].grad), name
 

@@ -69,7 +69,16 @@ def test_the_stock_sampler_gives_the_picture_that_ours_gives():
     with torch.inference_mode():
         positive, negative = (CLIP.encode_from_tokens_scheduled(CLIP.tokenize(text)) for text in (PROMPTS[0], ""))
         theirs = comfy.sample.sample(
-            MODEL, noise, steps, scale, "euler", "simple", positive, negative, torch.zeros_like(noise), disable_pbar=True
+            MODEL,
+            noise,
+            steps,
+            scale,
+            "euler",
+            "simple",
+            positive,
+            negative,
+            torch.zeros_like(noise),
+            disable_pbar=True,
         )
         picture = VAE.decode(theirs)
     assert far(ours, theirs) < 1e-4

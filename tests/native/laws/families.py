@@ -1,3 +1,4 @@
+# ruff: noqa: PT017 (run without pytest)
 """Every family is asked and trained by the same code, and every model class of ComfyUI is either trained or refused."""
 
 import comfy.sample
@@ -110,13 +111,16 @@ def test_every_model_class_of_comfyui_is_trained_or_refused_with_a_reason():
     for reason in sorted(set(reasons.values()) - {""}):
         print(f"not trained, {reason}:", ", ".join(sorted(n for n, r in reasons.items() if r == reason)))
     assert set(CONFIGS) <= set(trained)
-    refused = ("SAM3", "TripoSplat", "MiniMaxH3", "ACEStep", "SDXL", "SD15", "Stable_Cascade_C", "StableAudio", "SVD_img2vid", "CosmosT2IPredict2", "WAN21_FlowRVS")
+    refused = (
+        "SAM3", "TripoSplat", "MiniMaxH3", "ACEStep", "SDXL", "SD15", "Stable_Cascade_C", "StableAudio",
+        "SVD_img2vid", "CosmosT2IPredict2", "WAN21_FlowRVS",
+    )  # fmt: skip
     for name in refused:
         assert reasons[name], name
 
 
 def declared_type(config, types):
-    """The kind of sampling with which the class makes its model, read from a model made on no device; None if unknown."""
+    """The kind of sampling with which the class makes its model, read where it would be built; None if unknown."""
     import comfy.model_base as base
 
     made = {}
@@ -130,7 +134,8 @@ def declared_type(config, types):
 
     original, base.BaseModel.__init__ = base.BaseModel.__init__, stop
     try:
-        config({**config.unet_config, "in_channels": 4, "hidden_size": 8, "model_channels": 8, "dim": 8}).get_model({}, "")
+        sizes = dict.fromkeys(("in_channels", "hidden_size", "model_channels", "dim"), 8)
+        config({**config.unet_config, **sizes}).get_model({}, "")
     except Stop:
         pass
     except Exception:

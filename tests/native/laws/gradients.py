@@ -1,6 +1,7 @@
 """The student's gradients are right: against finite differences, and over weights of any precision."""
 
 import json
+import re
 
 import comfy.model_management as management
 import comfy.sd
@@ -11,6 +12,8 @@ from pack.nodes.native.checkpointing import enable_checkpointing
 from pack_laws.loras import random_lora
 from pack_laws.tiny_models import CONFIGS, backbone_of, fresh_backbone, prompts, state, tiny_model
 
+UNREAD = r"joint_blocks\.1\.context_block|transformer_blocks\.1\.(attn\.(add_q|to_add_out)|txt_mlp)|llm_adapter"
+"""Layers that no output depends on: the text's in the last block, and Anima's adapter without T5 tokens."""
 TOLERANCES = {"bfloat16": 0.03, "float8_e4m3fn": 0.03, "int8_tensorwise": 0.03}
 """How far a gradient may be from that of a resident float32 run over the same weights, relative to it."""
 
@@ -50,27 +53,23 @@ def flat(found):
 
 
 def test_gradients_are_finite_differences():
-    backbone = fresh_backbone("Lumina2")
-    adapters = student(backbone)
-    found = gradients(backbone, "Lumina2", adapters)
-    direction = flat(found) / flat(found).norm()
-    factors = dict(adapters._factors("student"))
-    step, values = 0.02, []
-    for sign in (1, -1):
-        with torch.no_grad():
-            offset = 0
-            for key in sorted(found):
-                size = found[key].numel()
-                factors[key] += sign * step * direction[offset : offset + size].view_as(factors[key])
-                offset += size
-            values.append(float(loss_of(backbone, "Lumina2", adapters)))
-            offset = 0
-            for key in sorted(found):
-                size = found[key].numel()
-                factors[key] -= sign * step * direction[offset : offset + size].view_as(factors[key])
-                offset += size
-    slope = (values[0] - values[1]) / (2 * step)
-    assert abs(slope - float(flat(found).norm())) < 0.02 * abs(slope), (slope, float(flat(found).norm()))
+    """Along the gradient, with FLUX's and Krea's blocks that overwrite their inputs, and Anima's fused kernels."""
+    for name in ("Lumina2", "Flux", "Flux2", "Krea2", "Anima"):
+        backbone = fresh_backbone(name)
+        adapters = student(backbone)
+        found = gradients(backbone, name, adapters)
+        length = flat(found).norm()
+        factors = dict(adapters._factors("student"))
+        step, values = 0.002, []
+        for sign in (1, -1):
+            with torch.no_grad():
+                for key, gradient in found.items():
+                    factors[key] += sign * step * gradient / length
+                values.append(float(loss_of(backbone, name, adapters)))
+                for key, gradient in found.items():
+                    factors[key] -= sign * step * gradient / length
+        slope = (values[0] - values[1]) / (2 * step)
+        assert abs(slope - float(length)) < 0.02 * abs(slope), (name, slope, float(length))
 
 
 def test_every_family_has_gradients_everywhere_with_and_without_checkpointing():
@@ -82,8 +81,7 @@ def test_every_family_has_gradients_everywhere_with_and_without_checkpointing():
         assert torch.isfinite(flat(plain)).all(), name
         idle = [key for key, factor in adapters._factors("student") if key not in plain or not plain[key].any()]
         # The last block's text side is not read by the output.
-        lasts = ("context_block", "txt_", "txt_mlp", "add_", "img_mod", "to_add_out", "llm_adapter", "context_refiner")
-        assert all(any(part in key for part in lasts) for key in idle), (name, idle)
+        assert all(re.search(UNREAD, key) for key in idle), (name, idle)
         assert enable_checkpointing(backbone.network) >= 2
         again = gradients(backbone, name, adapters)
         assert again.keys() == plain.keys()

@@ -1,4 +1,5 @@
-"""LoRAs in any layout that ComfyUI reads mean as a teacher what its own loader makes of them, and ours are read back."""
+# ruff: noqa: PT017 (run without pytest)
+"""LoRAs in any layout that ComfyUI reads are as teachers what its own loader makes of them, and ours are read back."""
 
 import logging
 
@@ -25,7 +26,10 @@ DIFFUSERS = {
         "transformer.single_transformer_blocks.1.attn.to_q": (64, 64),
         "transformer.single_transformer_blocks.1.proj_mlp": (256, 64),
     },
-    "ZImage": {"diffusion_model.layers.0.attention.to_q": (256, 256), "diffusion_model.layers.1.attention.to_out.0": (256, 256)},
+    "ZImage": {
+        "diffusion_model.layers.0.attention.to_q": (256, 256),
+        "diffusion_model.layers.1.attention.to_out.0": (256, 256),
+    },
     "QwenImage": {"transformer.transformer_blocks.0.attn.to_q": (64, 64)},
 }
 """Layers by diffusers' names, where ComfyUI reads those."""

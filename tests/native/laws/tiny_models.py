@@ -28,9 +28,10 @@ CONFIGS = {
     },
     "Flux": {**FLUX, "image_model": "flux", "guidance_embed": True},
     "Flux2": {
-        **FLUX, "image_model": "flux2", "in_channels": 128, "out_channels": 128, "axes_dim": [8, 8, 8, 8], "patch_size": 1,
-        "guidance_embed": False, "vec_in_dim": None, "mlp_ratio": 3.0, "theta": 2000, "qkv_bias": False, "ops_bias": False,
-        "global_modulation": True, "mlp_silu_act": True, "default_ref_method": "index", "ref_index_scale": 10.0,
+        **FLUX, "image_model": "flux2", "in_channels": 128, "out_channels": 128, "axes_dim": [8, 8, 8, 8],
+        "patch_size": 1, "guidance_embed": False, "vec_in_dim": None, "mlp_ratio": 3.0, "theta": 2000,
+        "qkv_bias": False, "ops_bias": False, "global_modulation": True, "mlp_silu_act": True,
+        "default_ref_method": "index", "ref_index_scale": 10.0,
         "txt_ids_dims": [3],
     },
     "Chroma": {
@@ -39,7 +40,10 @@ CONFIGS = {
     },
     "Lumina2": LUMINA,
     # The width of its modulation is 256, and no less.
-    "ZImage": {**LUMINA, "dim": 256, "n_heads": 4, "n_kv_heads": 4, "axes_dims": [16, 24, 24], "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32},
+    "ZImage": {
+        **LUMINA, "dim": 256, "n_heads": 4, "n_kv_heads": 4, "axes_dims": [16, 24, 24], "z_image_modulation": True,
+        "time_scale": 1000.0, "pad_tokens_multiple": 32,
+    },
     "QwenImage": {
         "image_model": "qwen_image", "in_channels": 64, "num_layers": 2, "attention_head_dim": 32,
         "num_attention_heads": 2, "joint_attention_dim": 48, "axes_dims_rope": (8, 12, 12),
