@@ -19,7 +19,7 @@ from .loading import ModelFolder, load_part
 from .registry import family_of
 from .vaes import FACTORS
 
-GRIDS: dict[str, float | None] = {"model": None, "paper": 3.0}
+SIGMA_SCHEDULES: dict[str, float | None] = {"model": None, "paper": 3.0}
 """Schedules by name: the shift of evenly spaced sigmas; None: what the model's scheduler makes.
 
 paper: the schedule on which DanceOPD trained Z-Image.
@@ -27,12 +27,12 @@ paper: the schedule on which DanceOPD trained Z-Image.
 
 
 def path_sigmas(chosen: str | float, steps: int, own: Callable[[], Tensor]) -> Tensor:
-    """The (steps + 1,) sigmas of a rollout, from 1 to 0: of a name of `GRIDS`, or of a shift; `own` gives the model's.
+    """The (steps + 1,) sigmas of a rollout, from 1 to 0: of a name of `SIGMA_SCHEDULES`, or of a shift; `own` gives the model's.
 
     A shift takes the place of all that the model's scheduler does: shifting by picture size (FLUX, Qwen-Image), the
     stretch to a last sigma (Qwen-Image), the second shift (Stable Diffusion 3).
     """
-    shift = lookup(GRIDS, chosen, "sigma schedule") if isinstance(chosen, str) else chosen
+    shift = lookup(SIGMA_SCHEDULES, chosen, "sigma schedule") if isinstance(chosen, str) else chosen
     return own() if shift is None else linear_sigmas(steps, shift)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from danceopd_core.algorithm.flow import linear_sigmas
 from danceopd_core.errors import InputError
-from danceopd_core.models.sigma_schedule import GRIDS, path_sigmas
+from danceopd_core.models.sigma_schedule import SIGMA_SCHEDULES, path_sigmas
 
 OWN = torch.tensor([1.0, 0.9, 0.1, 0.0])
 
@@ -25,5 +25,5 @@ def test_a_shift_never_asks_the_model(chosen):
 
 
 def test_an_unknown_grid_is_told():
-    with pytest.raises(InputError, match=", ".join(GRIDS)):
+    with pytest.raises(InputError, match=", ".join(SIGMA_SCHEDULES)):
         path_sigmas("own", 3, lambda: OWN)
