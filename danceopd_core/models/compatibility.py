@@ -10,7 +10,7 @@ from typing import Any
 
 from .sigma_schedule import read_config
 
-GRID: dict[str, Any] = {
+SCHEDULER_DEFAULTS: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "shift": 1.0,
     "use_dynamic_shifting": False,
@@ -30,12 +30,12 @@ DYNAMIC = ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len",
 """Of these, what counts only where sigmas are shifted by the picture's size; then `shift` does not."""
 
 
-def differences(checkpoint: Path, model: Path, own_grid: bool) -> Iterator[str]:
+def incompatibilities(checkpoint: Path, model: Path, model_schedule: bool) -> Iterator[str]:
     """A line for each way in which a teacher's transformer folder, or its pipeline, is unlike the model's.
 
     The teacher's network is the model's with other weights, asked on the model's grid: what its own configuration
     says otherwise would be lost without a word. A single file has no configuration; its weights are checked when it
-    is read. own_grid: whether the run takes the grid of the model, and so would have the teacher's.
+    is read. model_schedule: whether the run takes the grid of the model, and so would have the teacher's.
     """
     if not checkpoint.is_dir():
         return
@@ -46,7 +46,7 @@ def differences(checkpoint: Path, model: Path, own_grid: bool) -> Iterator[str]:
         if told := _differing(*_architectures(expected, read_config(file))):
             yield f"{file} is another architecture than the model's: {told}. Give a fine-tune of this very model"
     file = folder.parent / "scheduler" / "scheduler_config.json"
-    if own_grid and file.is_file():
+    if model_schedule and file.is_file():
         expected = read_config(model / "scheduler" / "scheduler_config.json")
         if told := _differing(_grid(expected), _grid(read_config(file))):
             yield (
@@ -82,7 +82,7 @@ def _defaults(name: str) -> dict[str, Any]:
 
 
 def _grid(config: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: config.get(name, default) for name, default in GRID.items()}
+    found = {name: config.get(name, default) for name, default in SCHEDULER_DEFAULTS.items()}
     unused = ("shift",) if found["use_dynamic_shifting"] else DYNAMIC
     kind = {"_class_name": config.get("_class_name")}
     return kind | {name: value for name, value in found.items() if name not in unused}

@@ -15,7 +15,7 @@ from ..data.csv_rows import CsvRow, numbered_rows
 from ..data.images import picture_fault
 from ..data.prompt_assignment import unroutable
 from ..errors import InputError
-from ..models.compatibility import differences
+from ..models.compatibility import incompatibilities
 from ..models.hub import is_hub_id
 from ..models.quantise import check_quantise
 from ..models.registry import family_of
@@ -116,7 +116,7 @@ def _unlike(recipe: Recipe) -> Iterator[str]:
         if teacher.checkpoint is None:
             continue
         try:
-            found = differences(locate(teacher.checkpoint), locate(recipe.model), own_grid=recipe.sigmas == "model")
+            found = incompatibilities(locate(teacher.checkpoint), locate(recipe.model), model_schedule=recipe.sigmas == "model")
             yield from (f"teachers.{name}.checkpoint: {fault}" for fault in found)
         except InputError as error:
             yield f"teachers.{name}.checkpoint: {error}"

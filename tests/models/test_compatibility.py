@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from danceopd_core.errors import InputError
-from danceopd_core.models.compatibility import GRID, differences
+from danceopd_core.models.compatibility import SCHEDULER_DEFAULTS, incompatibilities
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Shift, Teacher
 from danceopd_core.runs.preflight import preflight
 
@@ -31,8 +31,8 @@ def teacher(zimage_folder, tmp_path) -> Path:
     return tmp_path / "teacher"
 
 
-def faults(checkpoint, model, own_grid=True):
-    return list(differences(checkpoint, model, own_grid))
+def faults(checkpoint, model, model_schedule=True):
+    return list(incompatibilities(checkpoint, model, model_schedule))
 
 
 def test_a_folder_is_like_itself_however_it_is_named(teacher, zimage_folder):
@@ -53,7 +53,7 @@ def test_another_grid_is_told_with_what_was_expected(teacher, zimage_folder, che
     (fault,) = faults(teacher / checkpoint, zimage_folder)
     assert fault.startswith(f"{teacher / SCHEDULER} ")
     assert "shift is 6.0, expected 3.0" in fault
-    assert faults(teacher / checkpoint, zimage_folder, own_grid=False) == []
+    assert faults(teacher / checkpoint, zimage_folder, model_schedule=False) == []
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_the_defaults_are_those_of_the_scheduler():
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     theirs = inspect.signature(FlowMatchEulerDiscreteScheduler.__init__).parameters
-    assert {name: theirs[name].default for name in GRID} == GRID
-    assert set(theirs) - set(GRID) == {"self", "stochastic_sampling"}
+    assert {name: theirs[name].default for name in SCHEDULER_DEFAULTS} == SCHEDULER_DEFAULTS
+    assert set(theirs) - set(SCHEDULER_DEFAULTS) == {"self", "stochastic_sampling"}
 
 
 def test_another_architecture_is_told_with_what_was_expected(teacher, zimage_folder):
