@@ -11,7 +11,7 @@ import torch
 from ..errors import InputError
 from ..weights.full_checkpoints import checked_weights
 from ..weights.key_conversion import refuse_quantised
-from ..weights.safetensors_io import finite, listed, opened
+from ..weights.safetensors_io import finite, listed, open_safetensors
 
 SPARE = re.compile(r"(.*\.)?(lm_head\.weight|logit_scale|text_projection\.weight|position_ids)")
 """What files of text encoders hold beside the encoder: heads of the model that it was cut out of, and constants."""
@@ -40,7 +40,7 @@ def _network(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> Any:
 
 def _encoder(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     own = cls.config_class.from_pretrained(folder, local_files_only=True)
-    with opened(file) as handle:
+    with open_safetensors(file) as handle:
         keys = list(handle.keys())
         kinds = {key: str(handle.get_slice(key).get_dtype()) for key in keys if not SPARE.fullmatch(key)}
         refuse_quantised(file, kinds, fp8=False)

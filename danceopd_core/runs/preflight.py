@@ -26,7 +26,7 @@ from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
 from ..weights.full_checkpoints import weight_files
 from ..weights.lora_io import KEY, weights_file
-from ..weights.safetensors_io import opened
+from ..weights.safetensors_io import open_safetensors
 
 TOLD = 10
 """Faulty rows of a route that are told one by one."""
@@ -123,20 +123,20 @@ def _unlike(recipe: Recipe) -> Iterator[str]:
 
 
 def _check_component(path: Path) -> None:
-    with opened(path):
+    with open_safetensors(path):
         pass
 
 
 def check_lora(path: Path) -> None:
     """InputError if the file, or the one in the folder, is no LoRA; no weights are read."""
-    with opened(weights_file(path)) as handle:
+    with open_safetensors(weights_file(path)) as handle:
         if not any(KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, no dict)
             raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
 
 
 def _check_checkpoint(path: Path) -> None:
     for file in weight_files(path):
-        with opened(file):
+        with open_safetensors(file):
             pass
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .key_conversion import WHOLE, converted_shapes, converter, refuse_quantised
-from .safetensors_io import finite, listed, opened
+from .safetensors_io import finite, listed, open_safetensors
 
 PREFIXES = ("", *WHOLE[:2], "diffusion_model.", "transformer.", "model.", "module.", "vae.")
 
@@ -85,7 +85,7 @@ def checked_weights(network: nn.Module, path: str | Path, fp8: bool = True) -> I
 def _weights(files: list[Path]) -> dict[str, _Weight]:
     found = {}
     for file in files:
-        with opened(file) as handle:
+        with open_safetensors(file) as handle:
             for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
                 part = handle.get_slice(key)
                 found[key] = _Weight(file, key, tuple(part.get_shape()), str(part.get_dtype()))
@@ -94,7 +94,7 @@ def _weights(files: list[Path]) -> dict[str, _Weight]:
 
 def _tensors(named: dict[str, _Weight]) -> Iterator[tuple[str, Tensor]]:
     for file in {weight.file: None for weight in named.values()}:
-        with opened(file) as handle:
+        with open_safetensors(file) as handle:
             for name, weight in named.items():
                 if weight.file != file:
                     continue

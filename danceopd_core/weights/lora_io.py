@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .lora_keys import Place, places, what_else
-from .safetensors_io import finite, listed, opened
+from .safetensors_io import finite, listed, open_safetensors
 
 ROLES = {
     "lora_A": "down", "lora_down": "down", "lora.down": "down",
@@ -74,7 +74,7 @@ def read_lora(path: str | Path, shapes: Shapes) -> Lora:
     faults: dict[str, list[str]] = {}
     slots: dict[Place, dict[str, Tensor]] = {}  # down, up and perhaps alpha
     layers: dict[Place, str] = {}  # as the file names them
-    with opened(path) as handle:
+    with open_safetensors(path) as handle:
         settings = _settings(path, handle.metadata() or {})
         for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
             match = KEY.fullmatch(key)

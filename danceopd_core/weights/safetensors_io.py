@@ -15,7 +15,7 @@ from ..errors import InputError
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def open_safetensors(path: Path) -> Iterator[Any]:
     """The file's safetensors handle; InputError, naming the file, if it is absent or unreadable."""
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file")
