@@ -17,7 +17,7 @@ _PLACES = {
     "weights.full_checkpoints": ("load_full_checkpoint",),
     "models.backbone": ("Backbone",),
     "models.registry": ("FAMILIES", "open_backbone"),
-    "models.sampling": ("integrate", "pictures"),
+    "models.sampling": ("integrate", "sample_pictures"),
     "recipe.schema": (
         "Bucket",
         "LearnedRouter",

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..lookup import lookup
 from ..models.backbone import COMPONENTS
 from ..models.hub import is_hub_id
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..recipe.io import read_recipe
 from ..recipe.presets import preset_text, presets
 from ..runs.distributed import join_process_group
@@ -137,7 +137,9 @@ def sample(args: Namespace) -> None:
     item = Item(args.prompt, args.source)
     cond = encode_items(backbone, [item], width, height, [args.negative])
     field = guided(field, args.guidance, args.negative)
-    (made,) = pictures(backbone, field, cond, [args.seed], steps=args.steps, width=width, height=height, device=device)
+    (made,) = sample_pictures(
+        backbone, field, cond, [args.seed], steps=args.steps, width=width, height=height, device=device
+    )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((made[0] * 255).round().to(torch.uint8).numpy()).save(args.out)
     _tell(f"wrote {args.out}")

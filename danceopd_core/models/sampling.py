@@ -35,7 +35,7 @@ def integrate(
     return x
 
 
-def pictures(
+def sample_pictures(
     backbone: Backbone,
     field: VelocityField,
     samples: Conditioning,

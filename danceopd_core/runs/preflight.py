@@ -116,7 +116,9 @@ def _unlike(recipe: Recipe) -> Iterator[str]:
         if teacher.checkpoint is None:
             continue
         try:
-            found = incompatibilities(locate(teacher.checkpoint), locate(recipe.model), model_schedule=recipe.sigmas == "model")
+            found = incompatibilities(
+                locate(teacher.checkpoint), locate(recipe.model), model_schedule=recipe.sigmas == "model"
+            )
             yield from (f"teachers.{name}.checkpoint: {fault}" for fault in found)
         except InputError as error:
             yield f"teachers.{name}.checkpoint: {error}"
