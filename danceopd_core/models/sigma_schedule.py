@@ -27,10 +27,10 @@ paper: the schedule on which DanceOPD trained Z-Image.
 
 
 def path_sigmas(chosen: str | float, steps: int, own: Callable[[], Tensor]) -> Tensor:
-    """The (steps + 1,) sigmas of a rollout, from 1 to 0: of a name of `SIGMA_SCHEDULES`, or of a shift; `own` gives the model's.
+    """The (steps + 1,) sigmas of a rollout, from 1 to 0, by a name of `SIGMA_SCHEDULES` or a shift.
 
-    A shift takes the place of all that the model's scheduler does: shifting by picture size (FLUX, Qwen-Image), the
-    stretch to a last sigma (Qwen-Image), the second shift (Stable Diffusion 3).
+    `own` computes the model's schedule. A shift replaces all that the model's scheduler does: shifting by picture size
+    (FLUX, Qwen-Image), the stretch to a terminal sigma (Qwen-Image), the second shift (Stable Diffusion 3).
     """
     shift = lookup(SIGMA_SCHEDULES, chosen, "sigma schedule") if isinstance(chosen, str) else chosen
     return own() if shift is None else linear_sigmas(steps, shift)

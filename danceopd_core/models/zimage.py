@@ -71,7 +71,7 @@ class ZImage(DiffusersBackbone):
     def _texts(self, prompt: str, pictures: tuple[Tensor, ...], once: Once) -> Mapping[str, Value]:
         if not pictures:
             return {"text": self._segment(self._chat(prompt), once)}
-        return {"text": tuple(self._segment(part, once) for part in _edit_segments(prompt, len(pictures)))}
+        return {"text": tuple(self._segment(part, once) for part in edit_segments(prompt, len(pictures)))}
 
     def _segment(self, text: str, once: Once) -> Tensor:
         return once(text, lambda: self._encode_text(text))
@@ -99,7 +99,7 @@ def _clock(sigma: Tensor) -> Tensor:
     return (1000 - 1000 * sigma.float()) / 1000  # 1 - sigma, rounded as the pipeline rounds it
 
 
-def _edit_segments(prompt: str, pictures: int) -> list[str]:
+def edit_segments(prompt: str, pictures: int) -> list[str]:
     """The text before, between and after the pictures and the target (ZImageOmniPipeline)."""
     between = ["<|vision_end|><|vision_start|>"] * (pictures - 1)
     request = f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n<|vision_start|>"

@@ -25,7 +25,7 @@ from ..recipe.parsing import refuse
 from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
 from ..weights.full_checkpoints import weight_files
-from ..weights.lora_io import KEY, weights_file
+from ..weights.lora_io import LORA_KEY, weights_file
 from ..weights.safetensors_io import open_safetensors
 
 TOLD = 10
@@ -132,7 +132,7 @@ def _check_component(path: Path) -> None:
 def check_lora(path: Path) -> None:
     """InputError if the file, or the one in the folder, is no LoRA; no weights are read."""
     with open_safetensors(weights_file(path)) as handle:
-        if not any(KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, no dict)
+        if not any(LORA_KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, no dict)
             raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
 
 

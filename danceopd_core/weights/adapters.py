@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
 
 STUDENT = "student"
-UNDER = "under"  # the frozen LoRA that a student may lie over
+BASE_LORA = "base_lora"  # the frozen LoRA that a student may be trained on top of
 
 
 def linear_shapes(network: nn.Module) -> dict[str, tuple[int, int]]:
@@ -82,13 +82,13 @@ class Adapters:
         self._inject(name, lora)
         return name
 
-    def start_student(self, lora: Lora, over: Lora | None = None) -> None:
+    def start_student(self, lora: Lora, base_lora: Lora | None = None) -> None:
         """Puts the LoRA to train in: a `fresh_lora`, or one of `read_lora`, to train on at its ranks.
 
-        over: a LoRA that stays frozen under it. The student's field is then that of both.
+        base_lora: a LoRA that stays frozen under it. The student's field is then that of both.
         """
-        if over is not None:
-            self._inject(UNDER, over)
+        if base_lora is not None:
+            self._inject(BASE_LORA, base_lora)
         self._inject(STUDENT, lora)
 
     def field(self, velocity: VelocityField, name: str | None, strength: float = 1.0) -> VelocityField:
@@ -119,15 +119,15 @@ class Adapters:
         With a LoRA under it that is both as one, so that it means the same on the bare base.
         """
         own = self._lora(STUDENT)
-        return stacked(self._lora(UNDER), own) if UNDER in self._scales else own
+        return stacked(self._lora(BASE_LORA), own) if BASE_LORA in self._scales else own
 
-    def under_digest(self) -> str:
+    def base_lora_digest(self) -> str:
         """SHA-256 of the LoRA under the student; empty without one."""
         told = hashlib.sha256()
-        for key, factor in self._factors(UNDER):
+        for key, factor in self._factors(BASE_LORA):
             told.update(repr((key, tuple(factor.shape))).encode())
             told.update(factor.detach().cpu().numpy().tobytes())
-        return told.hexdigest() if UNDER in self._scales else ""
+        return told.hexdigest() if BASE_LORA in self._scales else ""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The student's factors by name, for a checkpoint."""
@@ -195,7 +195,7 @@ class Adapters:
             layer = self._layers[module]
             base = cast(Tensor, layer.get_base_layer().weight)
             own = _dtype_of(layer)
-            half = name not in (STUDENT, UNDER) and own in (torch.bfloat16, torch.float16)
+            half = name not in (STUDENT, BASE_LORA) and own in (torch.bfloat16, torch.float16)
             dtype = own if half else torch.float32
             layer.lora_A[name] = _Factor(down.to(base.device, dtype, copy=True))
             layer.lora_B[name] = _Factor(lora.up[module].to(base.device, dtype, copy=True))
@@ -207,7 +207,7 @@ class Adapters:
         self.network.requires_grad_(False)
         for factor in self.parameters():
             factor.requires_grad_(True)
-        rest = [part for part in (UNDER, STUDENT) if part in self._scales]
+        rest = [part for part in (BASE_LORA, STUDENT) if part in self._scales]
         for layer in self._layers.values():
             layer._disable_adapters, layer._active_adapter = STUDENT not in self._scales, list(rest)
 

@@ -26,7 +26,7 @@ ROLES = {
     "lora_A": "down", "lora_down": "down", "lora.down": "down",
     "lora_B": "up", "lora_up": "up", "lora.up": "up",
 }  # fmt: skip
-KEY = re.compile(rf"(?P<layer>.+)\.(?:(?P<role>{'|'.join(map(re.escape, ROLES))})(?:\.\w+)?\.weight|alpha)")
+LORA_KEY = re.compile(rf"(?P<layer>.+)\.(?:(?P<role>{'|'.join(map(re.escape, ROLES))})(?:\.\w+)?\.weight|alpha)")
 
 Shapes = Mapping[str, tuple[int, int]]  # linear layer of the network -> (out, in)
 
@@ -77,7 +77,7 @@ def read_lora(path: str | Path, shapes: Shapes) -> Lora:
     with open_safetensors(path) as handle:
         settings = _settings(path, handle.metadata() or {})
         for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
-            match = KEY.fullmatch(key)
+            match = LORA_KEY.fullmatch(key)
             if match is None or match["layer"] not in known:
                 faults.setdefault(what_else(key), []).append(key)
                 continue
