@@ -15,7 +15,7 @@ from ..algorithm.query import query_text
 from ..algorithm.trainer import Diverged
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
-from ..data.prompt_assignment import plan
+from ..data.prompt_assignment import describe_assignment
 from ..errors import InputError
 from ..lookup import lookup
 from ..models.backbone import COMPONENTS
@@ -60,7 +60,7 @@ def train(args: Namespace) -> None:
         print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
         if recipe.learned_router is not None:
             *own, asked = (load_bucket(bucket, recipe.seed) for bucket in recipe.buckets())
-            print(plan(own, asked, recipe.learned_router.holdout))
+            print(describe_assignment(own, asked, recipe.learned_router.holdout))
         if not is_hub_id(recipe.model):  # whose configuration may have to be fetched first
             print(query_text(query_sigmas(recipe)))
         return

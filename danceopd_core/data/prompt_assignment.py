@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..algorithm.fields import Conditioning, Sample
 from .csv_rows import Item
-from .prompt_classifier import FEWEST, Marks, learn
+from .prompt_classifier import MIN_PROMPTS, ClassifierScore, train_classifier
 
 
 class Encoded(NamedTuple):
@@ -30,7 +30,7 @@ class Encoded(NamedTuple):
     clean: Tensor | None = None
 
 
-class Choice(NamedTuple):
+class PromptGroup(NamedTuple):
     """The routes that some prompts may join, and these prompts, both by index."""
 
     edits: bool
@@ -46,7 +46,7 @@ class Routing:
     """
 
     names: tuple[str, ...]
-    marks: dict[str, Marks]
+    marks: dict[str, ClassifierScore]
     assigned: tuple[tuple[str, str, float], ...]
 
     @property
@@ -83,20 +83,20 @@ class Routing:
         return {name: counts[name] for name in self.names}
 
 
-def choices(own: Sequence[Sequence[Item]], asked: Sequence[Item]) -> list[Choice]:
-    """What the prompts of `asked` may join of the routes with these items: one Choice for text, one for edits,
+def candidate_routes(own: Sequence[Sequence[Item]], asked: Sequence[Item]) -> list[PromptGroup]:
+    """What the prompts of `asked` may join of the routes with these items: one PromptGroup for text, one for edits,
     if there are such prompts."""
     found = []
     for edits in (False, True):
         rows = [row for row, item in enumerate(asked) if (item.source is not None) == edits]
         routes = [number for number, items in enumerate(own) if (items[0].source is not None) == edits]
-        found += [Choice(edits, routes, rows)] if rows else []
+        found += [PromptGroup(edits, routes, rows)] if rows else []
     return found
 
 
-def unroutable(names: Sequence[str], own: Sequence[Sequence[Item]], asked: Sequence[Item]) -> Iterator[str]:
+def assignment_faults(names: Sequence[str], own: Sequence[Sequence[Item]], asked: Sequence[Item]) -> Iterator[str]:
     """Why these prompts cannot be routed: a line for each fault."""
-    found = choices(own, asked)
+    found = candidate_routes(own, asked)
     for choice in found:
         if not choice.routes:
             kind = "a source picture, and no route has any" if choice.edits else "no source picture, as all routes have"
@@ -108,16 +108,16 @@ def unroutable(names: Sequence[str], own: Sequence[Sequence[Item]], asked: Seque
         )
     for number in sorted({number for choice in found if len(choice.routes) > 1 for number in choice.routes}):
         count = len({item.prompt for item in own[number]})
-        if count < FEWEST:
+        if count < MIN_PROMPTS:
             yield (
                 f"learned_router: route {names[number]!r} has {count} different prompts to learn from: "
-                f"give it {FEWEST} or more"
+                f"give it {MIN_PROMPTS} or more"
             )
 
 
-def plan(own: Sequence[Sequence[Item]], asked: Sequence[Item], holdout: float) -> str:
+def describe_assignment(own: Sequence[Sequence[Item]], asked: Sequence[Item], holdout: float) -> str:
     """What will be done, in words."""
-    taught = {number for choice in choices(own, asked) if len(choice.routes) > 1 for number in choice.routes}
+    taught = {number for choice in candidate_routes(own, asked) if len(choice.routes) > 1 for number in choice.routes}
     count = sum(len(own[number]) for number in taught)
     return (
         f"a router will be trained on {count} prompts of {len(taught)} routes, but for {holdout:.0%} of them to test "
@@ -125,7 +125,7 @@ def plan(own: Sequence[Sequence[Item]], asked: Sequence[Item], holdout: float) -
     )
 
 
-def join(
+def assign_prompts(
     names: Sequence[str],
     own: Sequence[Encoded],
     negatives: Sequence[Sequence[str]],
@@ -141,13 +141,13 @@ def join(
     """
     route = [0] * len(asked.items)
     odds = [1.0] * len(asked.items)
-    marks: dict[str, Marks] = {}
-    for choice in choices([part.items for part in own], asked.items):
+    marks: dict[str, ClassifierScore] = {}
+    for choice in candidate_routes([part.items for part in own], asked.items):
         told = torch.zeros(len(choice.rows), 1)
         if len(choice.routes) > 1:
             known = [own[number] for number in choice.routes]
             texts = [[item.prompt for item in part.items] for part in known]
-            classifier, found = learn([embed(part.samples) for part in known], texts, holdout, seed)
+            classifier, found = train_classifier([embed(part.samples) for part in known], texts, holdout, seed)
             marks |= {names[number]: one for number, one in zip(choice.routes, found, strict=True)}
             told = classifier(embed(asked.samples.select(choice.rows)))
         best = told.max(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 L2 = 1e-3
 """Weight of half the squared norm of the weights, beside a cross-entropy that is a mean over the classes."""
-FEWEST = 4
+MIN_PROMPTS = 4
 """Different prompts that a class needs: three to learn from and one to hold out."""
 
 
@@ -35,7 +35,7 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Marks:
+class ClassifierScore:
     """Prompts of one class: learned from, held out, and those of the held-out ones that were told rightly."""
 
     learned: int
@@ -74,12 +74,12 @@ def fit(features: Tensor, classes: Tensor, count: int) -> Classifier:
     return Classifier(mean, scale, weight.detach(), bias.detach())
 
 
-def learn(
+def train_classifier(
     features: Sequence[Tensor], prompts: Sequence[Sequence[str]], holdout: float, seed: int
-) -> tuple[Classifier, tuple[Marks, ...]]:
+) -> tuple[Classifier, tuple[ClassifierScore, ...]]:
     """The classifier of these classes, and its marks on prompts that it never saw.
 
-    features: (n, D) of each class; prompts: their texts, at least FEWEST different ones in a class. Of a class's
+    features: (n, D) of each class; prompts: their texts, at least MIN_PROMPTS different ones in a class. Of a class's
     different texts the part `holdout` is drawn by `seed` and held out, with all the rows that have them: a prompt
     that stands there for many pictures is not learned from in one row and asked in another.
     """
@@ -92,7 +92,7 @@ def learn(
     marks = []
     for number, own in enumerate(held):
         asked = exam & (classes == number)
-        marks.append(Marks(int((~own).sum()), int(own.sum()), int((right & asked).sum())))
+        marks.append(ClassifierScore(int((~own).sum()), int(own.sum()), int((right & asked).sum())))
     return classifier, tuple(marks)
 
 

@@ -13,7 +13,7 @@ from ..algorithm.methods import METHODS
 from ..data.buckets import load_bucket
 from ..data.csv_rows import CsvRow, numbered_rows
 from ..data.images import picture_fault
-from ..data.prompt_assignment import unroutable
+from ..data.prompt_assignment import assignment_faults
 from ..errors import InputError
 from ..models.compatibility import incompatibilities
 from ..models.hub import is_hub_id
@@ -171,7 +171,7 @@ def _buckets(recipe: Recipe, model: _Model) -> Iterator[str]:
         yield from _pictures(path, bucket, loaded[bucket], needs_target, recipe.method, seen)
     if recipe.learned_router is not None and len(loaded) == len(set(recipe.buckets())):
         *own, asked = ([row.item for row in loaded[bucket]] for bucket in recipe.buckets())
-        yield from unroutable([route.name for route in recipe.routes], own, asked)
+        yield from assignment_faults([route.name for route in recipe.routes], own, asked)
 
 
 def _load(bucket: Bucket, recipe: Recipe) -> tuple[CsvRow, ...]:

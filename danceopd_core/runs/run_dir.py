@@ -87,6 +87,7 @@ class RunFolder:
         kept.parent.mkdir(exist_ok=True)
         run.write_student(kept, date)
         run.write_student(self.student, date)
+        # The keys are those of version 0.1.0, whose runs resume: "under" is the digest of the base LoRA.
         state = {**run.trainer.state_dict(), "under": run.adapters.base_lora_digest()}
         save_state(self.state, {**state, "routed": _routed(run)} if run.routing else state)
 

@@ -21,7 +21,7 @@ from ..algorithm.trainer import ProcessGroup, RouteData, Settings, Trainer
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import open_picture
-from ..data.prompt_assignment import Encoded, Routing, join
+from ..data.prompt_assignment import Encoded, Routing, assign_prompts
 from ..errors import InputError
 from ..lookup import lookup
 from ..models.backbone import Backbone
@@ -258,7 +258,7 @@ def _joined(
     negatives = [_negatives(route, recipe) for route in recipe.routes]
     asked = _encoded(learned.bucket, recipe, backbone, sorted({n for own in negatives for n in own}), needs_clean)
     names = [route.name for route in recipe.routes]
-    return join(names, parts, negatives, asked, backbone.prompt_embeddings, learned.holdout, recipe.seed)
+    return assign_prompts(names, parts, negatives, asked, backbone.prompt_embeddings, learned.holdout, recipe.seed)
 
 
 def as_tensor(picture: Any, width: int, height: int) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from danceopd_core.data.buckets import load_bucket
-from danceopd_core.data.prompt_classifier import fit, learn
+from danceopd_core.data.prompt_classifier import fit, train_classifier
 from danceopd_core.models.registry import open_backbone
 from danceopd_core.recipe.schema import Bucket
 from danceopd_core.shapes import locate
@@ -23,7 +23,7 @@ def clouds(counts=(40, 60, 20), width=24, apart=6.0, seed=0):
 
 def test_classes_that_lie_apart_are_told_apart():
     rows, texts = clouds()
-    classifier, marks = learn(rows, texts, 0.25, seed=0)
+    classifier, marks = train_classifier(rows, texts, 0.25, seed=0)
     assert [(m.learned, m.held_out, m.right) for m in marks] == [(30, 10, 10), (45, 15, 15), (15, 5, 5)]
     for number, own in enumerate(rows):
         odds = classifier(own).exp()
@@ -33,13 +33,13 @@ def test_classes_that_lie_apart_are_told_apart():
 
 def test_classes_that_are_alike_are_told_at_chance():
     rows, texts = clouds(counts=(400, 400), apart=0.0)
-    _, marks = learn(rows, texts, 0.25, seed=0)
+    _, marks = train_classifier(rows, texts, 0.25, seed=0)
     assert 0.35 < sum(m.right for m in marks) / sum(m.held_out for m in marks) < 0.65
 
 
 def test_the_same_prompts_give_the_same_classifier():
     rows, texts = clouds(apart=0.5)
-    (one, marks), (again, same), (other, _) = (learn(rows, texts, 0.25, seed) for seed in (0, 0, 1))
+    (one, marks), (again, same), (other, _) = (train_classifier(rows, texts, 0.25, seed) for seed in (0, 0, 1))
     assert one.weight.equal(again.weight)
     assert one.bias.equal(again.bias)
     assert marks == same
@@ -64,9 +64,9 @@ def test_the_fit_is_where_the_gradient_is_zero():
 def test_a_prompt_that_stands_there_often_is_wholly_learned_or_wholly_held_out():
     rows = [torch.randn(40, 8), torch.randn(40, 8)]
     texts = [[f"{number} {row % 5}" for row in range(40)] for number in range(2)]
-    _, marks = learn(rows, texts, 0.25, seed=3)
+    _, marks = train_classifier(rows, texts, 0.25, seed=3)
     assert [(m.learned, m.held_out) for m in marks] == [(32, 8), (32, 8)]
-    _, marks = learn(rows, texts, 0.99, seed=3)  # one text at least is learned from
+    _, marks = train_classifier(rows, texts, 0.99, seed=3)  # one text at least is learned from
     assert [(m.learned, m.held_out) for m in marks] == [(8, 32), (8, 32)]
 
 
@@ -94,5 +94,5 @@ def test_the_embedded_worlds_prompts_are_told_by_their_embeddings(kinds):
         for items in buckets
     ]
     texts = [[item.prompt for item in items] for items in buckets]
-    _, marks = learn([backbone.prompt_embeddings(one) for one in samples], texts, 0.25, seed=0)
+    _, marks = train_classifier([backbone.prompt_embeddings(one) for one in samples], texts, 0.25, seed=0)
     assert sum(m.right for m in marks) / sum(m.held_out for m in marks) >= 0.95
