@@ -31,8 +31,9 @@ from ..models.registry import open_backbone
 from ..models.sigma_schedule import folder_sigmas, path_sigmas
 from ..recipe.schema import Bucket, LearnedRouter, Recipe, Route, Teacher
 from ..shapes import locate
-from ..weights.adapters import STUDENT, Adapters, fresh_lora
+from ..weights.adapters import STUDENT, Adapters
 from ..weights.full_checkpoints import load_full_checkpoint
+from ..weights.lora import fresh_lora
 from ..weights.lora_io import lora_metadata, read_lora, write_lora
 from .preflight import preflight
 

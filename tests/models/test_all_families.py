@@ -11,7 +11,8 @@ from danceopd_core.algorithm.trainer import RouteData, Settings, Trainer
 from danceopd_core.errors import InputError
 from danceopd_core.models.registry import FAMILIES, family_of, open_backbone
 from danceopd_core.models.sigma_schedule import folder_sigmas, size_multiple
-from danceopd_core.weights.adapters import STUDENT, Adapters, fresh_lora
+from danceopd_core.weights.adapters import STUDENT, Adapters
+from danceopd_core.weights.lora import fresh_lora
 
 from ..loras import merged, random_lora
 from ..tiny import save_zimage

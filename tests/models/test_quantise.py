@@ -18,9 +18,11 @@ from danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
 from danceopd_core.runs.memory import planned_memory
 from danceopd_core.runs.preflight import preflight
 from danceopd_core.runs.session import open_session
-from danceopd_core.weights.adapters import STUDENT, Adapters, fresh_lora, linear_shapes
+from danceopd_core.weights.adapters import STUDENT, Adapters
 from danceopd_core.weights.full_checkpoints import is_quantised, load_full_checkpoint
+from danceopd_core.weights.lora import fresh_lora
 from danceopd_core.weights.lora_io import read_lora, write_lora
+from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import merged, query, random_lora
 from ..tiny_families import save_sd3
@@ -179,7 +181,7 @@ def test_two_updates_change_the_student_alone_and_take_what_was_told(kind, recip
 @each_kind
 def test_full_checkpoints_are_no_teachers_over_it(kind, zimage_folder, tmp_path):
     backbone = open_backbone(zimage_folder, quantise=kind)
-    with pytest.raises(InputError, match=r"a\.safetensors is no teacher over a quantised model"):
+    with pytest.raises(InputError, match=r"a\.safetensors cannot be a teacher of a quantised model"):
         load_full_checkpoint(backbone.network, tmp_path / "a.safetensors")
 
 

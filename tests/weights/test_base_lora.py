@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from danceopd_core.weights.adapters import STUDENT, Adapters, fresh_lora
-from danceopd_core.weights.lora_io import Lora, read_lora, stacked, write_lora
+from danceopd_core.weights.adapters import STUDENT, Adapters
+from danceopd_core.weights.lora import Lora, fresh_lora, stacked
+from danceopd_core.weights.lora_io import read_lora, write_lora
 
 from ..loras import merged, query, random_lora
 

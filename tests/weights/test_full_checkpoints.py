@@ -128,5 +128,5 @@ def test_a_missing_shard_a_truncated_file_and_an_empty_folder_are_refused(tmp_pa
 def test_a_network_with_adapters_is_refused(tmp_path, zimage, other):
     adapters = Adapters(zimage.network)
     adapters.add_teacher(random_lora(adapters.shapes, 4, seed=1))
-    with pytest.raises(ValueError, match=r"before they are put in"):
+    with pytest.raises(ValueError, match=r"before they are injected"):
         load_full_checkpoint(zimage.network, tmp_path)

@@ -147,10 +147,10 @@ def test_a_harmed_comfyui_file_is_refused(world, tmp_path, harm, told, prefix):
 
 def test_the_files_of_another_family_are_refused(opened_zimage, tmp_path):
     save_file(to_native(tiny_sd3()), tmp_path / "a.safetensors")
-    with pytest.raises(InputError, match=r"a\.safetensors is no checkpoint of this network.*unknown"):
+    with pytest.raises(InputError, match=r"a\.safetensors is not a checkpoint of this network.*unknown"):
         load_full_checkpoint(opened_zimage.network, tmp_path / "a.safetensors")
     save_file(to_native(opened_zimage.network), tmp_path / "b.safetensors")
-    with pytest.raises(InputError, match=r"b\.safetensors is no checkpoint of this network.*unknown"):
+    with pytest.raises(InputError, match=r"b\.safetensors is not a checkpoint of this network.*unknown"):
         load_full_checkpoint(tiny_sd3(), tmp_path / "b.safetensors")
 
 

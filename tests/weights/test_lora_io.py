@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from danceopd_core.errors import InputError
 from danceopd_core.models.registry import FAMILIES
-from danceopd_core.weights.adapters import Adapters, linear_shapes
-from danceopd_core.weights.lora_io import Lora, lora_metadata, read_lora, write_lora
+from danceopd_core.weights.adapters import Adapters
+from danceopd_core.weights.lora import Lora
+from danceopd_core.weights.lora_io import lora_metadata, read_lora, write_lora
+from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import query, random_lora
 from ..native import sd3_velocity, tiny_sd3
@@ -228,7 +230,7 @@ def empty(tensors):
     ("harm", "told"),
     [
         (drop, r"1 lack one of their two factors \(.*to_"),
-        (stray, r"1 are no LoRA of this network \(layers\.99"),
+        (stray, r"1 match no layer of this network \(layers\.99"),
         (text_encoder, r"1 belong to a text encoder, .*\(text_encoder.*without text-encoder weights"),
         (dora, r"1 belong to DoRA, .*\(.*magnitude"),
         (narrow, r"do not fit the network, \(32, 4\) times \(4, 31\) for a layer of \(32, 32\)"),
@@ -236,8 +238,8 @@ def empty(tensors):
         (nan, r"1 hold NaN"),
         (infinite_alpha, r"1 hold NaN, infinity"),
         (integers, r"no real numbers"),
-        (twice, r"say again"),
-        (vector_alpha, r"alpha that is no number"),
+        (twice, r"repeat another key"),
+        (vector_alpha, r"alpha that is not a number"),
         (empty, r"it is empty"),
     ],
 )
@@ -251,7 +253,7 @@ def test_a_harmed_file_is_refused_by_name_and_fault(tmp_path, shapes, lora, harm
 
 def test_all_strays_are_counted_and_the_first_three_named(tmp_path, shapes, lora):
     save_file(tensors_of(lora, "other."), tmp_path / "a.safetensors")
-    with pytest.raises(InputError, match=r"32 are no LoRA of this network \(other\.[^,]+, [^,]+, [^,]+ and 29 more"):
+    with pytest.raises(InputError, match=r"32 match no layer of this network \(other\.[^,]+, [^,]+, [^,]+ and 29 more"):
         read_lora(tmp_path / "a.safetensors", shapes)
 
 
