@@ -201,7 +201,7 @@ def open_teachers(
         if teacher.checkpoint:
             copies[name] = load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
             if slot is not None:
-                slot.put_out(copies[name], backbone.network)
+                slot.offload(copies[name], backbone.network)
     adapters = Adapters(backbone.network)
     return adapters, {
         name: _teacher(teacher, backbone, adapters, copies.get(name), slot) for name, teacher in teachers.items()

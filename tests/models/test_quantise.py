@@ -40,7 +40,7 @@ def kind(request, monkeypatch) -> str:
         monkeypatch.setattr(BnB4BitDiffusersQuantizer, "validate_environment", lambda self, **settings: None)
         # Its inference-only packing for some CPUs is neither what a GPU has nor for so few features.
         monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
-        monkeypatch.setattr(quantise, "_place", lambda device: {"device_map": {"": "cpu"}})
+        monkeypatch.setattr(quantise, "_device_map", lambda device: {"device_map": {"": "cpu"}})
         for module in ("danceopd_core.models.registry", "danceopd_core.runs.preflight"):
             monkeypatch.setattr(f"{module}.check_quantise", lambda name, device: None)
     return request.param
@@ -210,7 +210,7 @@ def test_a_package_that_is_too_old_and_a_kind_that_needs_a_gpu_are_told(monkeypa
     monkeypatch.setattr(quantise, "version", lambda name: "0.7.0")
     with pytest.raises(InputError, match=r"torchao 0\.16\.0, not 0\.7\.0"):
         check_quantise("int8", "cpu")
-    with pytest.raises(InputError, match=r"on a GPU only, and the device is cpu: take int8, fp8"):
+    with pytest.raises(InputError, match=r"on a GPU only, and the device is cpu: use int8, fp8"):
         check_quantise("nf4", "cpu")
     with pytest.raises(InputError, match=r"no quantisation is named 'int4'.*int8, fp8, nf4"):
         check_quantise("int4", "cpu")
