@@ -81,7 +81,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
         (b"prompt,task\n ,edit\n", "holds no prompts"),
         (b"prompt,task\nok,t\na cat, sitting,edit\n", "row 3, is longer than the header"),
         (b"prompt\ncaf\xe9\n", "is not UTF-8 text"),
-        (b"prompt\na\x00b\n" + b"x" * 200_000, "is no readable CSV file|cannot be read"),
+        (b"prompt\na\x00b\n" + b"x" * 200_000, "is not a readable CSV file|cannot be read"),
     ],
 )
 def test_files_that_would_be_misread_are_refused(tmp_path, content, told):

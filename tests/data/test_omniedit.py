@@ -111,12 +111,12 @@ TOLD = [
     r"row 1: it has no prompt\n",
     r"row 2: it has no task; its source in/none\.png cannot be read \(No such file",
     r"row 3: it has no source picture\n",
-    r"row 5: its target is no readable picture",
-    r"row 6: its source is an address, https://example\.com/a\.png: fetch it",
-    r"row 7: its source is of type int, no picture",
-    r"row 8: it has no o_score to compare, but 'good'",
-    r"row 9: it is no JSON",
-    r"row 10: it is no mapping",
+    r"row 5: its target is not a readable picture",
+    r"row 6: its source is a URL, https://example\.com/a\.png: download it",
+    r"row 7: its source is of type int, not a picture",
+    r"row 8: its o_score is not a number: 'good'",
+    r"row 9: it is not valid JSON",
+    r"row 10: it is not a mapping",
 ]
 
 
@@ -157,9 +157,9 @@ def test_an_interrupt_leaves_nothing(metadata, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.json", "[", "is no readable .json file"),
-        ("a.json", '{"a": [1], "b": [2]}', "is no list of rows"),
-        ("a.jsonl", "", "holds no edits"),
+        ("a.json", "[", "is not a readable .json file"),
+        ("a.json", '{"a": [1], "b": [2]}', "is neither a list of rows"),
+        ("a.jsonl", "", "holds no usable edits"),
         ("a.csv", "prompt,task\nx,y\n", r"has no column for the source \(src_img, source_image\): it has prompt, task"),
         ("a.csv", "prompt,task,src_img\nx,y,z,w\n", r"row 2: it is longer than the header"),
         ("a.txt", "", r"is neither a \.csv, \.json, \.jsonl file nor"),
@@ -213,7 +213,7 @@ def test_a_dataset_holds_its_pictures_itself(metadata, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "lib")
     monkeypatch.delitem(sys.modules, "datasets", raising=False)
     made = convert_omniedit("some/edits", tmp_path / "out", split="dev", skip_bad=True)
-    assert "a path, in/a.png, and a dataset has no folder" in made.left_out[0]
+    assert "a path, in/a.png, but a dataset has no folder" in made.left_out[0]
     (item,) = read_csv(tmp_path / "out" / "edits.csv")
     assert item.source.read_bytes() == (tmp_path / "in" / "a.png").read_bytes()
     assert Image.open(io.BytesIO(item.target.read_bytes())).getpixel((0, 0)) == (255, 0, 0)
@@ -224,7 +224,7 @@ def test_a_dataset_holds_its_pictures_itself(metadata, tmp_path, monkeypatch):
 
 def test_without_datasets_the_way_out_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("danceopd_core.data.metadata_rows.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"some/edits is no file;.*pip install datasets"):
+    with pytest.raises(InputError, match=r"some/edits is not a file;.*pip install datasets"):
         convert_omniedit("some/edits", tmp_path / "out")
 
 

@@ -70,8 +70,8 @@ def test_prompts_join_the_route_that_they_are_like(recipe):
         "remove it": "edits",  # the only route with source pictures
     }
     assert run.routing.accuracy == 1
-    assert set(run.routing.marks) == {"large", "small"}
-    assert any("right on 4 of 4 held-out prompts (100.0%)" in line for line in heard)
+    assert set(run.routing.scores) == {"large", "small"}
+    assert any("correct on 4 of 4 held-out prompts (100.0%)" in line for line in heard)
     lanes = {lane.name: lane.samples.samples for lane in run.trainer.lanes}
     assert {name: len(samples) for name, samples in lanes.items()} == {"large": 10, "small": 10, "edits": 2}
     assert all("sources" in sample.values for sample in lanes["edits"])
@@ -128,8 +128,9 @@ def test_a_run_is_not_resumed_with_other_prompts_in_its_routes(recipe, tmp_path,
 def test_a_dry_run_tells_what_the_router_will_do(recipe, tmp_path, capsys):
     write_recipe(tmp_path / "recipe.yaml", recipe)
     assert main(["train", str(tmp_path / "recipe.yaml"), "--dry-run"]) == 0
-    told = "a router will be trained on 16 prompts of 2 routes, but for 25% of them to test it, and asked for 5"
-    assert told in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "a router will be trained on 16 prompts of 2 routes, with 25% of them held out to test it" in out
+    assert "will assign 5 prompts" in out
     assert not Path(recipe.out).exists()
 
 
