@@ -1,4 +1,4 @@
-"""Laws of pictures: upright, opaque, eight bits, cropped at the centre, of the size that was asked."""
+"""Laws of pictures: upright, opaque, eight bits, cropped at the centre, of the requested size."""
 
 import numpy as np
 import pytest

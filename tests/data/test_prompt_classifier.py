@@ -54,8 +54,8 @@ def test_the_fit_is_where_the_gradient_is_zero():
     weight, bias = found.weight.clone().requires_grad_(), found.bias.clone().requires_grad_()
     terms = []
     for number, own in enumerate(rows):
-        told = ((own.double() - found.mean) / found.scale @ weight + bias).log_softmax(1)
-        terms.append(-told[:, number].mean())
+        log_probs = ((own.double() - found.mean) / found.scale @ weight + bias).log_softmax(1)
+        terms.append(-log_probs[:, number].mean())
     (torch.stack(terms).mean() + 0.5e-3 * weight.square().sum()).backward()
     assert weight.grad.abs().max() < 1e-5
     assert bias.grad.abs().max() < 1e-5

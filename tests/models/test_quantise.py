@@ -152,22 +152,24 @@ def test_its_gradients_are_those_over_the_weights_it_stands_for(kind, zimage_fol
 
 
 @each_kind
-def test_two_updates_change_the_student_alone_and_take_what_was_told(kind, recipe, tmp_path, opened_zimage):
+def test_two_updates_change_only_the_student_and_use_the_planned_memory(kind, recipe, tmp_path, opened_zimage):
     recipe = parse_recipe({**recipe.to_dict(), "quantise": kind, "gradient_checkpointing": True})
-    told = planned_memory(recipe)
+    planned = planned_memory(recipe)
     run = open_session(recipe)
     own = {id(factor) for factor in run.adapters.parameters()}
     named = dict(run.backbone.network.named_parameters())
     teachers = [p for name, p in named.items() if ".lora_" in name and id(p) not in own]
     bases = [p for name, p in named.items() if ".lora_" not in name]
-    assert sum(map(stored, bases)) == told.base
-    assert sum(map(stored, teachers)) == told.loras
+    assert sum(map(stored, bases)) == planned.base
+    assert sum(map(stored, teachers)) == planned.loras
     before = {name: value(p) for name, p in named.items()}
     assert len(list(run.trainer)) == 2
     moments = [m for state in run.trainer._optimizer.state.values() for m in (state["exp_avg"], state["exp_avg_sq"])]
     weights = run.adapters.parameters()
     assert {p.dtype for p in weights} == {torch.float32}
-    assert 2 * sum(map(stored, weights)) + sum(map(stored, map(nn.Parameter, moments))) == told.student  # 2: gradients
+    assert (
+        2 * sum(map(stored, weights)) + sum(map(stored, map(nn.Parameter, moments))) == planned.student
+    )  # 2: gradients
     changed = {name for name, p in named.items() if not value(p).equal(before[name])}
     assert changed
     assert all(f".{STUDENT}." in name for name in changed)
@@ -191,14 +193,14 @@ def faults(recipe: Recipe) -> str:
     return str(caught.value)
 
 
-def test_an_absent_package_is_told_with_everything_else_and_before_a_model_is_opened(recipe, monkeypatch):
+def test_an_absent_package_is_reported_with_all_other_faults_before_a_model_is_opened(recipe, monkeypatch):
     def absent(name):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(quantise, "version", absent)
-    told = faults(parse_recipe({**recipe.to_dict(), "width": 33}))
-    assert "quantise: int8 needs torchao: pip install torchao, or leave quantise out" in told
-    assert "width: 33" in told
+    found = faults(parse_recipe({**recipe.to_dict(), "width": 33}))
+    assert "quantise: int8 needs torchao: pip install torchao, or leave quantise out" in found
+    assert "width: 33" in found
     with pytest.raises(InputError, match=r"pip install torchao"):
         open_backbone(recipe.model, quantise="fp8")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -206,7 +208,7 @@ def test_an_absent_package_is_told_with_everything_else_and_before_a_model_is_op
         check_quantise("nf4", "auto")
 
 
-def test_a_package_that_is_too_old_and_a_kind_that_needs_a_gpu_are_told(monkeypatch):
+def test_a_package_that_is_too_old_and_a_kind_that_needs_a_gpu_are_errors(monkeypatch):
     monkeypatch.setattr(quantise, "version", lambda name: "0.7.0")
     with pytest.raises(InputError, match=r"torchao 0\.16\.0, not 0\.7\.0"):
         check_quantise("int8", "cpu")

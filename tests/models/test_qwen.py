@@ -194,7 +194,7 @@ def test_the_text_encoder_numbers_patches_by_row_and_column(plus):
     assert (ours - in_a_line[0]).abs().max() > 1e-3
 
 
-def test_a_prompt_without_pictures_is_read_alike_in_every_folder(qwen, plus):
+def test_a_prompt_without_pictures_is_encoded_the_same_by_every_model(qwen, plus):
     ours, theirs = (backbone.encode(PROMPTS[:1]).samples[0].values["text"] for backbone in (plus, qwen))
     assert ours.equal(theirs)
 
@@ -225,7 +225,7 @@ def test_pictures_are_encoded_and_decoded_as_in_the_pipeline(plus):
     torch.testing.assert_close(ours, theirs.permute(0, 2, 3, 1), rtol=0, atol=1e-5)
 
 
-def test_a_model_that_only_draws_refuses_sources(qwen):
+def test_a_text_to_image_model_refuses_sources(qwen):
     sources, _ = pictures((64, 64))
     with pytest.raises(InputError, match=r"at most 0 source pictures"):
         qwen.encode(["make it blue"], [sources])

@@ -184,7 +184,7 @@ def test_a_peft_folder_is_read_as_peft_reads_it(zimage, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "message"),
     [
         ("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", r"belong to a text encoder.*\(lora_te1_"),
         ("text_encoder_2.encoder.layers.0.wo.lora_A.weight", r"belong to a text encoder.*\(text_encoder_2\."),
@@ -199,13 +199,13 @@ def test_a_peft_folder_is_read_as_peft_reads_it(zimage, tmp_path):
         ("transformer.layers.0.attention.to_k.lora_A.weight", r"repeat another key .*"),
     ],
 )
-def test_what_is_no_plain_lora_is_named(opened_zimage, key, told, tmp_path):
+def test_keys_that_are_not_of_a_plain_lora_are_named(opened_zimage, key, message, tmp_path):
     shapes = linear_shapes(opened_zimage.network)
     factors = native_lora(to_native(opened_zimage.network))
     file = file_of(factors, tmp_path / "a.safetensors", "diffusion_model.")
     tensors = load_file(file) | {key: torch.zeros(RANK, 32)}
     save_file(tensors, tmp_path / "b.safetensors")
-    with pytest.raises(InputError, match=r"b\.safetensors cannot be used as a LoRA: .*" + told):
+    with pytest.raises(InputError, match=r"b\.safetensors cannot be used as a LoRA: .*" + message):
         read_lora(tmp_path / "b.safetensors", shapes)
 
 
@@ -236,7 +236,7 @@ def test_a_lora_that_changed_its_base_is_refused(opened_zimage, tmp_path):
         read_lora(tmp_path, shapes)
 
 
-def test_a_name_that_could_mean_two_layers_means_none():
+def test_an_ambiguous_name_refers_to_no_layer():
     known = layer_names({"a.b_c": (1, 1), "a_b.c": (1, 1)})
     assert known["a.b_c"] != known["a_b.c"]
     assert "lora_unet_a_b_c" not in known
