@@ -23,30 +23,42 @@ class TrainStudent(io.ComfyNode):
             node_id="DanceOPD_Train",
             display_name="Train Student LoRA",
             category=CATEGORY,
-            description="Trains the student on its own paths: at states that it reaches itself it learns the velocity "
-            "of the route's teacher. The LoRA lands in output/loras, where Load LoRA finds it; the run is kept in "
-            "output/danceopd.",
+            description="Trains the student LoRA by on-policy distillation: at states of its own rollouts "
+            "the student learns to match the velocity of the route's teacher. The LoRA is saved "
+            "in output/loras, where Load LoRA lists it, and the run in output/danceopd.",
             search_aliases=["danceopd", "distill", "on-policy distillation", "train lora", "diffusionopd", "flowopd"],
             is_output_node=True,
             not_idempotent=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
-                RoutesSocket.Input("routes", tooltip="The teachers with their prompts."),
-                StudentSocket.Input("student", tooltip="What is trained."),
+                RoutesSocket.Input(
+                    "routes", tooltip="Teachers and their prompts, from Route Selector or Learned Router."
+                ),
+                StudentSocket.Input("student", tooltip="LoRA to train, from Student LoRA."),
                 io.String.Input(
                     "name",
                     default="student",
-                    tooltip="Name of the LoRA in output/loras and of the run in output/danceopd. An earlier run of "
-                    "that name with other settings is set aside, not lost.",
+                    tooltip="Name of the LoRA in output/loras and of the run folder in output/danceopd. An "
+                    "existing run of the same name with different settings is renamed, not deleted.",
                 ),
                 io.Combo.Input(
                     "method",
                     options=["danceopd", "diffusionopd", "flowopd", "offpolicy"],
                     default="danceopd",
-                    tooltip="danceopd asks the teacher about a few states of the student's path; diffusionopd and "
-                    "flowopd about all of them; offpolicy learns on noised target pictures.",
+                    tooltip="danceopd: queries the teacher at k states of each student rollout. "
+                    "diffusionopd, flowopd: query it at every state. offpolicy: trains on noised "
+                    "target images instead of rollouts.",
                 ),
-                io.Int.Input("steps", default=120, min=1, max=1000000, tooltip="Updates of the student."),
+                io.Int.Input(
+                    "steps",
+                    default=120,
+                    min=1,
+                    max=1000000,
+                    tooltip="Optimizer updates. Typical: "
+                    "100 to 300 for the embedded "
+                    "model, about 3000 for large "
+                    "models.",
+                ),
                 io.Float.Input(
                     "learning_rate",
                     default=2e-4,
@@ -54,18 +66,30 @@ class TrainStudent(io.ComfyNode):
                     max=1.0,
                     step=1e-5,
                     round=False,
-                    tooltip="Learning rate of AdamW. 1e-3 suits the embedded model, 1e-4 to 2e-4 large ones.",
+                    tooltip="Learning rate of AdamW. Typical: 1e-3 for the embedded model, 1e-4 to 2e-4 for "
+                    "large models.",
                 ),
-                io.Int.Input("batch", default=1, min=1, max=1024, tooltip="Samples at once; more takes more memory."),
+                io.Int.Input(
+                    "batch",
+                    default=1,
+                    min=1,
+                    max=1024,
+                    tooltip="Batch size: samples per forward pass. Larger batches need more memory.",
+                ),
                 io.Int.Input(
                     "accumulate",
                     default=4,
                     min=1,
                     max=1024,
-                    tooltip="Batches an update adds up; more is steadier and slower, and takes no memory.",
+                    tooltip="Gradient accumulation: batches per update. More batches give less noisy "
+                    "gradients at the same memory, but slower updates.",
                 ),
                 io.Int.Input(
-                    "rollout_steps", default=16, min=1, max=1000, tooltip="Steps of the student's path from noise."
+                    "rollout_steps",
+                    default=16,
+                    min=1,
+                    max=1000,
+                    tooltip="Sampling steps of a student rollout from noise. Typical: 8 to 16.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -73,21 +97,21 @@ class TrainStudent(io.ComfyNode):
                     min=0,
                     max=2**63 - 1,
                     control_after_generate=False,
-                    tooltip="Another seed is another training.",
+                    tooltip="Random seed.",
                 ),
                 io.String.Input(
                     "validation_prompts",
                     default="",
                     multiline=True,
-                    tooltip="One a line: their pictures are shown while it trains. Empty takes the first prompt of "
-                    "each route.",
+                    tooltip="Prompts of the validation images shown during training, one per line. Empty: "
+                    "the first prompt of each route.",
                 ),
                 io.Int.Input(
                     "validate_every",
                     default=25,
                     min=0,
                     max=1000000,
-                    tooltip="Updates between two validations; 0 validates only at the end.",
+                    tooltip="Validation interval in updates. 0: validate only at the end.",
                 ),
                 io.Int.Input(
                     "save_every",
@@ -95,14 +119,15 @@ class TrainStudent(io.ComfyNode):
                     min=1,
                     max=1000000,
                     advanced=True,
-                    tooltip="Updates between two saves, from which an interrupted training can go on.",
+                    tooltip="Checkpoint interval in updates. An interrupted run resumes from its last checkpoint.",
                 ),
                 io.Boolean.Input(
                     "resume",
                     default=True,
                     advanced=True,
-                    tooltip="Go on with a run of this name and these settings that was cancelled or stopped, or that "
-                    "had fewer steps. A finished run is never trained again: change the seed or the name for that.",
+                    tooltip="Resume a run with the same name and settings that was cancelled or stopped, or "
+                    "that had fewer steps. A finished run is not trained again: change the seed or "
+                    "the name for a new run.",
                 ),
                 io.Int.Input(
                     "k",
@@ -110,14 +135,16 @@ class TrainStudent(io.ComfyNode):
                     min=1,
                     max=1000,
                     advanced=True,
-                    tooltip="States of a path that the teacher is asked about (danceopd and offpolicy).",
+                    tooltip="Queried states per rollout, at most rollout_steps. For danceopd and offpolicy.",
                 ),
                 io.Combo.Input(
                     "bias",
                     options=["low", "mid", "high", "uniform", "every"],
                     default="low",
                     advanced=True,
-                    tooltip="Which states those are: low leans to the clean end of the path, high to the noise.",
+                    tooltip="Distribution of the queried states over the rollout. low: towards low sigma, "
+                    "the clean end. high: towards high sigma, the noise end. mid: towards the "
+                    "middle. uniform: all states equally likely. every: all states.",
                 ),
                 io.Int.Input(
                     "width",
@@ -126,10 +153,16 @@ class TrainStudent(io.ComfyNode):
                     max=8192,
                     step=16,
                     advanced=True,
-                    tooltip="Width in pixels; 0 is 64 for the embedded model and 1024 for others.",
+                    tooltip="Image width in pixels. 0: 64 for the embedded model, 1024 for other models.",
                 ),
                 io.Int.Input(
-                    "height", default=0, min=0, max=8192, step=16, advanced=True, tooltip="Height in pixels; as width."
+                    "height",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=16,
+                    advanced=True,
+                    tooltip="Image height in pixels. 0: same defaults as width.",
                 ),
                 io.Combo.Input(
                     "schedule",
@@ -143,7 +176,7 @@ class TrainStudent(io.ComfyNode):
                     ],
                     default="constant",
                     advanced=True,
-                    tooltip="How the learning rate changes over the steps.",
+                    tooltip="Learning-rate schedule.",
                 ),
                 io.Int.Input(
                     "warmup",
@@ -151,7 +184,7 @@ class TrainStudent(io.ComfyNode):
                     min=0,
                     max=1000000,
                     advanced=True,
-                    tooltip="Updates over which the learning rate rises from 0; not for the constant schedule.",
+                    tooltip="Warmup of the learning rate from 0, in updates. Not available with the schedule constant.",
                 ),
                 io.Float.Input(
                     "ema",
@@ -161,26 +194,28 @@ class TrainStudent(io.ComfyNode):
                     step=0.001,
                     round=False,
                     advanced=True,
-                    tooltip="Decay of a moving average of the weights, which is then what is saved; 0 keeps none.",
+                    tooltip="Decay of an exponential moving average of the LoRA weights; the saved LoRA then "
+                    "holds the averaged weights. Typical: 0.99 to 0.999. 0: no averaging.",
                 ),
                 io.Boolean.Input(
                     "gradient_checkpointing",
                     default=False,
                     advanced=True,
-                    tooltip="Much less memory for a third more time.",
+                    tooltip="Recomputes activations in the backward pass: much less memory, somewhat slower.",
                 ),
                 io.String.Input(
                     "more_settings",
                     default="",
                     multiline=True,
                     advanced=True,
-                    tooltip="Other settings of the recipe, one key=value a line: optimizer.clip, "
+                    tooltip="Further recipe settings, one key=value per line: optimizer.clip, "
                     "optimizer.weight_decay, query.sigma, eta, group, anchor, ode_kl_weight.",
                 ),
                 io.Image.Input(
                     "validation_sources",
                     optional=True,
-                    tooltip="Pictures that the validation prompts edit: one for all, or one each.",
+                    tooltip="Source images for validation_prompts, which are then edit instructions: one for "
+                    "all prompts, or one per prompt.",
                 ),
                 # These came later. A prompt that was saved before them has none, so they are optional.
                 io.Float.Input(
@@ -192,8 +227,8 @@ class TrainStudent(io.ComfyNode):
                     round=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Evenly spaced sigmas with this shift as the student's path; 0 is the model's own "
-                    "scheduler, 3 the paper's choice for Z-Image.",
+                    tooltip="Shift of a linear sigma schedule for the rollouts, which replaces the model's "
+                    "own. Typical: 3 for Z-Image, as in the paper. 0: the model's own schedule.",
                 ),
                 io.Float.Input(
                     "sigma_low",
@@ -204,8 +239,8 @@ class TrainStudent(io.ComfyNode):
                     round=False,
                     optional=True,
                     advanced=True,
-                    tooltip="The teacher is asked evenly from this sigma to sigma_high, in place of bias; 0 is clean, "
-                    "1 noise.",
+                    tooltip="Lower end of the range of sigma in which the teacher is queried uniformly, "
+                    "instead of by bias. Sigma is 0 at the clean image and 1 at pure noise.",
                 ),
                 io.Float.Input(
                     "sigma_high",
@@ -216,15 +251,24 @@ class TrainStudent(io.ComfyNode):
                     round=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Upper end of that range; 0 leaves the choice to bias. Where it asks stands in the panel.",
+                    tooltip="Upper end of that range. If both ends are 0, bias applies. The panel shows the "
+                    "resulting query distribution.",
                 ),
             ],
             outputs=[
-                io.LoraModel.Output("lora", display_name="lora", tooltip="For Load LoRA Model, Save LoRA, Sample."),
-                io.LossMap.Output("loss_map", display_name="loss map", tooltip="For Plot Loss Graph: one an update."),
-                io.String.Output("lora_name", display_name="lora name", tooltip="Its name in the loras folder."),
-                io.Image.Output("pictures", display_name="pictures", tooltip="Those of the last validation."),
-                io.Int.Output("trained_steps", display_name="steps", tooltip="Updates that the student has had."),
+                io.LoraModel.Output(
+                    "lora",
+                    display_name="lora",
+                    tooltip="Trained LoRA, for Load LoRA Model, Save LoRA, Sample Student and Compare Fields.",
+                ),
+                io.LossMap.Output(
+                    "loss_map", display_name="loss map", tooltip="Loss of every update, for Plot Loss Graph."
+                ),
+                io.String.Output(
+                    "lora_name", display_name="lora name", tooltip="File name of the LoRA in the loras folder."
+                ),
+                io.Image.Output("pictures", display_name="images", tooltip="Images of the last validation."),
+                io.Int.Output("trained_steps", display_name="trained steps", tooltip="Number of completed updates."),
             ],
         )
 
