@@ -129,8 +129,8 @@ class SchemaReader:
         match node:
             case ast.Constant():
                 return node.value
-            case ast.Name():
-                return {**self.constants, **scope}[node.id]
+            case ast.Name() if node.id in scope or node.id in self.constants:
+                return scope[node.id] if node.id in scope else self.constants[node.id]
             case ast.FormattedValue():
                 return self._value(node.value, scope)
             case ast.JoinedStr():

@@ -23,9 +23,9 @@ class TrainStudent(io.ComfyNode):
             node_id="DanceOPD_Train",
             display_name="Train Student LoRA",
             category=CATEGORY,
-            description="Trains the student LoRA by on-policy distillation: at states of its own rollouts "
-            "the student learns to match the velocity of the route's teacher. The LoRA is saved "
-            "in output/loras, where Load LoRA lists it, and the run in output/danceopd.",
+            description="Trains the student LoRA by on-policy distillation: the student learns to match the velocity of "
+            "the route's teacher at states from the student's rollouts. The LoRA is saved in output/loras, where Load "
+            "LoRA lists it, and the run in output/danceopd.",
             search_aliases=["danceopd", "distill", "on-policy distillation", "train lora", "diffusionopd", "flowopd"],
             is_output_node=True,
             not_idempotent=True,
