@@ -27,8 +27,8 @@ class LoadModel(io.ComfyNode):
             node_id="DanceOPD_LoadModel",
             display_name="Load Flow Model",
             category=CATEGORY,
-            description="Selects the frozen flow model that the teachers and the student share. The weights "
-            "are loaded only while a node trains or samples.",
+            description="Selects the frozen flow model that the teachers and the student share. The weights are "
+            "loaded only while a node trains or samples.",
             search_aliases=[
                 "danceopd",
                 "distillation model",
@@ -44,17 +44,16 @@ class LoadModel(io.ComfyNode):
                     "model",
                     options=list(model_choices()),
                     default="shapes",
-                    tooltip="Diffusers pipeline folder in ComfyUI/models/diffusers, or 'shapes': the small "
-                    "embedded model that ships with this pack and trains on a CPU.",
+                    tooltip="Diffusers pipeline folder in ComfyUI/models/diffusers, or 'shapes': the small embedded "
+                    "model that ships with this pack and trains on a CPU.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=["auto", "float32", "bfloat16", "float16"],
                     default="auto",
                     advanced=True,
-                    tooltip="Data type of the frozen weights. auto: bfloat16 on GPUs that support it; "
-                    "otherwise, and for the embedded model, float32. The student LoRA is always "
-                    "trained in float32.",
+                    tooltip="Data type of the frozen weights. auto: bfloat16 on GPUs that support it; otherwise, and "
+                    "for the embedded model, float32. The student LoRA is always trained in float32.",
                 ),
                 io.Combo.Input(
                     "transformer",
@@ -63,8 +62,8 @@ class LoadModel(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="File from ComfyUI's diffusion_models folders whose weights replace those in the "
-                    "transformer folder of the model; that folder then only needs its config.json. "
-                    "Quantised files are not supported.",
+                    "transformer folder of the model; that folder then only needs its config.json. Quantised files "
+                    "are not supported.",
                 ),
                 io.Combo.Input(
                     "quantise",
@@ -72,10 +71,10 @@ class LoadModel(io.ComfyNode):
                     default=NONE,
                     optional=True,
                     advanced=True,
-                    tooltip="Quantises the frozen transformer on loading to save memory. int8 and fp8 "
-                    "require torchao; nf4 requires bitsandbytes and a GPU. Only with LoRA teachers "
-                    "and without a transformer file. The student is trained for the quantised model; "
-                    "on the unquantised model its output differs slightly.",
+                    tooltip="Quantises the frozen transformer on loading to save memory. int8 and fp8 require "
+                    "torchao; nf4 requires bitsandbytes and a GPU. Only with LoRA teachers and without a transformer "
+                    "file. The student is trained for the quantised model; on the unquantised model its output "
+                    "differs slightly.",
                 ),
             ],
             outputs=[
@@ -105,8 +104,8 @@ class TeacherField(io.ComfyNode):
             node_id="DanceOPD_Teacher",
             display_name="Teacher Field",
             category=CATEGORY,
-            description="A frozen teacher: the base model, a full checkpoint, a LoRA on the base model, or a "
-            "LoRA on a full checkpoint.",
+            description="A frozen teacher: the base model, a full checkpoint, a LoRA on the base model, or a LoRA on "
+            "a full checkpoint.",
             search_aliases=["danceopd", "teacher", "velocity field", "expert"],
             inputs=[
                 ModelSocket.Input("model", tooltip="Model that the teacher is derived from."),
@@ -114,8 +113,8 @@ class TeacherField(io.ComfyNode):
                     "lora",
                     options=list(lora_choices()),
                     default="none",
-                    tooltip="LoRA of the teacher, from ComfyUI's loras folders; 'shapes:...' ship with this "
-                    "pack. none: no LoRA.",
+                    tooltip="LoRA of the teacher, from ComfyUI's loras folders; 'shapes:...' ship with this pack. "
+                    "none: no LoRA.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -130,9 +129,9 @@ class TeacherField(io.ComfyNode):
                     options=list(checkpoint_choices()),
                     default="none",
                     advanced=True,
-                    tooltip="Fine-tuned transformer that replaces the base model's, from ComfyUI's "
-                    "diffusion_models or diffusers folders. It takes the memory of one more "
-                    "transformer. none: the base model's transformer.",
+                    tooltip="Fine-tuned transformer that replaces the base model's, from ComfyUI's diffusion_models "
+                    "or diffusers folders. It takes the memory of one more transformer. none: the base model's "
+                    "transformer.",
                 ),
             ],
             outputs=[FieldSocket.Output("field", display_name="field", tooltip="Velocity field of the teacher.")],
@@ -159,8 +158,8 @@ class GuidedField(io.ComfyNode):
             node_id="DanceOPD_Guided",
             display_name="Guided Field",
             category=CATEGORY,
-            description="A teacher with classifier-free guidance. The student learns to predict the guided "
-            "velocity in a single forward pass.",
+            description="A teacher with classifier-free guidance. The student learns to predict the guided velocity "
+            "in a single forward pass.",
             search_aliases=["danceopd", "cfg", "classifier-free guidance", "absorb cfg"],
             inputs=[
                 FieldSocket.Input("field", tooltip="Field to guide. It must not be guided already."),
@@ -172,12 +171,7 @@ class GuidedField(io.ComfyNode):
                     step=0.1,
                     tooltip="Guidance scale. Typical: 2 to 5. 1: no guidance.",
                 ),
-                io.String.Input(
-                    "negative",
-                    default="",
-                    multiline=True,
-                    tooltip="Negative prompt. Usually empty.",
-                ),
+                io.String.Input("negative", default="", multiline=True, tooltip="Negative prompt. Usually empty."),
             ],
             outputs=[FieldSocket.Output("guided", display_name="field", tooltip="Guided velocity field.")],
         )
@@ -194,8 +188,8 @@ class MixedField(io.ComfyNode):
             node_id="DanceOPD_Mixed",
             display_name="Mixed Field",
             category=CATEGORY,
-            description="Weighted sum of two velocity fields, used as one teacher: a baseline for routing "
-            "each prompt to a single teacher.",
+            description="Weighted sum of two velocity fields, used as one teacher: a baseline for routing each prompt "
+            "to a single teacher.",
             search_aliases=["danceopd", "merge teachers", "average", "blend"],
             inputs=[
                 FieldSocket.Input("first", tooltip="Field with weight 1 - share."),

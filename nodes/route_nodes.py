@@ -30,9 +30,8 @@ class PromptBucket(io.ComfyNode):
             node_id="DanceOPD_Bucket",
             display_name="Prompt Bucket",
             category=CATEGORY,
-            description="The prompts of one route: lines of text, a CSV file from the input folder, or "
-            "captions and edits of the embedded model. Prompts with source images are edit "
-            "instructions.",
+            description="The prompts of one route: lines of text, a CSV file from the input folder, or captions and "
+            "edits of the embedded model. Prompts with source images are edit instructions.",
             search_aliases=["danceopd", "prompts", "dataset", "captions", "edit instructions"],
             inputs=[
                 io.DynamicCombo.Input(
@@ -57,17 +56,17 @@ class PromptBucket(io.ComfyNode):
                                     "kind",
                                     options=list(KINDS),
                                     default="text-to-image",
-                                    tooltip="text-to-image: captions of synthetic images of shapes. edits: "
-                                    "edit instructions with source and target images. The other "
-                                    "kinds restrict the categories.",
+                                    tooltip="text-to-image: captions of synthetic images of shapes. edits: edit "
+                                    "instructions with source and target images. The other kinds restrict the "
+                                    "categories.",
                                 ),
                                 io.Int.Input(
                                     "count",
                                     default=0,
                                     min=0,
                                     max=5000,
-                                    tooltip="Number of prompts, divided equally among the categories. 0: 200 "
-                                    "per category, at most 600 in total.",
+                                    tooltip="Number of prompts, divided equally among the categories. 0: 200 per "
+                                    "category, at most 600 in total.",
                                 ),
                             ],
                         ),
@@ -78,9 +77,9 @@ class PromptBucket(io.ComfyNode):
                                     "file",
                                     options=["none", *csv_choices()],
                                     default="none",
-                                    tooltip="CSV file in ComfyUI's input folder with the columns prompt, "
-                                    "task, source_image and target_image; only prompt is required. "
-                                    "Image paths are relative to the folder of the CSV file.",
+                                    tooltip="CSV file in ComfyUI's input folder with the columns prompt, task, "
+                                    "source_image and target_image; only prompt is required. Image paths are relative "
+                                    "to the folder of the CSV file.",
                                 ),
                                 io.String.Input(
                                     "task",
@@ -94,8 +93,8 @@ class PromptBucket(io.ComfyNode):
                 io.Image.Input(
                     "source_images",
                     optional=True,
-                    tooltip="Source images for lines of text, which are then edit instructions: one image "
-                    "for all lines, or one per line.",
+                    tooltip="Source images for lines of text, which are then edit instructions: one image for all "
+                    "lines, or one per line.",
                 ),
                 io.Image.Input(
                     "target_images",
@@ -161,9 +160,8 @@ class RouteSelector(io.ComfyNode):
                     "router",
                     options=["weighted", "round_robin", "all"],
                     default="weighted",
-                    tooltip="weighted: each update samples one route with probability proportional to its "
-                    "weight. round_robin: one route per update, in turn. all: each update averages "
-                    "the losses of all routes.",
+                    tooltip="weighted: each update samples one route with probability proportional to its weight. "
+                    "round_robin: one route per update, in turn. all: each update averages the losses of all routes.",
                 ),
             ],
             outputs=[
@@ -199,20 +197,19 @@ class LearnedRouterNode(io.ComfyNode):
             node_id="DanceOPD_LearnedRouter",
             display_name="Learned Router",
             category=CATEGORY,
-            description="Assigns prompts without a route to the teachers. Before training, a small "
-            "classifier of prompt embeddings is fitted to the prompts of the routes and assigns "
-            "each unlabelled prompt to one route.",
+            description="Assigns prompts without a route to the teachers. Before training, a small classifier of "
+            "prompt embeddings is fitted to the prompts of the routes and assigns each unlabelled prompt to one route.",
             search_aliases=["danceopd", "router", "classifier", "unlabelled prompts", "unlabeled", "auto routing"],
             inputs=[
                 RoutesSocket.Input(
                     "routes",
-                    tooltip="Routes from Route Selector. Their prompts are the training data of the "
-                    "classifier: at least 4 distinct prompts per route.",
+                    tooltip="Routes from Route Selector. Their prompts are the training data of the classifier: at "
+                    "least 4 distinct prompts per route.",
                 ),
                 BucketSocket.Input(
                     "unlabelled",
-                    tooltip="Prompts to assign. Prompts with a source image are assigned to edit routes, "
-                    "prompts without one to text-to-image routes.",
+                    tooltip="Prompts to assign. Prompts with a source image are assigned to edit routes, prompts "
+                    "without one to text-to-image routes.",
                 ),
                 io.Float.Input(
                     "holdout",
@@ -222,16 +219,16 @@ class LearnedRouterNode(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     advanced=True,
-                    tooltip="Fraction of each route's prompts held out to measure the classifier's accuracy. "
-                    "Typical: 0.1 to 0.3.",
+                    tooltip="Fraction of each route's prompts held out to measure the classifier's accuracy. Typical: "
+                    "0.1 to 0.3.",
                 ),
             ],
             outputs=[
                 RoutesSocket.Output(
                     "routed",
                     display_name="routes",
-                    tooltip="Routes with the assigned prompts, for Train Student LoRA. The held-out accuracy "
-                    "is in router.json in the run folder.",
+                    tooltip="Routes with the assigned prompts, for Train Student LoRA. The held-out accuracy is in "
+                    "router.json in the run folder.",
                 )
             ],
         )

@@ -18,84 +18,9 @@ from ._comfy import (
     stamp,
     workspace,
 )
+from .sampling_inputs import guidance_inputs, sampling_inputs, student_inputs
 from .sockets import CATEGORY, BucketSocket, ModelSocket, RoutesSocket
 from .train_nodes import side_of
-
-
-def _student_inputs() -> list[io.Input]:
-    return [
-        io.LoraModel.Input("lora", optional=True, tooltip="Student LoRA, connected directly from Train Student LoRA."),
-        io.Combo.Input(
-            "lora_name",
-            options=list(lora_choices()),
-            default="none",
-            tooltip="LoRA from ComfyUI's loras folders, used when lora is not connected. none: the base "
-            "model without a LoRA.",
-        ),
-        io.Float.Input(
-            "strength",
-            default=1.0,
-            min=-10.0,
-            max=10.0,
-            step=0.05,
-            tooltip="LoRA strength. 1 applies the LoRA as trained.",
-        ),
-    ]
-
-
-def _guidance_inputs() -> list[io.Input]:
-    return [
-        io.Float.Input(
-            "guidance",
-            default=1.0,
-            min=0.0,
-            max=30.0,
-            step=0.1,
-            tooltip="Classifier-free guidance scale. 1: no guidance, one forward pass per step instead of "
-            "two; sufficient for a student of guided teachers.",
-        ),
-        io.String.Input(
-            "negative", default="", advanced=True, tooltip="Negative prompt. Used only when guidance is not 1."
-        ),
-    ]
-
-
-def _drawing_inputs(new_seeds: bool, steps: int = 8) -> list[io.Input]:
-    return [
-        io.Int.Input(
-            "steps",
-            default=steps,
-            min=1,
-            max=1000,
-            tooltip="Sampling steps. Typical: 8 for the embedded model, 20 to 50 for large models.",
-        ),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=2**63 - 1,
-            control_after_generate=new_seeds,  # False: the page would give one to whatever is named "seed"
-            tooltip="Random seed of the initial noise.",
-        ),
-        io.Int.Input(
-            "width",
-            default=0,
-            min=0,
-            max=8192,
-            step=16,
-            advanced=True,
-            tooltip="Image width in pixels. 0: 64 for the embedded model, 1024 for other models.",
-        ),
-        io.Int.Input(
-            "height",
-            default=0,
-            min=0,
-            max=8192,
-            step=16,
-            advanced=True,
-            tooltip="Image height in pixels. 0: same defaults as width.",
-        ),
-    ]
 
 
 def _drawing(model: ModelSpec, steps: int, seed: int, width: int, height: int):
@@ -134,16 +59,16 @@ class SampleStudent(io.ComfyNode):
                     "task",
                     options=["auto", "text-to-image", "edit"],
                     default="auto",
-                    tooltip="auto: edit if a source image is connected, otherwise text-to-image. "
-                    "text-to-image: ignores the source image. edit: requires a source image.",
+                    tooltip="auto: edit if a source image is connected, otherwise text-to-image. text-to-image: "
+                    "ignores the source image. edit: requires a source image.",
                 ),
                 io.String.Input(
                     "prompt", default="", multiline=True, tooltip="Description of the image, or the edit instruction."
                 ),
                 io.Image.Input("source", optional=True, tooltip="Image to edit. Every image of a batch is edited."),
-                *_student_inputs(),
-                *_guidance_inputs(),
-                *_drawing_inputs(new_seeds=True),
+                *student_inputs(),
+                *guidance_inputs(),
+                *sampling_inputs(new_seeds=True),
             ],
             outputs=[io.Image.Output("image", display_name="image", tooltip="Generated or edited image.")],
             hidden=[io.Hidden.unique_id],
@@ -177,12 +102,12 @@ class Compare(io.ComfyNode):
             node_id="DanceOPD_Compare",
             display_name="Compare Fields",
             category=CATEGORY,
-            description="Generates images with the base model, the teachers and the student from the same "
-            "prompts and initial noise, and arranges them in one comparison image.",
+            description="Generates images with the base model, the teachers and the student from the same prompts and "
+            "initial noise, and arranges them in one comparison image.",
             search_aliases=["danceopd", "contact sheet", "grid", "side by side"],
             inputs=[
                 RoutesSocket.Input("routes", tooltip="Teachers and their prompts."),
-                *_student_inputs(),
+                *student_inputs(),
                 io.String.Input(
                     "prompts",
                     default="",
@@ -193,7 +118,7 @@ class Compare(io.ComfyNode):
                     "sources", optional=True, tooltip="Source images to edit: one for all prompts, or one per prompt."
                 ),
                 io.Int.Input("rows", default=3, min=1, max=32, tooltip="Prompts per bucket, if prompts is empty."),
-                *_drawing_inputs(new_seeds=False),
+                *sampling_inputs(new_seeds=False),
             ],
             outputs=[
                 io.Image.Output(
@@ -238,9 +163,8 @@ class Evaluate(io.ComfyNode):
             node_id="DanceOPD_Evaluate",
             display_name="Evaluate Short List",
             category=CATEGORY,
-            description="Generates images for a short list of prompts and saves them in the folder layout "
-            "that the official scorers of GenEval or GEdit-Bench read. Images that exist already "
-            "are kept.",
+            description="Generates images for a short list of prompts and saves them in the folder layout that the "
+            "official scorers of GenEval or GEdit-Bench read. Images that exist already are kept.",
             search_aliases=["danceopd", "benchmark", "geneval", "gedit", "score"],
             is_output_node=True,
             inputs=[
@@ -271,13 +195,13 @@ class Evaluate(io.ComfyNode):
                 io.Image.Input(
                     "sources", optional=True, tooltip="Source images to edit: one for all prompts, or one per prompt."
                 ),
-                *_student_inputs(),
+                *student_inputs(),
                 io.Int.Input("samples", default=1, min=1, max=64, tooltip="Images per prompt. GenEval uses 4."),
                 io.Int.Input(
                     "limit", default=16, min=0, max=5000, tooltip="Maximum number of prompts. 0: all prompts."
                 ),
-                *_guidance_inputs(),
-                *_drawing_inputs(new_seeds=False, steps=28),
+                *guidance_inputs(),
+                *sampling_inputs(new_seeds=False, steps=28),
             ],
             outputs=[
                 io.Image.Output("pictures", display_name="images", tooltip="All images, in the order of the prompts."),

@@ -17,17 +17,16 @@ class StudentLora(io.ComfyNode):
             node_id="DanceOPD_Student",
             display_name="Student LoRA",
             category=CATEGORY,
-            description="The LoRA to train: a new LoRA, an existing LoRA to continue from, or a new LoRA on "
-            "top of a frozen base LoRA. The initial weights affect the result more than the loss "
-            "function does.",
+            description="The LoRA to train: a new LoRA, an existing LoRA to continue from, or a new LoRA on top of a "
+            "frozen base LoRA. The initial weights affect the result more than the loss function does.",
             search_aliases=["danceopd", "lora rank", "continue lora"],
             inputs=[
                 io.Combo.Input(
                     "start",
                     options=[FRESH, *(name for name in lora_choices() if name != "none")],
                     default=FRESH,
-                    tooltip="fresh: a new LoRA. Otherwise the LoRA from ComfyUI's loras folders to continue "
-                    "from; it keeps its rank, alpha and target layers.",
+                    tooltip="fresh: a new LoRA. Otherwise the LoRA from ComfyUI's loras folders to continue from; it "
+                    "keeps its rank, alpha and target layers.",
                 ),
                 io.Int.Input(
                     "rank",
@@ -49,8 +48,8 @@ class StudentLora(io.ComfyNode):
                     "targets",
                     default="",
                     advanced=True,
-                    tooltip="Layers that a new LoRA adapts: suffixes of module names, separated by commas, "
-                    "for example to_q, to_k, to_v. Empty: the defaults of the model family.",
+                    tooltip="Layers that a new LoRA adapts: suffixes of module names, separated by commas, for "
+                    "example to_q, to_k, to_v. Empty: the defaults of the model family.",
                 ),
                 io.Combo.Input(
                     "over",
@@ -59,8 +58,8 @@ class StudentLora(io.ComfyNode):
                     default=NONE,
                     optional=True,
                     advanced=True,
-                    tooltip="LoRA that stays frozen below a new student; requires start = fresh. The saved "
-                    "file holds both as one LoRA, whose rank is the sum of the two.",
+                    tooltip="LoRA that stays frozen below a new student; requires start = fresh. The saved file holds "
+                    "both as one LoRA, whose rank is the sum of the two.",
                 ),
             ],
             outputs=[
