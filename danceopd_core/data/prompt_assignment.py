@@ -95,24 +95,21 @@ def choices(own: Sequence[Sequence[Item]], asked: Sequence[Item]) -> list[Choice
 
 
 def unroutable(names: Sequence[str], own: Sequence[Sequence[Item]], asked: Sequence[Item]) -> Iterator[str]:
-    """Why these prompts cannot be routed: a line for each fault."""
+    """Why these prompts cannot be routed: a message for each fault."""
     found = choices(own, asked)
     for choice in found:
         if not choice.routes:
             kind = "a source picture, and no route has any" if choice.edits else "no source picture, as all routes have"
-            yield f"learned_router: {len(choice.rows)} of {len(asked)} prompts have {kind}: remove them, or add a route"
+            yield f"{len(choice.rows)} of {len(asked)} prompts have {kind}: remove them, or add a route"
     if all(len(choice.routes) < 2 for choice in found) and any(choice.routes for choice in found):
         yield (
-            "learned_router: its prompts have only one route to join, so there is nothing to choose: give two routes "
+            "its prompts have only one route to join, so there is nothing to choose: give two routes "
             "that are both edits or both text, or put the prompts into that route's bucket"
         )
     for number in sorted({number for choice in found if len(choice.routes) > 1 for number in choice.routes}):
         count = len({item.prompt for item in own[number]})
         if count < FEWEST:
-            yield (
-                f"learned_router: route {names[number]!r} has {count} different prompts to learn from: "
-                f"give it {FEWEST} or more"
-            )
+            yield (f"route {names[number]!r} has {count} different prompts to learn from: give it {FEWEST} or more")
 
 
 def plan(own: Sequence[Sequence[Item]], asked: Sequence[Item], holdout: float) -> str:
