@@ -80,7 +80,7 @@ def recipe_of(routes: RoutesSpec, student: Student, settings: Mapping[str, Any],
                 "bucket": asdict(route.prompts.bucket),
                 "weight": route.weight,
             }
-            for name, route in zip(routes.names(), routes.lanes, strict=True)
+            for name, route in zip(routes.names(), routes.routes, strict=True)
         ],
     }
     tree["teachers"] = {name: asdict(teacher) for name, teacher in teachers.items()}

@@ -74,7 +74,7 @@ class RouteSpec:
 class RoutesSpec:
     """The routes of a run. router: a name of `algorithm.routers.ROUTERS`. learned: the learned router, if any."""
 
-    lanes: tuple[RouteSpec, ...]
+    routes: tuple[RouteSpec, ...]
     router: str = "weighted"
     learned: LearnedRouter | None = None
 
@@ -82,25 +82,25 @@ class RoutesSpec:
         """With a learned router that assigns the prompts to these routes."""
         if self.learned is not None:
             raise InputError("routes: they already have a learned router: give that one all the prompts")
-        if len(self.lanes) < 2:
+        if len(self.routes) < 2:
             raise InputError("routes: a learned router needs at least two routes to choose from: add a route")
         return replace(self, learned=LearnedRouter(prompts.bucket, holdout))
 
     @property
     def model(self) -> ModelSpec:
-        return same_model([route.field for route in self.lanes])
+        return same_model([route.field for route in self.routes])
 
     def names(self) -> tuple[str, ...]:
         """The distinct names of the routes."""
         names: list[str] = []
-        for route in self.lanes:
+        for route in self.routes:
             name = f"{route.field.label} on {route.prompts.label}"
             names.append(name if name not in names else f"{name} ({len(names) + 1})")
         return tuple(names)
 
     def shares(self) -> tuple[float, ...]:
         """The expected fraction of the samples that each route gets."""
-        weights = [route.weight if self.router == "weighted" else 1.0 for route in self.lanes]
+        weights = [route.weight if self.router == "weighted" else 1.0 for route in self.routes]
         if not sum(weights) > 0:
             raise InputError("weight: every route has weight 0: give at least one a weight above 0")
         return tuple(weight / sum(weights) for weight in weights)

@@ -192,7 +192,7 @@ def test_a_learned_router_reaches_the_recipe_and_is_one():
     more = specs.PromptSpec(core.Bucket(prompts=("x",)), "prompts")
     two = routes((field(), 1.0), (field("edit", lora="e"), 2.0))
     found = two.taking(more, 0.5)
-    assert found.lanes == two.lanes
+    assert found.routes == two.routes
     assert recipe(found).learned_router == core.LearnedRouter(more.bucket, 0.5)
     assert recipe(two).learned_router is None
     with pytest.raises(InputError, match="already"):
