@@ -23,6 +23,7 @@ from ..models.hub import is_hub_id
 from ..models.sampling import pictures
 from ..recipe.io import read_recipe
 from ..recipe.presets import preset_text, presets
+from ..recipe.reference import reference
 from ..runs.distributed import join_process_group
 from ..runs.loop import follow
 from ..runs.preflight import preflight
@@ -92,6 +93,9 @@ def memory(args: Namespace) -> None:
 
 
 def recipes(args: Namespace) -> None:
+    if args.reference:
+        print(reference(), end="")
+        return
     if args.name:
         print(preset_text(args.name, args.fast), end="")
         return
