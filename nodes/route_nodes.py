@@ -180,10 +180,10 @@ class RouteSelector(io.ComfyNode):
     @classmethod
     def execute(cls, routes, router):
         count = int(routes["routes"])
-        lanes = [
+        specs = [
             RouteSpec(routes[f"field{i}"], routes[f"bucket{i}"], routes[f"weight{i}"]) for i in range(1, count + 1)
         ]
-        found = RoutesSpec(tuple(lanes), router)
+        found = RoutesSpec(tuple(specs), router)
         shares = zip(found.names(), found.shares(), strict=True)
         text = "\n".join(f"{share:.0%} {name}" for name, share in shares)
         show_text(text, cls.hidden.unique_id)

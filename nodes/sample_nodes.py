@@ -146,7 +146,7 @@ class Compare(io.ComfyNode):
         items = items_of(asked, given) if asked else items_of_routes(routes, rows, how)
         base = FieldSpec(model, "base", ((Teacher(), 1.0),))
         fields: dict[str, FieldSpec] = {}
-        for field in dict.fromkeys([base, *(lane.field for lane in routes.lanes)]):
+        for field in dict.fromkeys([base, *(route.field for route in routes.routes)]):
             taken = field.label in (*fields, "student")
             fields[f"{field.label} ({len(fields) + 1})" if taken else field.label] = field
         if lora is not None or lora_name != "none":

@@ -88,7 +88,7 @@ class TrainStudent(io.ComfyNode):
             with workspace(training=True), RUNS.running(node) as stop, heartbeat(page):
                 train(Job(recipe, run, watch, resume, workflow), ComfyHost(node, steps), page, stop)
         except InputError as error:
-            raise InputError(on_widgets(str(error))) from None
+            raise on_widgets(error) from None
         losses = run.losses()
         told = {"lora_name": run.lora.name, "run": run.name, "state": page.data["state"], "steps": page.data["update"]}
         return io.NodeOutput(

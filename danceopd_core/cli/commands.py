@@ -23,11 +23,12 @@ from ..models.hub import is_hub_id
 from ..models.sampling import sample_pictures
 from ..recipe.io import read_recipe
 from ..recipe.presets import preset_text, presets
+from ..recipe.reference import reference
 from ..runs.distributed import join_process_group
 from ..runs.loop import follow
 from ..runs.preflight import preflight
 from ..runs.run_dir import RunFolder
-from ..runs.session import DTYPES, build_method, encode_items, open_model, open_session, pick_device, query_sigmas
+from ..runs.session import DTYPES, encode_items, open_model, open_session, pick_device, query_sigmas
 from ..shapes import locate
 from ..weights.adapters import Adapters
 from ..weights.full_checkpoints import load_full_checkpoint
@@ -53,7 +54,6 @@ def train(args: Namespace) -> None:
     recipe = read_recipe(args.recipe, args.overrides)
     folder = RunFolder(recipe.out)
     folder.claim(recipe, args.resume)
-    build_method(recipe)
     if args.dry_run:
         preflight(recipe)
         shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
@@ -93,6 +93,9 @@ def memory(args: Namespace) -> None:
 
 
 def recipes(args: Namespace) -> None:
+    if args.reference:
+        print(reference(), end="")
+        return
     if args.name:
         print(preset_text(args.name, args.fast), end="")
         return

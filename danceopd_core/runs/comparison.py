@@ -88,7 +88,7 @@ def items_of(prompts: Sequence[str], sources: Sequence[np.ndarray]) -> list[Item
 def items_of_routes(routes: RoutesSpec, each: int, how: Drawing) -> list[Item]:
     """Items of every route's bucket, spread over it so that they are of several kinds."""
     found: list[Item] = []
-    for bucket in dict.fromkeys(lane.prompts.bucket for lane in routes.lanes):
+    for bucket in dict.fromkeys(route.prompts.bucket for route in routes.routes):
         items = load_bucket(bucket, how.seed, how.width, how.height)
         found += items[:: max(1, len(items) // each)][:each]
     return found

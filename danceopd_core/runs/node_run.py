@@ -94,7 +94,7 @@ def train(job: Job, host: Host, page: LiveStatus, stop: threading.Event) -> None
 def _train(job: Job, host: Host, page: LiveStatus, stop: threading.Event) -> None:
     recipe, run = job.recipe, job.run
     run.check_free()
-    if str(run.lora) in (recipe.student.start, recipe.student.over):
+    if str(run.lora) in (recipe.student.start, recipe.student.base_lora):
         raise InputError(f"name: '{run.name}' is also the LoRA that the student starts from: choose another name")
     wanted = {**run_identity(recipe), "watch": job.watch.digest()}
     known, status = run.identity(), run.status()
