@@ -30,7 +30,7 @@ and trains a recipe; the algorithm alone works with any fields:
 from importlib import import_module
 from typing import Any
 
-_PLACES = {
+_EXPORTS = {
     "errors": ("Fault", "InputError"),
     "algorithm.fields": ("Conditioning", "Sample", "VelocityField", "guided", "mixed"),
     "algorithm.rollout": ("Sde", "Start", "State", "ode", "straight"),

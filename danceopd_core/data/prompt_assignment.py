@@ -103,22 +103,24 @@ def candidate_routes(route_items: Sequence[Sequence[Item]], prompts: Sequence[It
     return groups
 
 
-def unroutable(names: Sequence[str], own: Sequence[Sequence[Item]], asked: Sequence[Item]) -> Iterator[str]:
-    """Why these prompts cannot be routed: a message for each fault."""
-    found = choices(own, asked)
-    for choice in found:
-        if not choice.routes:
-            kind = "a source picture, and no route has any" if choice.edits else "no source picture, as all routes have"
-            yield f"{len(choice.rows)} of {len(asked)} prompts have {kind}: remove them, or add a route"
-    if all(len(choice.routes) < 2 for choice in found) and any(choice.routes for choice in found):
+def assignment_faults(
+    names: Sequence[str], route_items: Sequence[Sequence[Item]], prompts: Sequence[Item]
+) -> Iterator[str]:
+    """Why these prompts cannot be assigned to routes: a message for each fault."""
+    groups = candidate_routes(route_items, prompts)
+    for group in groups:
+        if not group.routes:
+            kind = "a source picture, but no route has any" if group.edits else "no source picture, but all routes have"
+            yield f"{len(group.rows)} of {len(prompts)} prompts have {kind}: remove them, or add a route"
+    if all(len(group.routes) < 2 for group in groups) and any(group.routes for group in groups):
         yield (
-            "its prompts have only one route to join, so there is nothing to choose: give two routes "
-            "that are both edits or both text, or put the prompts into that route's bucket"
+            "there is only one route for its prompts, so there is nothing to choose: give two routes that are both "
+            "edits or both text-to-image, or put the prompts into that route's bucket"
         )
-    for number in sorted({number for choice in found if len(choice.routes) > 1 for number in choice.routes}):
-        count = len({item.prompt for item in own[number]})
-        if count < FEWEST:
-            yield (f"route {names[number]!r} has {count} different prompts to learn from: give it {FEWEST} or more")
+    for number in sorted({number for group in groups if len(group.routes) > 1 for number in group.routes}):
+        count = len({item.prompt for item in route_items[number]})
+        if count < MIN_PROMPTS:
+            yield f"route {names[number]!r} has {count} different prompts to train on: give it {MIN_PROMPTS} or more"
 
 
 def describe_assignment(route_items: Sequence[Sequence[Item]], prompts: Sequence[Item], holdout: float) -> str:

@@ -52,7 +52,9 @@ def broken_rules(recipe: Recipe) -> Iterator[Fault]:
     if sound(recipe.device) and recipe.device != "auto":
         yield from _device(recipe.device)
     if isinstance(recipe.sigmas, str):
-        yield from _unknown("sigmas", GRIDS, recipe.sigmas, "sigma schedule", "; or give a shift, {shift: 3.0}")
+        yield from _unknown(
+            "sigmas", SIGMA_SCHEDULES, recipe.sigmas, "sigma schedule", "; or give a shift, {shift: 3.0}"
+        )
     if sound(recipe.method):
         yield from _unknown("method", METHODS, recipe.method, "method")
         if recipe.method in METHODS:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..data.buckets import load_bucket
 from ..data.csv_rows import CsvRow, Item
 from ..errors import Fault, InputError, refuse
-from ..models.compatibility import differences
+from ..models.compatibility import incompatibilities
 from ..models.hub import is_hub_id
 from ..models.quantise import check_quantise
 from ..models.registry import family_of
@@ -20,8 +20,8 @@ from ..models.sigma_schedule import size_multiple
 from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
 from ..weights.full_checkpoints import weight_files
-from ..weights.lora_io import KEY, weights_file
-from ..weights.safetensors_io import opened
+from ..weights.lora_io import LORA_KEY, weights_file
+from ..weights.safetensors_io import open_safetensors
 from .preflight_buckets import check_buckets
 
 
@@ -129,7 +129,7 @@ def _differences(recipe: Recipe) -> Iterator[Fault]:
         setting = f"teachers.{name}.checkpoint"
         try:
             checkpoint, model = locate(teacher.checkpoint), locate(recipe.model)
-            for message in differences(checkpoint, model, own_grid=recipe.sigmas == "model"):
+            for message in incompatibilities(checkpoint, model, model_schedule=recipe.sigmas == "model"):
                 yield Fault(setting, message)
         except InputError as error:
             yield Fault(setting, str(error))
@@ -142,8 +142,8 @@ def _check_component(path: Path) -> None:
 
 def check_lora(path: Path) -> None:
     """InputError if the file, or the one in the folder, is not a LoRA; no weights are read."""
-    with opened(weights_file(path)) as handle:
-        if not any(KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, not a dict)
+    with open_safetensors(weights_file(path)) as handle:
+        if not any(LORA_KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, not a dict)
             raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
 
 

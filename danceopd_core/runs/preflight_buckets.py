@@ -10,7 +10,7 @@ from ..algorithm.methods import METHODS
 from ..data.buckets import load_bucket
 from ..data.csv_rows import CsvRow, numbered_rows
 from ..data.images import picture_fault
-from ..data.prompt_assignment import unroutable
+from ..data.prompt_assignment import assignment_faults
 from ..errors import Fault, InputError
 from ..recipe.schema import Bucket, Recipe
 
@@ -47,7 +47,7 @@ def check_buckets(recipe: Recipe, pipeline: str, sources: float, faults: list[Fa
     if recipe.learned_router is not None and len(loaded) == len(set(recipe.buckets())):
         *own, unassigned = ([row.item for row in loaded[bucket]] for bucket in recipe.buckets())
         names = [route.name for route in recipe.routes]
-        faults += [Fault("learned_router", message) for message in unroutable(names, own, unassigned)]
+        faults += [Fault("learned_router", message) for message in assignment_faults(names, own, unassigned)]
     return loaded
 
 

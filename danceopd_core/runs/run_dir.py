@@ -52,7 +52,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if resume and self.state.exists():
             state = load_state(self.state)
-            if state.get("under", "") != run.adapters.under_digest():
+            if state.get("under", "") != run.adapters.base_lora_digest():
                 raise InputError.at(
                     "student.base_lora",
                     f"{run.recipe.student.base_lora} is no longer the LoRA that the run in {self.path} was trained "

@@ -21,7 +21,7 @@ from ..algorithm.trainer import ProcessGroup, RouteData, Settings, Trainer
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import open_picture
-from ..data.prompt_assignment import Encoded, Routing, join
+from ..data.prompt_assignment import Encoded, Routing, assign_prompts
 from ..lookup import lookup
 from ..models.backbone import Backbone
 from ..models.hub import fetched, is_hub_id
