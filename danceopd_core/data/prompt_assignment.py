@@ -111,8 +111,8 @@ def assignment_faults(
     for group in groups:
         if not group.routes:
             kind = "a source picture, but no route has any" if group.edits else "no source picture, but all routes have"
-            count = f"{len(group.rows)} of {len(prompts)} prompts"
-            yield f"learned_router: {count} have {kind}: remove them, or add a route"
+            share = f"{len(group.rows)} of {len(prompts)} prompts"
+            yield f"learned_router: {share} have {kind}: remove them, or add a route"
     if all(len(group.routes) < 2 for group in groups) and any(group.routes for group in groups):
         yield (
             "learned_router: there is only one route for its prompts, so there is nothing to choose: give two routes "
