@@ -15,19 +15,20 @@ from ..algorithm.query import query_text
 from ..algorithm.trainer import Diverged
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
-from ..data.prompt_assignment import plan
+from ..data.prompt_assignment import describe_assignment
 from ..errors import InputError
 from ..lookup import lookup
 from ..models.backbone import COMPONENTS
 from ..models.hub import is_hub_id
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..recipe.io import read_recipe
 from ..recipe.presets import preset_text, presets
+from ..recipe.reference import reference
 from ..runs.distributed import join_process_group
 from ..runs.loop import follow
 from ..runs.preflight import preflight
 from ..runs.run_dir import RunFolder
-from ..runs.session import DTYPES, build_method, encode_items, open_model, open_session, pick_device, query_sigmas
+from ..runs.session import DTYPES, encode_items, open_model, open_session, pick_device, query_sigmas
 from ..shapes import locate
 from ..weights.adapters import Adapters
 from ..weights.full_checkpoints import load_full_checkpoint
@@ -53,14 +54,13 @@ def train(args: Namespace) -> None:
     recipe = read_recipe(args.recipe, args.overrides)
     folder = RunFolder(recipe.out)
     folder.claim(recipe, args.resume)
-    build_method(recipe)
     if args.dry_run:
         preflight(recipe)
         shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
         print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
         if recipe.learned_router is not None:
             *own, asked = (load_bucket(bucket, recipe.seed) for bucket in recipe.buckets())
-            print(plan(own, asked, recipe.learned_router.holdout))
+            print(describe_assignment(own, asked, recipe.learned_router.holdout))
         if not is_hub_id(recipe.model):  # whose configuration may have to be fetched first
             print(query_text(query_sigmas(recipe)))
         return
@@ -93,6 +93,9 @@ def memory(args: Namespace) -> None:
 
 
 def recipes(args: Namespace) -> None:
+    if args.reference:
+        print(reference(), end="")
+        return
     if args.name:
         print(preset_text(args.name, args.fast), end="")
         return
@@ -137,7 +140,9 @@ def sample(args: Namespace) -> None:
     item = Item(args.prompt, args.source)
     cond = encode_items(backbone, [item], width, height, [args.negative])
     field = guided(field, args.guidance, args.negative)
-    (made,) = pictures(backbone, field, cond, [args.seed], steps=args.steps, width=width, height=height, device=device)
+    (made,) = sample_pictures(
+        backbone, field, cond, [args.seed], steps=args.steps, width=width, height=height, device=device
+    )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((made[0] * 255).round().to(torch.uint8).numpy()).save(args.out)
     _tell(f"wrote {args.out}")

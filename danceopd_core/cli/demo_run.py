@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..recipe.io import checked
 from ..recipe.schema import Bucket, Optimizer, Query, Recipe, Route, Student, Teacher
 from ..runs.loop import follow
 from ..runs.plots import SheetRow, contact_sheet, loss_plot
@@ -62,7 +63,7 @@ def demo_recipe(out: Path, seed: int, steps: int) -> Recipe:
 def run_demo(out: Path, seed: int, steps: int | None, tell: Callable[[str], None]) -> dict:
     """Leaves student.safetensors, samples.png, loss.png and report.json in `out`, and returns the report."""
     began = time.perf_counter()
-    recipe = demo_recipe(out, seed, steps or STEPS)
+    recipe = checked(demo_recipe(out, seed, steps or STEPS))
     if (out / "recipe.yaml").exists():
         raise InputError(f"{out} already holds a run: give another folder with --out")
     folder = RunFolder(out)

@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
 
     recipes = commands.add_parser("recipes", help="the paper's recipes: a list, or one of them to fill in")
     recipes.add_argument("name", nargs="?", help="of the recipe to print, e.g. into recipe.yaml")
+    recipes.add_argument("--reference", action="store_true", help="every setting of a recipe, as Markdown")
     recipes.add_argument("--fast", action="store_true", help="with 8 rollout steps, nearly as good in the paper")
 
     sample = commands.add_parser("sample", help="a picture from a model and a LoRA")

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import torch
 
 from ..algorithm.fields import VelocityField
-from ..errors import InputError
+from ..errors import Fault, InputError, refuse
 from ..models.backbone import Backbone
 from ..models.hub import is_hub_id
 from ..models.registry import family_of
 from ..models.sigma_schedule import size_multiple
-from ..recipe.parsing import refuse
 from ..runs.preflight import check_lora
 from ..shapes import locate
 from .folder import EvalFolder, lora_digest, prompts_digest
@@ -55,7 +54,7 @@ def run_eval(
     found = READERS[args.eval](args)
     faults = [*_faults(args, how), *found.faults]
     more = [f"and {len(faults) - TOLD} more"] if len(faults) > TOLD else []
-    refuse(f"eval {args.eval}", [*faults[:TOLD], *more])
+    refuse(f"eval {args.eval}", (Fault("", line) for line in [*faults[:TOLD], *more]))
     model = {"model": args.model, "components": dict(components), "dtype": args.dtype}
     folder = EvalFolder(found.out, settings(args.eval, how, found.digest, model, args.lora, args.strength))
     folder.check()

@@ -13,7 +13,7 @@ from ..algorithm.fields import mixed
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..models.registry import open_backbone
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..recipe.from_graph import teacher_of
 from ..recipe.graph import FieldSpec, ModelSpec, RoutesSpec
 from ..recipe.schema import Teacher
@@ -63,7 +63,7 @@ def draw(
     found = {}
     for label, name in names.items():
         field = opened[name] if isinstance(name, str) else mixed([(opened[n], w) for n, w in name.items()])
-        made = pictures(
+        made = sample_pictures(
             backbone,
             field,
             samples,
@@ -88,7 +88,7 @@ def items_of(prompts: Sequence[str], sources: Sequence[np.ndarray]) -> list[Item
 def items_of_routes(routes: RoutesSpec, each: int, how: Drawing) -> list[Item]:
     """Items of every route's bucket, spread over it so that they are of several kinds."""
     found: list[Item] = []
-    for bucket in dict.fromkeys(lane.prompts.bucket for lane in routes.lanes):
+    for bucket in dict.fromkeys(route.prompts.bucket for route in routes.routes):
         items = load_bucket(bucket, how.seed, how.width, how.height)
         found += items[:: max(1, len(items) // each)][:each]
     return found

@@ -20,7 +20,7 @@ from ..algorithm.query import query_distribution
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..errors import InputError
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..recipe.schema import Recipe
 from ..weights.adapters import STUDENT
 from .live_status import LiveStatus, plain
@@ -94,7 +94,7 @@ def train(job: Job, host: Host, page: LiveStatus, stop: threading.Event) -> None
 def _train(job: Job, host: Host, page: LiveStatus, stop: threading.Event) -> None:
     recipe, run = job.recipe, job.run
     run.check_free()
-    if str(run.lora) in (recipe.student.start, recipe.student.over):
+    if str(run.lora) in (recipe.student.start, recipe.student.base_lora):
         raise InputError(f"name: '{run.name}' is also the LoRA that the student starts from: choose another name")
     wanted = {**run_identity(recipe), "watch": job.watch.digest()}
     known, status = run.identity(), run.status()
@@ -195,7 +195,7 @@ class _Loop:
 
     def _pictures(self) -> list[torch.Tensor]:
         recipe, opened = self.job.recipe, self.opened
-        made = pictures(
+        made = sample_pictures(
             opened.backbone,
             opened.fields[STUDENT],
             self.samples,

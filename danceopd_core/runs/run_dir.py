@@ -52,15 +52,17 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if resume and self.state.exists():
             state = load_state(self.state)
-            if state.get("under", "") != run.adapters.under_digest():
-                raise InputError(
-                    f"student.over: {run.recipe.student.over} is no longer the LoRA that the run of {self.path} lies "
-                    "over: put that file back, or begin a new run"
+            if state.get("under", "") != run.adapters.base_lora_digest():
+                raise InputError.at(
+                    "student.base_lora",
+                    f"{run.recipe.student.base_lora} is no longer the LoRA that the run in {self.path} was trained "
+                    "on: put that file back, or start a new run",
                 )
             if state.get("routed", "") != _routed(run):
-                raise InputError(
-                    f"learned_router: it gives some prompts another route than in the run of {self.path}: put the CSV "
-                    "files of that run back and resume on a machine of the same kind, or begin a new run"
+                raise InputError.at(
+                    "learned_router",
+                    f"it gives some prompts another route than in the run in {self.path}: put the CSV files of that "
+                    "run back and resume on a machine of the same kind, or start a new run",
                 )
             run.trainer.load_state_dict(state)
             kept = [entry for entry in self.history() if entry["update"] <= run.trainer.update]
@@ -87,7 +89,8 @@ class RunFolder:
         kept.parent.mkdir(exist_ok=True)
         run.write_student(kept, date)
         run.write_student(self.student, date)
-        state = {**run.trainer.state_dict(), "under": run.adapters.under_digest()}
+        # The keys are those of version 0.1.0, whose runs resume: "under" is the digest of the base LoRA.
+        state = {**run.trainer.state_dict(), "under": run.adapters.base_lora_digest()}
         save_state(self.state, {**state, "routed": _routed(run)} if run.routing else state)
 
     @staticmethod

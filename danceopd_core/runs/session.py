@@ -21,18 +21,19 @@ from ..algorithm.trainer import ProcessGroup, RouteData, Settings, Trainer
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import open_picture
-from ..data.prompt_assignment import Encoded, Routing, join
-from ..errors import InputError
+from ..data.prompt_assignment import Encoded, Routing, assign_prompts
 from ..lookup import lookup
 from ..models.backbone import Backbone
 from ..models.hub import fetched, is_hub_id
 from ..models.offload import TeacherOffloader
 from ..models.registry import open_backbone
 from ..models.sigma_schedule import folder_sigmas, path_sigmas
+from ..recipe.io import checked
 from ..recipe.schema import Bucket, LearnedRouter, Recipe, Route, Teacher
 from ..shapes import locate
-from ..weights.adapters import STUDENT, Adapters, fresh_lora
+from ..weights.adapters import STUDENT, Adapters
 from ..weights.full_checkpoints import load_full_checkpoint
+from ..weights.lora import fresh_lora
 from ..weights.lora_io import lora_metadata, read_lora, write_lora
 from .preflight import preflight
 
@@ -84,6 +85,7 @@ def pick_device(name: str) -> torch.device:
 
 def open_session(recipe: Recipe, world: ProcessGroup | None = None, tell: Tell = lambda text: None) -> TrainingSession:
     """Everything ready to train; InputError, before any model is loaded where that can be, for what does not fit."""
+    recipe = checked(recipe)
     preflight(recipe)
     query_sigmas(recipe)
     device = pick_device(recipe.device)
@@ -91,9 +93,9 @@ def open_session(recipe: Recipe, world: ProcessGroup | None = None, tell: Tell =
     backbone = open_model(recipe.model, recipe.components, DTYPES[recipe.dtype], device, recipe.quantise)
     backbone.latent_shape(recipe.width, recipe.height)
     adapters, fields = open_teachers(recipe.teachers, backbone, TeacherOffloader(device) if recipe.offload else None)
-    over = recipe.student.over
+    base_lora = recipe.student.base_lora
     adapters.start_student(
-        _start(recipe, backbone, adapters), read_lora(locate(over), adapters.shapes) if over else None
+        _start(recipe, backbone, adapters), read_lora(locate(base_lora), adapters.shapes) if base_lora else None
     )
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
     chosen = build_method(recipe)
@@ -138,11 +140,9 @@ def build_method(recipe: Recipe) -> Method:
         changes |= {"states": Sde(eta), "objective": ClippedPolicy(eta, anchor=recipe.anchor)}
         if recipe.group is not None:
             changes["group"] = recipe.group
-    elif recipe.eta is not None or recipe.group is not None or recipe.anchor:
-        raise InputError(f"eta, group and anchor are knobs of flowopd; the method is {recipe.method}")
     if isinstance(chosen.objective, OdeKl):
         changes["objective"] = OdeKl(recipe.ode_kl_weight)
-    if recipe.method in ("danceopd", "offpolicy"):
+    if chosen.takes_query:
         changes["query"] = _query(recipe)
     return method(recipe.method, **changes)
 
@@ -200,7 +200,7 @@ def open_teachers(
         if teacher.checkpoint:
             copies[name] = load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
             if slot is not None:
-                slot.put_out(copies[name], backbone.network)
+                slot.offload(copies[name], backbone.network)
     adapters = Adapters(backbone.network)
     return adapters, {
         name: _teacher(teacher, backbone, adapters, copies.get(name), slot) for name, teacher in teachers.items()
@@ -258,7 +258,7 @@ def _joined(
     negatives = [_negatives(route, recipe) for route in recipe.routes]
     asked = _encoded(learned.bucket, recipe, backbone, sorted({n for own in negatives for n in own}), needs_clean)
     names = [route.name for route in recipe.routes]
-    return join(names, parts, negatives, asked, backbone.prompt_embeddings, learned.holdout, recipe.seed)
+    return assign_prompts(names, parts, negatives, asked, backbone.prompt_embeddings, learned.holdout, recipe.seed)
 
 
 def as_tensor(picture: Any, width: int, height: int) -> Tensor:

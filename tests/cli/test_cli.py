@@ -47,7 +47,7 @@ out: {out}
 @pytest.fixture
 def recipe(zimage_folder: Path, opened_zimage, tmp_path: Path) -> Path:
     """A recipe file with all that it needs: two routes, one of them editing with a LoRA teacher."""
-    from danceopd_core.weights.adapters import linear_shapes
+    from danceopd_core.weights.lora_layers import linear_shapes
 
     lora = random_lora(linear_shapes(opened_zimage.network), 4, seed=1)
     write_lora(tmp_path / "edit.safetensors", lora, lora_metadata(lora, family="zimage", title="edit"))
@@ -94,19 +94,19 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):
     assert all(torch.equal(whole[key], pieces[key]) for key in whole)
 
 
-def test_a_student_over_a_lora_is_one_file_and_resumes_over_that_lora_alone(recipe, tmp_path, capsys):
-    own = "student.over=" + str(tmp_path / "edit.safetensors")
+def test_a_student_on_a_base_lora_is_one_file_and_resumes_on_that_lora_alone(recipe, tmp_path, capsys):
+    own = "student.base_lora=" + str(tmp_path / "edit.safetensors")
     assert main(["train", str(recipe), own, f"out={tmp_path / 'whole'}"]) == 0
     assert main(["train", str(recipe), own, "steps=2"]) == 0
     assert main(["train", str(recipe), own, "--resume"]) == 0
-    over = factors(tmp_path / "edit.safetensors")
+    base = factors(tmp_path / "edit.safetensors")
     whole, pieces = factors(tmp_path / "whole/student.safetensors"), factors(tmp_path / "run/student.safetensors")
     assert whole.keys() == pieces.keys()
     assert all(torch.equal(whole[key], pieces[key]) for key in whole)
-    assert all(torch.equal(whole[key][:4], down) for key, down in over.items() if "lora_A" in key)
+    assert all(torch.equal(whole[key][:4], down) for key, down in base.items() if "lora_A" in key)
     spoil(tmp_path / "edit.safetensors", lambda tensors: tensors[first_key(tensors)].mul_(2))
     assert main(["train", str(recipe), own, "steps=6", "--resume"]) == 2
-    assert "student.over" in capsys.readouterr().err
+    assert "student.base_lora" in capsys.readouterr().err
 
 
 def test_the_student_file_is_sampled_and_scored_like_any_lora(recipe, tmp_path, zimage_folder):
@@ -134,9 +134,9 @@ def test_a_dry_run_tells_where_the_teachers_are_asked(recipe, capsys):
         assert main(["train", str(recipe), "--dry-run", *overrides]) == 0
         return capsys.readouterr().out.splitlines()[1]
 
-    assert told("query.bias=every") == "asks at sigma 1 33 %, 0.86 33 %, 0.6 33 %"
-    assert told("query.bias=every", "sigmas.shift=1") == "asks at sigma 1 33 %, 0.67 33 %, 0.33 33 %"
-    assert told("query.sigma=[0.5, 0.7]") == "asks at sigma 0.6 100 %"
+    assert told("query.bias=every") == "queries at sigma 1 33 %, 0.86 33 %, 0.6 33 %"
+    assert told("query.bias=every", "sigmas.shift=1") == "queries at sigma 1 33 %, 0.67 33 %, 0.33 33 %"
+    assert told("query.sigma=[0.5, 0.7]") == "queries at sigma 0.6 100 %"
 
 
 def test_a_run_on_another_grid_asks_there(recipe, tmp_path):
