@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .linear_like import is_linear_like
-from .lora_io import Lora
+from .lora import Lora
 
 
 class HookedFactor(nn.Module):

@@ -9,8 +9,8 @@ from torch import nn
 
 from ...danceopd_core.weights.adapters import STUDENT, Adapters
 from ...danceopd_core.weights.linear_like import linear_like_shapes
+from ...danceopd_core.weights.lora import Lora
 from ...danceopd_core.weights.lora_hooks import HookedLayer, hook_lora
-from ...danceopd_core.weights.lora_io import Lora
 
 
 class NativeAdapters(Adapters):

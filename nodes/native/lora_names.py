@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ...danceopd_core.errors import InputError
 from ...danceopd_core.weights.linear_like import linear_like_shapes
-from ...danceopd_core.weights.lora_io import Lora, Shapes
-from ...danceopd_core.weights.lora_keys import what_else
+from ...danceopd_core.weights.lora import Lora, Shapes
+from ...danceopd_core.weights.lora_keys import describe_unknown
 
 PREFIX = "diffusion_model."
 
@@ -39,7 +39,7 @@ def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
     faults: dict[str, list[str]] = {}
     for key in state:
         if key not in loaded:
-            faults.setdefault(what_else(key), []).append(key)
+            faults.setdefault(describe_unknown(key), []).append(key)
     downs: dict[str, list[Tensor]] = {}
     ups: dict[str, list[Tensor]] = {}
     for key, patch in patches.items():

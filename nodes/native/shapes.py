@@ -28,6 +28,14 @@ class ShapesLatents(LatentFormat):
 
     latent_channels = 16
     spacial_downscale_ratio = 4
+    # For ComfyUI's previews: three channels of this VAE are the mean colour of their pixels, to 1 %.
+    latent_rgb_factors = [
+        [0.2136, 0.2147, 0.2140],
+        [0.1207, -0.0043, -0.1164],
+        [-0.0502, 0.1059, -0.0563],
+        *[[0.0, 0.0, 0.0]] * 13,
+    ]
+    latent_rgb_factors_bias = [0.1025, 0.0933, 0.0836]
 
 
 class Shapes(comfy.supported_models.ZImage):

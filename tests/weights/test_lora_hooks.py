@@ -8,8 +8,8 @@ from torch import nn
 
 from danceopd_core.weights.adapters import STUDENT, Adapters
 from danceopd_core.weights.linear_like import is_linear_like, linear_like_shapes
+from danceopd_core.weights.lora import Lora
 from danceopd_core.weights.lora_hooks import hook_lora
-from danceopd_core.weights.lora_io import Lora
 
 
 class PackedLinear(nn.Module):

@@ -107,6 +107,15 @@ def test_an_edit_reaches_the_network_by_the_stock_node():
     assert far(edited, plain) > 0.05
 
 
+def test_previews_show_the_pictures_colours():
+    latent_format = MODEL.model.latent_format
+    pictures = torch.stack([torch.full((64, 64, 3), 0.8), torch.tensor([0.9, 0.2, 0.1]).expand(64, 64, 3)])
+    latents = NATIVE.encode_image(pictures)
+    factors, bias = (torch.tensor(v) for v in (latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias))
+    preview = (latents.movedim(1, -1) @ factors + bias + 1) / 2
+    assert far(preview[:, 4:12, 4:12], pictures[:, ::4, ::4][:, 4:12, 4:12]) < 0.05
+
+
 def test_the_model_given_is_untouched():
     assert NATIVE.model is not MODEL.model
     with torch.inference_mode(False):

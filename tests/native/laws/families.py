@@ -7,6 +7,7 @@ import torch
 from pack.danceopd_core.algorithm.fields import Conditioning, Sample
 from pack.danceopd_core.errors import InputError
 from pack.danceopd_core.models.sampling import integrate, seeded_noise
+from pack.nodes.native.conditioning import conditioning_of
 from pack.nodes.native.opening import untrainable
 from pack_laws.tiny_models import CONFIGS, prompts, sizes, state, tiny_backbone, tiny_model
 
@@ -47,21 +48,23 @@ def test_a_batch_gives_what_its_samples_give_alone():
 
 
 def test_the_stock_sampler_walks_the_same_path():
-    """KSampler's euler from the same noise ends where our Euler steps end, in 4-d and 5-d latents."""
-    for name in CONFIGS:
+    """KSampler's euler from the same noise ends where our Euler steps end, in 4-d and 5-d latents, edits too."""
+    for name, edits in (*((name, False) for name in CONFIGS), ("Flux", True), ("Flux2", True), ("QwenImage", True)):
         backbone = tiny_backbone(name)
-        cond = prompts(name, 1)
         width, height = sizes(backbone)
-        noise = seeded_noise(backbone.latent_shape(width, height), [3])
+        shape = backbone.latent_shape(width, height)
+        references = (torch.randn(1, *shape, generator=torch.Generator().manual_seed(5)),)
+        cond = prompts(name, 1, **({"reference_latents": references} if edits else {}))
+        noise = seeded_noise(shape, [3])
         ours = integrate(backbone.velocity, noise, backbone.sigmas(4, width, height), cond)
         with torch.inference_mode():
-            values = dict(cond.samples[0].values)
-            conditioning = [[values.pop("text")[None].clone(), {key: value.clone() for key, value in values.items()}]]
+            ((text, extras),) = conditioning_of(cond.samples[0])
+            given = [[text.clone(), {key: value if edits else value.clone() for key, value in extras.items()}]]
             theirs = comfy.sample.sample(
-                tiny_model(name), noise, 4, 1.0, "euler", "simple", conditioning, conditioning, torch.zeros_like(noise),
+                tiny_model(name), noise, 4, 1.0, "euler", "simple", given, given, torch.zeros_like(noise),
                 disable_pbar=True,
             )  # fmt: skip
-        assert far(backbone.model.process_latent_out(ours), theirs) < 1e-3, name
+        assert far(backbone.model.process_latent_out(ours), theirs) < 1e-3, (name, edits)
 
 
 def test_references_are_used_or_refused():

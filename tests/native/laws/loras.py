@@ -8,7 +8,7 @@ import torch
 from pack.danceopd_core.errors import InputError
 from pack.danceopd_core.weights.adapters import STUDENT
 from pack.danceopd_core.weights.linear_like import linear_like_shapes
-from pack.danceopd_core.weights.lora_io import Lora
+from pack.danceopd_core.weights.lora import Lora
 from pack.nodes.native.adapters import NativeAdapters
 from pack.nodes.native.lora_names import lora_of, native_tensors
 from pack_laws.tiny_models import CONFIGS, backbone_of, fresh_backbone, prompts, state, tiny_backbone, tiny_model
