@@ -17,14 +17,14 @@ from .lora import Lora
 
 
 class HookedFactor(nn.Module):
-    """One factor of a LoRA, which keeps its dtype and multiplies in the dtype of its input."""
+    """One factor of a LoRA, which keeps its dtype and multiplies in the dtype, and on the device, of its input."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight.to(x.dtype))
+        return nn.functional.linear(x, self.weight.to(x.device, x.dtype))
 
 
 class HookedLayer:
@@ -65,8 +65,9 @@ def hook_lora(
 ) -> None:
     """Adds a LoRA as the adapter `name` to `layers`, by module name, which are made where there is none yet.
 
-    The factors are copies on `device` in `dtype`; the adapter is not active yet. ValueError for a module that is
-    not linear-like.
+    The factors are copies on `device` in `dtype`; the adapter is not active yet. `layers` stay in the order of the
+    network's modules, whatever that of the LoRA: optimisers and gradient norms depend on it to the last bit.
+    ValueError for a module that is not linear-like.
     """
     modules = dict(network.named_modules())
     unfit = [module for module in lora.down if module not in modules or not is_linear_like(modules[module])]
@@ -79,3 +80,6 @@ def hook_lora(
         layer.lora_A[name] = HookedFactor(down.to(device, dtype, copy=True))
         layer.lora_B[name] = HookedFactor(lora.up[module].to(device, dtype, copy=True))
         layer.scaling[name] = lora.scale
+    for module in modules:
+        if module in layers:
+            layers[module] = layers.pop(module)

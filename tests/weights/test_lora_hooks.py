@@ -104,6 +104,14 @@ def test_a_lora_over_packed_weights_is_the_sum():
     assert torch.equal(model[2](x), bare)
 
 
+def test_layers_are_in_the_networks_order():
+    model, layers = network(), {}
+    shapes = linear_like_shapes(model)
+    for names in (("4", "0"), ("2",)):
+        hook_lora(model, layers, names[0], lora({n: shapes[n] for n in names}), torch.device("cpu"), torch.float32)
+    assert list(layers) == ["0", "2", "4"]
+
+
 def test_names_and_weights_of_the_network_stay():
     model = network()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
