@@ -25,6 +25,7 @@ from server import PromptServer
 from torch import Tensor
 
 from ..danceopd_core.errors import InputError
+from ..danceopd_core.files import write_bytes
 from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
 from ..danceopd_core.shapes import embedded, is_embedded
 
@@ -128,8 +129,7 @@ def lora_file(lora: dict[str, Tensor]) -> Path:
 
     data = save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in lora.items()})
     path = Path(folder_paths.get_temp_directory()) / f"danceopd-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    write_bytes(path, data)
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..files import write_text
 
 
 def lines_of(text: str) -> tuple[str, ...]:
@@ -53,9 +54,7 @@ def write_bucket(
     writer = csv.DictWriter(text, ["prompt", "source_image", "target_image"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    part = folder / ".bucket.csv.part"
-    part.write_text(text.getvalue(), encoding="utf-8")
-    part.replace(table)  # last, so that a folder with a table is whole
+    write_text(table, text.getvalue())  # last, so that a folder with a table is complete
     return table
 
 

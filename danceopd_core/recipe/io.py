@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..files import write_text
 from .overrides import overridden
 from .parsing import FAULTY, build, plain, read_yaml, refuse
 from .schema import Recipe, located
@@ -45,15 +45,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def write_recipe(path: str | Path, recipe: Recipe) -> None:
     """The recipe without what has its default value, atomically."""
-    path = Path(path)
-    text = yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_text(path, yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110))
 
 
 def _checked(tree: Any, what: str, faults: list[str]) -> Recipe:

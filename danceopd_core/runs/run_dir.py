@@ -18,6 +18,7 @@ from typing import Any
 
 from ..algorithm.trainer import StepResult
 from ..errors import InputError
+from ..files import write_text
 from ..recipe.io import read_recipe, write_recipe
 from ..recipe.schema import Recipe
 from .session import TrainingSession
@@ -64,11 +65,11 @@ class RunFolder:
                 )
             run.trainer.load_state_dict(state)
             kept = [entry for entry in self.history() if entry["update"] <= run.trainer.update]
-            self._replace(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
+            write_text(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
         write_recipe(self.path / "recipe.yaml", run.recipe)
         if run.routing is not None:
             report = json.dumps(run.routing.report(), indent=1, ensure_ascii=False)
-            self._replace(self.path / "router.json", report + "\n")
+            write_text(self.path / "router.json", report + "\n")
 
     def add(self, result: StepResult) -> None:
         with self._history.open("a", encoding="utf-8") as file:
@@ -89,12 +90,6 @@ class RunFolder:
         run.write_student(self.student, date)
         state = {**run.trainer.state_dict(), "under": run.adapters.under_digest()}
         save_state(self.state, {**state, "routed": _routed(run)} if run.routing else state)
-
-    @staticmethod
-    def _replace(path: Path, text: str) -> None:
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
 
 
 def _routed(run: TrainingSession) -> str:

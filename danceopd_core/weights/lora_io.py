@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import atomic
 from .lora_keys import Place, places, what_else
 from .safetensors_io import finite, listed, opened
 
@@ -138,13 +138,8 @@ def write_lora(
     bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
         raise InputError(f"{path} is not written: NaN or infinity in {listed(bad)} as {dtype}; save as float32")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, part, metadata={"format": "pt", **(metadata or {})})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt", **(metadata or {})})
 
 
 def lora_metadata(

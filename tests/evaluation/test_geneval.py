@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from danceopd_core.cli.parser import main
-from danceopd_core.evaluation.folder import EvalFolder
+from danceopd_core.evaluation import folder
 from danceopd_core.weights.adapters import linear_shapes
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
@@ -43,17 +43,17 @@ def test_the_scorer_finds_every_prompt_with_its_own_line_and_pictures(go, tmp_pa
 
 def test_an_interrupted_evaluation_ends_as_one_that_was_not(go, tmp_path, monkeypatch, capsys):
     assert go("whole") == 0
-    write = EvalFolder._write
+    write = folder.write_bytes
     left = [5]
 
-    def failing(self, name, data):
-        if name.endswith(".png"):
+    def failing(path, data):
+        if path.suffix == ".png":
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1
-        write(self, name, data)
+        write(path, data)
 
-    monkeypatch.setattr(EvalFolder, "_write", failing)
+    monkeypatch.setattr(folder, "write_bytes", failing)
     assert go("cut") == 130
     monkeypatch.undo()
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut").rglob("*.png")}
