@@ -64,11 +64,11 @@ def train(args: Namespace) -> None:
         if not is_hub_id(recipe.model):  # whose configuration may have to be fetched first
             print(query_text(query_sigmas(recipe)))
         return
-    world, place = join_process_group(recipe.device)
-    if place is not None:
-        recipe = replace(recipe, device=str(place))
-    main = world.rank == 0
-    run = open_session(recipe, world, _tell if main else lambda text: None)
+    processes, device = join_process_group(recipe.device)
+    if device is not None:
+        recipe = replace(recipe, device=str(device))
+    main = processes.rank == 0
+    run = open_session(recipe, processes, _tell if main else lambda text: None)
     if main:
         folder.begin(run, args.resume)
     elif args.resume:

@@ -22,7 +22,7 @@ from .csv_rows import Item
 from .prompt_classifier import FEWEST, Marks, learn
 
 
-class Encoded(NamedTuple):
+class EncodedBucket(NamedTuple):
     """A bucket, encoded. clean: (n, ...) latents of its targets, for a method that needs them."""
 
     items: tuple[Item, ...]
@@ -39,7 +39,7 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Routing:
+class PromptAssignment:
     """What the learned router was told, how it did, and which route it gave to each prompt.
 
     marks: by route, of those that it chose among. assigned: (prompt, route, probability) of each prompt.
@@ -127,13 +127,13 @@ def plan(own: Sequence[Sequence[Item]], asked: Sequence[Item], holdout: float) -
 
 def join(
     names: Sequence[str],
-    own: Sequence[Encoded],
+    own: Sequence[EncodedBucket],
     negatives: Sequence[Sequence[str]],
-    asked: Encoded,
+    asked: EncodedBucket,
     embed: Callable[[Conditioning], Tensor],
     holdout: float,
     seed: int,
-) -> tuple[list[Encoded], Routing]:
+) -> tuple[list[EncodedBucket], PromptAssignment]:
     """The routes' buckets with the prompts of `asked` behind their own, and how that came about.
 
     negatives: the negative prompts of each route, of which those of all have to be encoded in `asked`. embed: (n, D)
@@ -159,10 +159,10 @@ def join(
         grown.append(_with(part, asked, rows, negatives[number]))
     prompts = (item.prompt for item in asked.items)
     assigned = tuple((p, names[n], share) for p, n, share in zip(prompts, route, odds, strict=True))
-    return grown, Routing(tuple(names), marks, assigned)
+    return grown, PromptAssignment(tuple(names), marks, assigned)
 
 
-def _with(part: Encoded, asked: Encoded, rows: Sequence[int], negatives: Sequence[str]) -> Encoded:
+def _with(part: EncodedBucket, asked: EncodedBucket, rows: Sequence[int], negatives: Sequence[str]) -> EncodedBucket:
     samples = [
         Sample(sample.values, {negative: sample.nulls[negative] for negative in negatives})
         for sample in asked.samples.select(rows).samples
@@ -170,6 +170,6 @@ def _with(part: Encoded, asked: Encoded, rows: Sequence[int], negatives: Sequenc
     clean = part.clean
     if clean is not None and asked.clean is not None:
         clean = torch.cat([clean, asked.clean[list(rows)]])
-    return Encoded(
+    return EncodedBucket(
         part.items + tuple(asked.items[row] for row in rows), part.samples + Conditioning(tuple(samples)), clean
     )

@@ -67,8 +67,8 @@ class RunFolder:
             kept = [entry for entry in self.history() if entry["update"] <= run.trainer.update]
             write_text(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
         write_recipe(self.path / "recipe.yaml", run.recipe)
-        if run.routing is not None:
-            report = json.dumps(run.routing.report(), indent=1, ensure_ascii=False)
+        if run.assignment is not None:
+            report = json.dumps(run.assignment.report(), indent=1, ensure_ascii=False)
             write_text(self.path / "router.json", report + "\n")
 
     def add(self, result: StepResult) -> None:
@@ -89,8 +89,8 @@ class RunFolder:
         run.write_student(kept, date)
         run.write_student(self.student, date)
         state = {**run.trainer.state_dict(), "under": run.adapters.under_digest()}
-        save_state(self.state, {**state, "routed": _routed(run)} if run.routing else state)
+        save_state(self.state, {**state, "routed": _routed(run)} if run.assignment else state)
 
 
 def _routed(run: TrainingSession) -> str:
-    return run.routing.digest() if run.routing else ""
+    return run.assignment.digest() if run.assignment else ""

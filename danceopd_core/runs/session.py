@@ -21,7 +21,7 @@ from ..algorithm.trainer import ProcessGroup, RouteData, Settings, Trainer
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import open_picture
-from ..data.prompt_assignment import Encoded, Routing, join
+from ..data.prompt_assignment import EncodedBucket, PromptAssignment, join
 from ..errors import InputError
 from ..lookup import lookup
 from ..models.backbone import Backbone
@@ -44,7 +44,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class TrainingSession:
     """A recipe, opened. `fields` holds every teacher by its name, guidance included, and the student as STUDENT.
 
-    routing: what the learned router did, if the recipe has one.
+    assignment: what the learned router did, if the recipe has one.
     """
 
     recipe: Recipe
@@ -53,7 +53,7 @@ class TrainingSession:
     fields: dict[str, VelocityField]
     trainer: Trainer
     device: torch.device
-    routing: Routing | None = None
+    assignment: PromptAssignment | None = None
 
     def write_student(self, path: Path, date: str = "") -> None:
         """The student as one LoRA file that ComfyUI and diffusers load; its moving average if the recipe keeps one."""
@@ -82,7 +82,9 @@ def pick_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def open_session(recipe: Recipe, world: ProcessGroup | None = None, tell: Tell = lambda text: None) -> TrainingSession:
+def open_session(
+    recipe: Recipe, processes: ProcessGroup | None = None, tell: Tell = lambda text: None
+) -> TrainingSession:
     """Everything ready to train; InputError, before any model is loaded where that can be, for what does not fit."""
     preflight(recipe)
     query_sigmas(recipe)
@@ -101,11 +103,11 @@ def open_session(recipe: Recipe, world: ProcessGroup | None = None, tell: Tell =
     for route in recipe.routes:
         tell(f"encoding the bucket of '{route.name}'")
         parts.append(_encoded(route.bucket, recipe, backbone, _negatives(route, recipe), chosen.needs_clean))
-    routing = None
+    assignment = None
     if recipe.learned_router is not None:
         tell("encoding the prompts that have no route")
-        parts, routing = _joined(recipe.learned_router, parts, recipe, backbone, chosen.needs_clean)
-        tell(routing.text())
+        parts, assignment = _joined(recipe.learned_router, parts, recipe, backbone, chosen.needs_clean)
+        tell(assignment.text())
     backbone.offload_encoders("cpu")
     if recipe.gradient_checkpointing:
         backbone.network.enable_gradient_checkpointing()  # type: ignore[operator]
@@ -124,9 +126,9 @@ def open_session(recipe: Recipe, world: ProcessGroup | None = None, tell: Tell =
         _settings(recipe),
         device=device,
         anchor=adapters.field(backbone.velocity, None) if recipe.anchor else None,
-        world=world,
+        processes=processes,
     )
-    return TrainingSession(recipe, backbone, adapters, fields, trainer, device, routing)
+    return TrainingSession(recipe, backbone, adapters, fields, trainer, device, assignment)
 
 
 def build_method(recipe: Recipe) -> Method:
@@ -246,15 +248,15 @@ def _negatives(route: Route, recipe: Recipe) -> list[str]:
 
 def _encoded(
     bucket: Bucket, recipe: Recipe, backbone: Backbone, negatives: Sequence[str], needs_clean: bool
-) -> Encoded:
+) -> EncodedBucket:
     items = load_bucket(bucket, recipe.seed, recipe.width, recipe.height)
     samples = encode_items(backbone, items, recipe.width, recipe.height, negatives)
-    return Encoded(items, samples, _targets(backbone, items, recipe) if needs_clean else None)
+    return EncodedBucket(items, samples, _targets(backbone, items, recipe) if needs_clean else None)
 
 
 def _joined(
-    learned: LearnedRouter, parts: Sequence[Encoded], recipe: Recipe, backbone: Backbone, needs_clean: bool
-) -> tuple[list[Encoded], Routing]:
+    learned: LearnedRouter, parts: Sequence[EncodedBucket], recipe: Recipe, backbone: Backbone, needs_clean: bool
+) -> tuple[list[EncodedBucket], PromptAssignment]:
     negatives = [_negatives(route, recipe) for route in recipe.routes]
     asked = _encoded(learned.bucket, recipe, backbone, sorted({n for own in negatives for n in own}), needs_clean)
     names = [route.name for route in recipe.routes]

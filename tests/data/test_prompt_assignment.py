@@ -60,8 +60,8 @@ def recipe(zimage_folder, tmp_path) -> Recipe:
 def test_prompts_join_the_route_that_they_are_like(recipe):
     heard = []
     run = open_session(recipe, tell=heard.append)
-    assert run.routing is not None
-    routes = {prompt: route for prompt, route, _ in run.routing.assigned}
+    assert run.assignment is not None
+    routes = {prompt: route for prompt, route, _ in run.assignment.assigned}
     assert routes == {
         LARGE[0]: "large",
         LARGE[1]: "large",
@@ -69,10 +69,10 @@ def test_prompts_join_the_route_that_they_are_like(recipe):
         LITTLE[1]: "small",
         "remove it": "edits",  # the only route with source pictures
     }
-    assert run.routing.accuracy == 1
-    assert set(run.routing.marks) == {"large", "small"}
+    assert run.assignment.accuracy == 1
+    assert set(run.assignment.marks) == {"large", "small"}
     assert any("right on 4 of 4 held-out prompts (100.0%)" in line for line in heard)
-    lanes = {lane.name: lane.samples.samples for lane in run.trainer.lanes}
+    lanes = {lane.name: lane.samples.samples for lane in run.trainer.routes}
     assert {name: len(samples) for name, samples in lanes.items()} == {"large": 10, "small": 10, "edits": 2}
     assert all("sources" in sample.values for sample in lanes["edits"])
     assert {name: {tuple(s.nulls) for s in samples} for name, samples in lanes.items()} == {
@@ -90,8 +90,8 @@ def test_prompts_join_the_route_that_they_are_like(recipe):
 
 def test_without_a_learned_router_nothing_is_asked(recipe):
     run = open_session(replace(recipe, learned_router=None))
-    assert run.routing is None
-    assert [len(lane.samples) for lane in run.trainer.lanes] == [8, 8, 1]
+    assert run.assignment is None
+    assert [len(lane.samples) for lane in run.trainer.routes] == [8, 8, 1]
 
 
 def test_a_run_keeps_what_the_router_did_and_resumes_to_the_bit(recipe, tmp_path):
@@ -143,11 +143,11 @@ def test_targets_go_with_their_prompts(recipe, tmp_path):
     )
     routes = tuple(Route(name, "base", Bucket(csv=str(tmp_path / f"{name}.csv"))) for name in ("one", "two"))
     run = open_session(replace(recipe, routes=routes, teachers={"base": Teacher()}, method="offpolicy"))
-    for lane in run.trainer.lanes:
+    for lane in run.trainer.routes:
         assert lane.clean is not None
         assert len(lane.clean) == len(lane.samples) == 9
         # Those that joined have the same target as the route's own, and here a source of the other route.
         assert all(target.equal(lane.clean[0]) for target in lane.clean)
-    one, two = (lane.samples.samples for lane in run.trainer.lanes)
+    one, two = (lane.samples.samples for lane in run.trainer.routes)
     assert one[-1].values["sources"][0].equal(two[0].values["sources"][0])
-    assert all(entry[1] == wanted for entry, wanted in zip(run.routing.assigned, ("two", "one"), strict=True))
+    assert all(entry[1] == wanted for entry, wanted in zip(run.assignment.assigned, ("two", "one"), strict=True))
