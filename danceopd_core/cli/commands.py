@@ -13,7 +13,6 @@ import torch
 from ..algorithm.fields import VelocityField, guided
 from ..algorithm.query import query_text
 from ..algorithm.trainer import Diverged
-from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.prompt_assignment import plan
 from ..errors import InputError
@@ -24,10 +23,12 @@ from ..models.sampling import pictures
 from ..recipe.io import read_recipe
 from ..recipe.presets import preset_text, presets
 from ..runs.distributed import join_process_group
+from ..runs.encoding import encode_items
 from ..runs.loop import follow
-from ..runs.preflight import preflight
+from ..runs.opening import DTYPES, open_model, pick_device
+from ..runs.planning import plan_run
 from ..runs.run_dir import RunFolder
-from ..runs.session import DTYPES, build_method, encode_items, open_model, open_session, pick_device, query_sigmas
+from ..runs.session import open_session
 from ..shapes import locate
 from ..weights.adapters import Adapters
 from ..weights.full_checkpoints import load_full_checkpoint
@@ -53,16 +54,15 @@ def train(args: Namespace) -> None:
     recipe = read_recipe(args.recipe, args.overrides)
     folder = RunFolder(recipe.out)
     folder.claim(recipe, args.resume)
-    build_method(recipe)
     if args.dry_run:
-        preflight(recipe)
+        planned = plan_run(recipe)
         shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
         print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
         if recipe.learned_router is not None:
-            *own, asked = (load_bucket(bucket, recipe.seed) for bucket in recipe.buckets())
+            *own, asked = (planned.items(bucket) for bucket in recipe.buckets())
             print(plan(own, asked, recipe.learned_router.holdout))
         if not is_hub_id(recipe.model):  # whose configuration may have to be fetched first
-            print(query_text(query_sigmas(recipe)))
+            print(query_text(planned.query_bins()))
         return
     processes, device = join_process_group(recipe.device)
     if device is not None:

@@ -67,7 +67,7 @@ def run_demo(out: Path, seed: int, steps: int | None, tell: Callable[[str], None
         raise InputError(f"{out} already holds a run: give another folder with --out")
     folder = RunFolder(out)
     folder.claim(recipe, resume=False)
-    run = open_session(recipe, tell=tell)
+    run = open_session(recipe, log=tell)
     exam = Exam.of(run.backbone, ASKED, seed=7)
     tables: dict[str, Table] = {}
     shots: dict[str, list[np.ndarray]] = {}

@@ -20,7 +20,7 @@ from ..recipe.parsing import refuse
 from ..recipe.schema import Teacher
 from ..runs.comparison import counting
 from ..runs.node_run import Host
-from ..runs.session import DTYPES, open_teachers
+from ..runs.opening import DTYPES, open_teachers
 from ..shapes import locate
 from .command import settings
 from .folder import EvalFolder, prompts_digest

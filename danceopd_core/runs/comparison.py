@@ -18,8 +18,9 @@ from ..recipe.from_graph import teacher_of
 from ..recipe.graph import FieldSpec, ModelSpec, RoutesSpec
 from ..recipe.schema import Teacher
 from ..shapes import locate
+from .encoding import encode_items
 from .node_run import Host
-from .session import DTYPES, encode_items, open_teachers
+from .opening import DTYPES, open_teachers
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from ..errors import InputError
 from ..models.sampling import pictures
 from ..recipe.schema import Recipe
 from ..weights.adapters import STUDENT
+from .encoding import encode_items
 from .live_status import LiveStatus, plain
 from .records import RunRecord, run_identity
-from .session import TrainingSession, encode_items, open_session
+from .session import TrainingSession, open_session
 
 PREVIEW = 128  # px, the least height of a live picture
 WATCHED = 8  # samples a route, whose error is the validation's, as far as the batch size allows
@@ -111,7 +112,7 @@ def _train(job: Job, host: Host, page: LiveStatus, stop: threading.Event) -> Non
         host.check()
         page.tell(message=text)
 
-    opened = open_session(recipe, tell=tell)
+    opened = open_session(recipe, log=tell)
     page.tell(asked=query_distribution(opened.trainer.method.query, opened.trainer.sigmas))
     items = job.watch.items(recipe)
     samples = encode_items(opened.backbone, items, recipe.width, recipe.height)

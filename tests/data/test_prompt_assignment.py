@@ -13,7 +13,8 @@ from danceopd_core.cli.parser import main
 from danceopd_core.data.buckets import load_bucket
 from danceopd_core.recipe.io import read_recipe, write_recipe
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
-from danceopd_core.runs.session import encode_items, open_session
+from danceopd_core.runs.encoding import encode_items
+from danceopd_core.runs.session import open_session
 
 TOWNS = ["Paris", "Rome", "Berlin", "Madrid", "Oslo", "Lima", "Quito", "Cairo"]
 CAPITALS = tuple(f"DRAW THE WHOLE TOWN OF {town.upper()}" for town in TOWNS)
@@ -59,7 +60,7 @@ def recipe(zimage_folder, tmp_path) -> Recipe:
 
 def test_prompts_join_the_route_that_they_are_like(recipe):
     heard = []
-    run = open_session(recipe, tell=heard.append)
+    run = open_session(recipe, log=heard.append)
     assert run.assignment is not None
     routes = {prompt: route for prompt, route, _ in run.assignment.assigned}
     assert routes == {
