@@ -18,15 +18,14 @@ from ..models.registry import open_backbone
 from ..recipe.graph import ModelSpec
 from ..recipe.parsing import refuse
 from ..recipe.schema import Teacher
-from ..runs.comparison import counting
-from ..runs.node_run import Host
+from ..runs.host import Host, step_counter
 from ..runs.opening import DTYPES, open_teachers
 from ..shapes import locate
-from .command import settings
 from .folder import EvalFolder, prompts_digest
 from .generate import GenerationConfig, generate, planned
 from .geneval import geneval_prompt
 from .layouts import LAYOUTS, BenchmarkPrompt, clashes, name_fault
+from .settings import evaluation_settings
 
 TASK = "short_list"
 
@@ -96,7 +95,7 @@ def evaluate(
     made_of = {
         "model": model.folder, "components": model.components, "dtype": model.dtype, "quantise": model.quantise,
     }  # fmt: skip
-    told = settings(layout, how, prompts_digest(asked), made_of, student.lora, student.strength)
+    told = evaluation_settings(layout, how, prompts_digest(asked), made_of, student.lora, student.strength)
     folder = EvalFolder(path, told)
     folder.check()
     files = [LAYOUTS[layout](one, how.samples) for one in asked]
@@ -123,5 +122,5 @@ def _generate(
     unguided = Teacher(lora=student.lora, strength=student.strength)  # `generate` guides
     _, fields = open_teachers({"student": unguided}, backbone)
     total = how.steps * sum(not all(folder.has(shot.path) for shot in batch) for batch in plan.batches)
-    for _ in generate(backbone, fields["student"], plan, how, folder, counting(host, total)):
+    for _ in generate(backbone, fields["student"], plan, how, folder, step_counter(host, total)):
         host.check()

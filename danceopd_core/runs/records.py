@@ -61,7 +61,7 @@ class RunRecord:
                     raise InputError(f"name: the LoRA {self.lora} was not made here: choose another name")
 
     def set_aside(self) -> None:
-        """Renames an earlier run of this name to `<name>.1`, or the next number that is free."""
+        """Renames an earlier run of this name to `<name>.1`, or the next free number."""
         if self.path.exists():
             number = next(n for n in range(1, 10**6) if not self.path.with_name(f"{self.name}.{n}").exists())
             self.path.rename(self.path.with_name(f"{self.name}.{number}"))

@@ -149,6 +149,6 @@ def test_the_sample_command_takes_files(zimage_folder, tmp_path, monkeypatch, ca
     assert main([*common, "--out", "one.png"]) == 0
     assert main([*common, "--out", "two.png", "--component", f"transformer={weights}"]) == 0
     assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
-    for word, told in (("vea=x", "did you mean 'vae'"), ("vae=none.safetensors", "there is no such file")):
+    for word, told in (("vea=x", "did you mean 'vae'"), ("vae=none.safetensors", "does not exist")):
         assert main([*common, "--component", word]) == 2
         assert told in capsys.readouterr().err

@@ -86,7 +86,7 @@ def test_a_source_that_was_lost_is_written_again_and_nothing_else(go, edits, tmp
     ],
 )
 def test_bad_rows_are_one_message_and_nothing_is_written(go, edits, tmp_path, monkeypatch, capsys, change, told):
-    monkeypatch.setattr("danceopd_core.cli.commands._open_field", None)
+    monkeypatch.setattr("danceopd_core.cli.evaluate.open_field", None)
     assert go(edits(change)) == 2
     message = capsys.readouterr().err
     assert all(word in message for word in told), message

@@ -61,7 +61,7 @@ def test_an_interrupted_evaluation_ends_as_one_that_was_not(go, tmp_path, monkey
     assert go("cut") == 0
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == time for path, time in made.items())
-    monkeypatch.setattr("danceopd_core.cli.commands._open_field", None)  # nothing is left to open a model for
+    monkeypatch.setattr("danceopd_core.cli.evaluate.open_field", None)  # nothing is left to open a model for
     capsys.readouterr()
     assert go("cut") == 0
     assert "all 9 pictures are in" in capsys.readouterr().err
@@ -117,7 +117,7 @@ def test_a_folder_of_something_else_is_left_alone(go, tmp_path, capsys):
 
 
 def test_all_faults_are_one_message_and_no_model_is_opened(go, prompts, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("danceopd_core.cli.commands._open_field", None)
+    monkeypatch.setattr("danceopd_core.cli.evaluate.open_field", None)
     good = json.loads(PROMPTS[0])
     lines = ["{", "[]", "", *(json.dumps({k: v for k, v in good.items() if k != gone}) for gone in good)]
     lines.append(json.dumps(good | {"include": [{"class": "cow"}]}))
