@@ -184,7 +184,7 @@ class ComfyHost:
 
 def send(data: dict[str, Any]) -> None:
     """To every page, and kept for the one that is loaded again."""
-    RUNS.keep(data)
+    RUNS.store(data)
     if server := current_server():
         server.send_sync(EVENT, data)
 
@@ -207,13 +207,13 @@ def display_node(node: str) -> str:
 
 
 @contextmanager
-def heartbeat(page: LiveStatus) -> Iterator[None]:
-    """Tells the page's picture again and again, so that no client takes a long load for a hang."""
+def heartbeat(status: LiveStatus) -> Iterator[None]:
+    """Sends the status at intervals, so that no client takes a long load for a hang."""
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(BEAT):
-            send(page.data)
+            send(status.data)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

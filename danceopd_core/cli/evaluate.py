@@ -91,14 +91,13 @@ def run(args: Namespace) -> None:
 
 def _config(args: Namespace, device: str) -> GenerationConfig:
     from ..evaluation.generate import GenerationConfig
+    from ..runs.opening import size_or_default
 
     common = {name: getattr(args, name) for name in ("steps", "guidance", "negative", "seed", "batch")}
     if args.eval == "gedit":
         return GenerationConfig(pixels=args.pixels, device=device, **common)
-    side = 64 if args.model == "shapes" else 1024
-    return GenerationConfig(
-        samples=args.samples, width=args.width or side, height=args.height or side, device=device, **common
-    )
+    width, height = size_or_default(args.model, args.width, args.height)
+    return GenerationConfig(samples=args.samples, width=width, height=height, device=device, **common)
 
 
 def _selection(args: Namespace) -> PromptSelection:

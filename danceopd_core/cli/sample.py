@@ -37,12 +37,11 @@ def run(args: Namespace) -> None:
     from ..data.csv_rows import Item
     from ..models.sampling import pictures
     from ..runs.encoding import encode_items
-    from ..runs.opening import DTYPES, pick_device
+    from ..runs.opening import DTYPES, pick_device, size_or_default
 
     device = pick_device(args.device)
     backbone, field = open_field(args, device, DTYPES[args.dtype], args.lora, args.strength)
-    side = 64 if args.model == "shapes" else 1024
-    width, height = args.width or side, args.height or side
+    width, height = size_or_default(args.model, args.width, args.height)
     backbone.latent_shape(width, height)
     if args.source and not args.source.is_file():
         raise InputError(f"--source {args.source} does not exist: give the path of a picture")

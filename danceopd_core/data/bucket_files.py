@@ -12,11 +12,25 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import write_text
+from ..recipe.graph import PromptSpec
+from ..recipe.schema import Bucket
 
 
 def lines_of(text: str) -> tuple[str, ...]:
     """The prompts of a text, one a line; empty lines and those after # are none."""
     return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+
+
+def text_bucket(
+    root: Path, prompts: Sequence[str], sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+) -> PromptSpec:
+    """Prompts as a bucket; with pictures as a CSV with its pictures in a folder below `root`."""
+    if not prompts:
+        raise InputError("prompts: the bucket is empty: write at least one line")
+    if not sources and not targets:
+        return PromptSpec(Bucket(prompts=tuple(prompts)), "prompts")
+    table = write_bucket(root, prompts, sources, targets)
+    return PromptSpec(Bucket(csv=str(table)), "edits" if sources else "prompts")
 
 
 def write_bucket(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture, upright
 from ..errors import InputError
@@ -17,7 +18,8 @@ from ..lookup import lookup
 from ..models.registry import open_backbone
 from ..recipe.graph import ModelSpec
 from ..recipe.parsing import refuse
-from ..recipe.schema import Teacher
+from ..recipe.schema import Bucket, Teacher
+from ..runs.field_sampling import paired_items
 from ..runs.host import Host, step_counter
 from ..runs.opening import DTYPES, open_teachers
 from ..shapes import locate
@@ -36,6 +38,19 @@ def eval_folder(output: Path, name: str) -> Path:
     if fault := name_fault(name):
         raise InputError(f"name: {fault}: give one folder's name, without the folders around it")
     return output / "danceopd_eval" / name
+
+
+def short_list_items(
+    prompts: Sequence[str], sources: Sequence[np.ndarray], bucket: Bucket | None, config: GenerationConfig
+) -> Sequence[Item]:
+    """The prompts with their sources, or the items of a bucket; InputError if both are given."""
+    if bucket is None:
+        return paired_items(prompts, sources) if prompts or sources else []
+    if prompts or sources:
+        raise InputError(
+            "bucket: prompts or sources are given too: clear and disconnect them, or disconnect the bucket"
+        )
+    return load_bucket(bucket, config.seed, config.width, config.height)
 
 
 def asked_of(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:

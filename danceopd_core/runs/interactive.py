@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from shutil import copyfile
@@ -15,6 +16,7 @@ from ..algorithm.fields import Conditioning
 from ..algorithm.query import query_distribution
 from ..algorithm.trainer import StepResult
 from ..errors import InputError
+from ..recipe.from_graph import on_widgets
 from ..recipe.schema import Recipe
 from .encoding import encode_items
 from .host import Host
@@ -40,15 +42,27 @@ class Job:
 
 
 def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
-    """Leaves the trained student in the run's folder; `status` shows how it ended, whatever ended it."""
+    """Leaves the trained student in the run's folder; `status` shows how it ended, whatever ended it.
+
+    InputError names the widgets of the nodes instead of recipe keys.
+    """
     try:
-        _train(job, host, status, stop)
+        with _widget_names():
+            _train(job, host, status, stop)
     except BaseException as error:
         state = ended_by(error, host.cancelled)
         status.publish(state=state, message=str(error) if state == "failed" else "")
         if status.data["update"]:
             job.run.write("status.json", status.data)
         raise
+
+
+@contextmanager
+def _widget_names() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(on_widgets(str(error))) from None
 
 
 def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:

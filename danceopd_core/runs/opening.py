@@ -31,6 +31,12 @@ def pick_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def size_or_default(model: str, width: int | None, height: int | None) -> tuple[int, int]:
+    """Width and height in pixels; for one that is None or 0 that of the model: 64 if embedded, 1024 otherwise."""
+    side = 64 if model == "shapes" else 1024
+    return width or side, height or side
+
+
 def model_folder(name: str, components: Mapping[str, str]) -> Path:
     """The local folder of a recipe's model; a Hugging Face id is downloaded if it is not here yet."""
     return fetched(name, components) if is_hub_id(name) else locate(name)

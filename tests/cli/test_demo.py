@@ -52,7 +52,7 @@ def test_the_memory_told_is_the_demos_own_and_not_that_of_who_started_it():
     held = bytearray(b"x") * 1_200_000_000
     code = "from danceopd_core.cli.demo import peak_rss_mb; print(peak_rss_mb())"
     told = float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
-    assert 50 < told < 1000 < len(held) / 1e6
+    assert 5 < told < 1000 < len(held) / 1e6
 
 
 def test_the_demo_overwrites_nothing(tiny_world, tmp_path, capsys):

@@ -98,7 +98,7 @@ def test_names_that_leave_the_folder_and_models_that_do_not_edit_are_refused(go,
         assert go(edits(), name=name) == 2
         assert "--name" in capsys.readouterr().err
     assert go(edits(), model=save_flux(tmp_path / "flux")) == 2
-    assert "FluxPipeline takes no source picture" in capsys.readouterr().err
+    assert "FluxPipeline does not take source pictures" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
