@@ -35,7 +35,7 @@ def run(args: Namespace) -> None:
 
     from ..algorithm.fields import guided
     from ..data.csv_rows import Item
-    from ..models.sampling import pictures
+    from ..models.sampling import sample_pictures
     from ..runs.encoding import encode_items
     from ..runs.opening import DTYPES, pick_device, size_or_default
 
@@ -47,7 +47,7 @@ def run(args: Namespace) -> None:
         raise InputError(f"--source {args.source} does not exist: give the path of a picture")
     samples = encode_items(backbone, [Item(args.prompt, args.source)], width, height, [args.negative])
     field = guided(field, args.guidance, args.negative)
-    (images,) = pictures(
+    (images,) = sample_pictures(
         backbone, field, samples, [args.seed], steps=args.steps, width=width, height=height, device=device
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)

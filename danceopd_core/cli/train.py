@@ -35,7 +35,7 @@ def run(args: Namespace) -> None:
 
 def _check(recipe: Recipe) -> None:
     from ..algorithm.query import query_text
-    from ..data.prompt_assignment import plan
+    from ..data.prompt_assignment import describe_assignment
     from ..models.hub import is_hub_id
     from ..runs.planning import plan_run
 
@@ -44,7 +44,7 @@ def _check(recipe: Recipe) -> None:
     print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
     if recipe.learned_router is not None:
         *own, unassigned = (planned.items(bucket) for bucket in recipe.buckets())
-        print(plan(own, unassigned, recipe.learned_router.holdout))
+        print(describe_assignment(own, unassigned, recipe.learned_router.holdout))
     if not is_hub_id(recipe.model):  # its configuration may not be downloaded yet
         print(query_text(planned.query_bins()))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..algorithm.fields import Conditioning
 from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture
-from ..data.prompt_assignment import EncodedBucket, PromptAssignment, join
+from ..data.prompt_assignment import EncodedBucket, PromptAssignment, assign_prompts
 from ..models.backbone import Backbone
 from ..recipe.schema import Bucket
 from .planning import RunPlan
@@ -49,7 +49,7 @@ def encode_buckets(plan: RunPlan, backbone: Backbone, log: Callable[[str], None]
     log("encoding the prompts without a route")
     unassigned = _encode(learned.bucket, plan, backbone, sorted({negative for own in negatives for negative in own}))
     names = [route.name for route in plan.recipe.routes]
-    buckets, assignment = join(
+    buckets, assignment = assign_prompts(
         names, buckets, negatives, unassigned, backbone.prompt_embeddings, learned.holdout, plan.recipe.seed
     )
     log(assignment.text())

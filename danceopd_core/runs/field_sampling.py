@@ -13,7 +13,7 @@ from ..algorithm.fields import mixed
 from ..data.csv_rows import Item
 from ..errors import InputError
 from ..models.registry import open_backbone
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..recipe.from_graph import teacher_of
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Teacher
@@ -52,7 +52,7 @@ def sample_fields(
     images = {}
     for label, name in names.items():
         field = opened[name] if isinstance(name, str) else mixed([(opened[n], w) for n, w in name.items()])
-        batches = pictures(
+        batches = sample_pictures(
             backbone,
             field,
             samples,

@@ -70,7 +70,7 @@ def open_teachers(
         if teacher.checkpoint:
             checkpoints[name] = load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
             if offloader is not None:
-                offloader.put_out(checkpoints[name], backbone.network)
+                offloader.offload(checkpoints[name], backbone.network)
     adapters = Adapters(backbone.network)
     return adapters, {
         name: _teacher_field(teacher, backbone, adapters, checkpoints.get(name), offloader)

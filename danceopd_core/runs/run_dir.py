@@ -84,12 +84,13 @@ class RunFolder:
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         session.write_student(self.path / "checkpoints" / f"student-{session.trainer.update:06d}.safetensors", date)
         session.write_student(self.student, date)
-        state = {**session.trainer.state_dict(), "under": session.adapters.under_digest()}
+        # The keys are those of version 0.1.0, whose runs resume: "under" is the digest of the base LoRA.
+        state = {**session.trainer.state_dict(), "under": session.adapters.base_lora_digest()}
         save_state(self.state, {**state, "routed": _assigned(session)} if session.assignment else state)
 
     def _load(self, session: TrainingSession) -> None:
         state = load_state(self.state)
-        if state.get("under", "") != session.adapters.under_digest():
+        if state.get("under", "") != session.adapters.base_lora_digest():
             raise InputError(
                 f"student.over: {session.recipe.student.over} is no longer the LoRA that the run of {self.path} lies "
                 "over: put that file back, or begin a new run"

@@ -19,8 +19,9 @@ from ..models.offload import TeacherOffloader
 from ..models.sigma_schedule import path_sigmas
 from ..recipe.schema import Recipe, Route
 from ..shapes import locate
-from ..weights.adapters import STUDENT, Adapters, fresh_lora
-from ..weights.lora_io import Lora, lora_metadata, read_lora, write_lora
+from ..weights.adapters import STUDENT, Adapters
+from ..weights.lora import Lora, fresh_lora
+from ..weights.lora_io import lora_metadata, read_lora, write_lora
 from .encoding import EncodedBuckets, encode_buckets
 from .opening import DTYPES, open_model, open_teachers, pick_device
 from .planning import RunPlan, plan_run, schedule_of

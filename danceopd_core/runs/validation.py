@@ -14,7 +14,7 @@ from PIL import Image
 from ..algorithm.fields import Conditioning
 from ..data.csv_rows import Item
 from ..errors import InputError
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..weights.adapters import STUDENT
 from .planning import RunPlan
 from .session import TrainingSession
@@ -60,7 +60,7 @@ def validation_pictures(session: TrainingSession, samples: Conditioning, check: 
     check: called after each step of the sampler.
     """
     recipe = session.recipe
-    batches = pictures(
+    batches = sample_pictures(
         session.backbone,
         session.fields[STUDENT],
         samples,

@@ -71,7 +71,7 @@ test("numbers are formatted briefly", () => {
 });
 
 test("the query distribution is formatted from noise to clean", () => {
-  assert.equal(queryText([[1, 0.041], [0.9278, 0.0949], [0.0089, 0.5]]), "1 4 % · 0.93 9 % · 0.0089 50 %");
+  assert.equal(queryText([[1, 0.041], [0.9278, 0.0949], [0.0089, 0.5]]), "1: 4 % · 0.93: 9 % · 0.0089: 50 %");
   assert.equal(queryText([]), "");
 });
 

@@ -47,8 +47,8 @@ export function memoryText(megabytes) {
   return megabytes < 1000 ? `${Math.round(megabytes)} MB` : `${(megabytes / 1024).toFixed(1)} GB`;
 }
 
-// The query distribution, [sigma, share] from noise to clean, as "0.98 4 % · 0.93 9 %".
+// The query distribution, [sigma, share] from noise to clean, as "0.98: 4 % · 0.93: 9 %".
 export function queryText(distribution) {
-  const part = ([sigma, share]) => `${Number(sigma.toPrecision(2))} ${Math.round(100 * share)} %`;
+  const part = ([sigma, share]) => `${Number(sigma.toPrecision(2))}: ${Math.round(100 * share)} %`;
   return distribution.map(part).join(" · ");
 }
