@@ -97,7 +97,7 @@ class RunFolder:
             )
         if state.get("routed", "") != _assigned(session):
             raise InputError(
-                f"learned_router: it assigns some prompts to another route than in the run of {self.path}: restore the "
+                f"learned_router: some prompts have another route than in the run of {self.path}: restore the "
                 "CSV files of that run and resume on a machine of the same kind, or begin a new run"
             )
         session.trainer.load_state_dict(state)

@@ -123,7 +123,7 @@ def test_a_run_is_not_resumed_with_other_prompts_in_its_routes(recipe, tmp_path,
         encoding="utf-8",
     )
     assert main(["train", str(file), "--resume"]) == 2
-    assert "learned_router: it gives some prompts another route" in capsys.readouterr().err
+    assert "learned_router: some prompts have another route" in capsys.readouterr().err
 
 
 def test_a_dry_run_describes_the_assignment(recipe, tmp_path, capsys):
