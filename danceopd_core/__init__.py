@@ -31,7 +31,7 @@ from importlib import import_module
 from typing import Any
 
 _EXPORTS = {
-    "errors": ("InputError",),
+    "errors": ("Fault", "InputError"),
     "algorithm.fields": ("Conditioning", "Sample", "VelocityField", "guided", "mixed"),
     "algorithm.rollout": ("Sde", "Start", "State", "ode", "straight"),
     "algorithm.query": ("Beta", "BySigma", "Uniform", "every", "query_distribution"),
@@ -59,7 +59,7 @@ _EXPORTS = {
         "Student",
         "Teacher",
     ),
-    "recipe.io": ("parse_recipe", "read_recipe", "write_recipe"),
+    "recipe.io": ("checked", "parse_recipe", "read_recipe", "write_recipe"),
     "runs.preflight": ("preflight",),
     "runs.session": ("TrainingSession", "open_session"),
     "runs.run_dir": ("RunFolder",),

@@ -41,6 +41,7 @@ def add_arguments(subparsers: Any) -> None:
 def run(args: Namespace) -> None:
     """Leaves student.safetensors, samples.png, loss.png and report.json in --out."""
     from ..files import write_text
+    from ..recipe.io import checked
     from ..runs.loop import train_loop
     from ..runs.plots import loss_plot
     from ..runs.run_dir import RunFolder
@@ -52,7 +53,7 @@ def run(args: Namespace) -> None:
     from .progress import ProgressBar
 
     began, out = time.perf_counter(), args.out
-    recipe = demo_recipe(out, args.seed, args.steps or STEPS)
+    recipe = checked(demo_recipe(out, args.seed, args.steps or STEPS))
     if (out / "recipe.yaml").exists():
         raise InputError(f"{out} already holds a run: give another folder with --out")
     folder = RunFolder(out)

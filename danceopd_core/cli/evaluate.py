@@ -58,18 +58,18 @@ def run(args: Namespace) -> None:
     """Reports every fault in one InputError before a model is opened."""
     from tqdm import tqdm
 
+    from ..errors import Fault, refuse
     from ..evaluation.folder import EvalFolder
     from ..evaluation.generate import generate, planned
     from ..evaluation.layouts import LAYOUTS
     from ..evaluation.settings import evaluation_settings
-    from ..recipe.parsing import refuse
     from ..runs.opening import DTYPES, pick_device
 
     components, device = components_of(args.component), pick_device(args.device)
     config, selection = _config(args, str(device)), _selection(args)
     faults = [*_faults(args, config), *selection.faults]
     more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
-    refuse(f"eval {args.eval}", [*faults[:MAX_FAULTS], *more])
+    refuse(f"eval {args.eval}", (Fault("", line) for line in [*faults[:MAX_FAULTS], *more]))
     model = {"model": args.model, "components": components, "dtype": args.dtype}
     settings = evaluation_settings(args.eval, config, selection.digest, model, args.lora, args.strength)
     folder = EvalFolder(selection.out, settings)

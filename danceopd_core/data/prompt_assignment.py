@@ -106,26 +106,21 @@ def candidate_routes(route_items: Sequence[Sequence[Item]], prompts: Sequence[It
 def assignment_faults(
     names: Sequence[str], route_items: Sequence[Sequence[Item]], prompts: Sequence[Item]
 ) -> Iterator[str]:
-    """Why these prompts cannot be assigned to routes, a line for each fault."""
+    """Why these prompts cannot be assigned to routes: a message for each fault."""
     groups = candidate_routes(route_items, prompts)
     for group in groups:
         if not group.routes:
             kind = "a source picture, but no route has any" if group.edits else "no source picture, but all routes have"
-            yield (
-                f"learned_router: {len(group.rows)} of {len(prompts)} prompts have {kind}: remove them, or add a route"
-            )
+            yield f"{len(group.rows)} of {len(prompts)} prompts have {kind}: remove them, or add a route"
     if all(len(group.routes) < 2 for group in groups) and any(group.routes for group in groups):
         yield (
-            "learned_router: there is only one route for its prompts, so there is nothing to choose: give two routes "
-            "that are both edits or both text-to-image, or put the prompts into that route's bucket"
+            "there is only one route for its prompts, so there is nothing to choose: give two routes that are both "
+            "edits or both text-to-image, or put the prompts into that route's bucket"
         )
     for number in sorted({number for group in groups if len(group.routes) > 1 for number in group.routes}):
         count = len({item.prompt for item in route_items[number]})
         if count < MIN_PROMPTS:
-            yield (
-                f"learned_router: route {names[number]!r} has {count} different prompts to train on: "
-                f"give it {MIN_PROMPTS} or more"
-            )
+            yield f"route {names[number]!r} has {count} different prompts to train on: give it {MIN_PROMPTS} or more"
 
 
 def describe_assignment(route_items: Sequence[Sequence[Item]], prompts: Sequence[Item], holdout: float) -> str:

@@ -13,11 +13,10 @@ import torch
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture, upright
-from ..errors import InputError
+from ..errors import Fault, InputError, refuse
 from ..lookup import lookup
 from ..models.registry import open_backbone
 from ..recipe.graph import ModelSpec
-from ..recipe.parsing import refuse
 from ..recipe.schema import Bucket, Teacher
 from ..runs.field_sampling import paired_items
 from ..runs.host import Host, step_counter
@@ -64,7 +63,7 @@ def asked_of(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:
     if layout == "gedit" and with_source < len(items):
         raise InputError("sources: GEdit-Bench is of edits: wire in pictures, or a bucket that has one for each prompt")
     asked = [(_geneval if layout == "geneval" else _gedit)(number, item) for number, item in enumerate(items)]
-    refuse("prompts", clashes(asked, LAYOUTS[layout], 1))
+    refuse("prompts", (Fault("", line) for line in clashes(asked, LAYOUTS[layout], 1)))
     return asked
 
 

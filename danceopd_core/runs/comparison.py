@@ -22,7 +22,7 @@ def comparison_fields(routes: RoutesSpec, student: Teacher | None) -> dict[str, 
     """The base model, the teachers of the routes and the student as a frozen LoRA, by distinct labels."""
     base = FieldSpec(routes.model, "base", ((Teacher(), 1.0),))
     fields: dict[str, FieldSpec] = {}
-    for field in dict.fromkeys([base, *(route.field for route in routes.lanes)]):
+    for field in dict.fromkeys([base, *(route.field for route in routes.routes)]):
         taken = field.label in (*fields, STUDENT_COLUMN)
         fields[f"{field.label} ({len(fields) + 1})" if taken else field.label] = field
     if student is not None:
@@ -37,7 +37,7 @@ def comparison_items(
     if prompts or sources:
         return paired_items(prompts, sources)
     chosen: list[Item] = []
-    for bucket in dict.fromkeys(route.prompts.bucket for route in routes.lanes):
+    for bucket in dict.fromkeys(route.prompts.bucket for route in routes.routes):
         items = load_bucket(bucket, settings.seed, settings.width, settings.height)
         chosen += items[:: max(1, len(items) // rows)][:rows]  # a bucket lists its categories one after another
     return chosen

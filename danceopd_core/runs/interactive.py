@@ -62,13 +62,13 @@ def _widget_names() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(on_widgets(str(error))) from None
+        raise on_widgets(error) from None
 
 
 def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
     recipe, run = job.recipe, job.run
     run.check_free()
-    if str(run.lora) in (recipe.student.start, recipe.student.over):
+    if str(run.lora) in (recipe.student.start, recipe.student.base_lora):
         raise InputError(f"name: '{run.name}' is also the LoRA that the student starts from: choose another name")
     identity, earlier = {**run_identity(recipe), "watch": job.validation.digest()}, run.identity()
     if identity == earlier and _publish_finished(run, status):

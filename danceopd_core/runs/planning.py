@@ -9,26 +9,28 @@ from ..algorithm.losses import ClippedPolicy, OdeKl
 from ..algorithm.methods import Method, method
 from ..algorithm.query import QUERIES, Beta, BySigma, QueryBin, QuerySampler, Uniform, query_distribution
 from ..algorithm.rollout import Sde
-from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
-from ..errors import InputError
 from ..lookup import lookup
 from ..models.sigma_schedule import folder_sigmas, path_sigmas
 from ..recipe.schema import Bucket, Recipe, Route, Teacher
 from .opening import model_folder
-from .preflight import preflight
+from .preflight import Preflight, preflight
 
 
 @dataclass(frozen=True, eq=False)
 class RunPlan:
-    """A checked recipe with its method."""
+    """A recipe that passed the preflight, with its method."""
 
-    recipe: Recipe
+    preflight: Preflight
     method: Method
 
+    @property
+    def recipe(self) -> Recipe:
+        return self.preflight.recipe
+
     def items(self, bucket: Bucket) -> tuple[Item, ...]:
-        """The items of one of the recipe's buckets, with pictures of the embedded world at the run's size."""
-        return load_bucket(bucket, self.recipe.seed, self.recipe.width, self.recipe.height)
+        """The items of one of the recipe's buckets; no CSV is read again."""
+        return self.preflight.items(bucket)
 
     def query_bins(self) -> list[QueryBin]:
         """The sigmas at which the teachers are queried, each with its share, from the model's configuration files.
@@ -54,10 +56,8 @@ class RunPlan:
 
 
 def plan_run(recipe: Recipe) -> RunPlan:
-    """The plan of a recipe; one InputError with every fault of its settings, files and buckets."""
-    chosen = build_method(recipe)
-    preflight(recipe)
-    return RunPlan(recipe, chosen)
+    """The plan of a checked recipe; one InputError with every fault of its settings, files and buckets."""
+    return RunPlan(preflight(recipe), build_method(recipe))
 
 
 def build_method(recipe: Recipe) -> Method:
@@ -69,13 +69,9 @@ def build_method(recipe: Recipe) -> Method:
         changes |= {"states": Sde(eta), "objective": ClippedPolicy(eta, anchor=recipe.anchor)}
         if recipe.group is not None:
             changes["group"] = recipe.group
-    elif recipe.eta is not None or recipe.group is not None or recipe.anchor:
-        raise InputError(
-            f"eta, group and anchor are options of flowopd and the method is {recipe.method}: leave them out"
-        )
     if isinstance(chosen.objective, OdeKl):
         changes["objective"] = OdeKl(recipe.ode_kl_weight)
-    if recipe.method in ("danceopd", "offpolicy"):
+    if chosen.takes_query:
         changes["query"] = _query(recipe)
     return method(recipe.method, **changes)
 

@@ -91,14 +91,16 @@ class RunFolder:
     def _load(self, session: TrainingSession) -> None:
         state = load_state(self.state)
         if state.get("under", "") != session.adapters.base_lora_digest():
-            raise InputError(
-                f"student.over: {session.recipe.student.over} is no longer the LoRA that the run of {self.path} lies "
-                "over: put that file back, or begin a new run"
+            raise InputError.at(
+                "student.base_lora",
+                f"{session.recipe.student.base_lora} is no longer the LoRA that the run in {self.path} was trained on: "
+                "restore that file, or start a new run",
             )
         if state.get("routed", "") != _assigned(session):
-            raise InputError(
-                f"learned_router: some prompts have another route than in the run of {self.path}: restore the "
-                "CSV files of that run and resume on a machine of the same kind, or begin a new run"
+            raise InputError.at(
+                "learned_router",
+                f"some prompts have another route than in the run in {self.path}: restore the CSV files of that run "
+                "and resume on a machine of the same kind, or start a new run",
             )
         session.trainer.load_state_dict(state)
 

@@ -17,6 +17,7 @@ from ..data.prompt_assignment import PromptAssignment
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
 from ..models.sigma_schedule import path_sigmas
+from ..recipe.io import checked
 from ..recipe.schema import Recipe, Route
 from ..shapes import locate
 from ..weights.adapters import STUDENT, Adapters
@@ -74,7 +75,8 @@ def open_session(
 
     processes: the processes that train together; None: this one alone. log: receives a line before each slow part.
     """
-    plan = plan_run(recipe)
+    plan = plan_run(checked(recipe))
+    recipe = plan.recipe
     plan.query_bins()  # refuses a query range without a state of the path
     device = pick_device(recipe.device)
     log("opening the model")
@@ -82,9 +84,10 @@ def open_session(
     backbone.latent_shape(recipe.width, recipe.height)  # refuses a size that the model does not have
     offloader = TeacherOffloader(device) if recipe.offload else None
     adapters, fields = open_teachers(recipe.teachers, backbone, offloader)
-    over = recipe.student.over
-    base = read_lora(locate(over), adapters.shapes) if over else None
-    adapters.start_student(_student_start(recipe, backbone, adapters), base)
+    base_lora = recipe.student.base_lora
+    adapters.start_student(
+        _student_start(recipe, backbone, adapters), read_lora(locate(base_lora), adapters.shapes) if base_lora else None
+    )
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
     encoded = encode_buckets(plan, backbone, log)
     backbone.offload_encoders("cpu")

@@ -114,19 +114,19 @@ def test_an_interrupted_run_is_saved_and_resumes_to_the_same_weights(recipe, tmp
     assert len((tmp_path / "run/history.jsonl").read_text().splitlines()) == 4
 
 
-def test_a_student_over_a_lora_is_one_file_and_resumes_over_that_lora_alone(recipe, tmp_path, capsys):
-    own = "student.over=" + str(tmp_path / "edit.safetensors")
+def test_a_student_on_a_base_lora_is_one_file_and_resumes_on_that_lora_alone(recipe, tmp_path, capsys):
+    own = "student.base_lora=" + str(tmp_path / "edit.safetensors")
     assert main(["train", str(recipe), own, f"out={tmp_path / 'whole'}"]) == 0
     assert main(["train", str(recipe), own, "steps=2"]) == 0
     assert main(["train", str(recipe), own, "--resume"]) == 0
-    over = factors(tmp_path / "edit.safetensors")
+    base = factors(tmp_path / "edit.safetensors")
     whole, pieces = factors(tmp_path / "whole/student.safetensors"), factors(tmp_path / "run/student.safetensors")
     assert whole.keys() == pieces.keys()
     assert all(torch.equal(whole[key], pieces[key]) for key in whole)
-    assert all(torch.equal(whole[key][:4], down) for key, down in over.items() if "lora_A" in key)
+    assert all(torch.equal(whole[key][:4], down) for key, down in base.items() if "lora_A" in key)
     spoil(tmp_path / "edit.safetensors", lambda tensors: tensors[first_key(tensors)].mul_(2))
     assert main(["train", str(recipe), own, "steps=6", "--resume"]) == 2
-    assert "student.over" in capsys.readouterr().err
+    assert "student.base_lora" in capsys.readouterr().err
 
 
 def test_the_student_file_is_sampled_and_scored_like_any_lora(recipe, tmp_path, zimage_folder):

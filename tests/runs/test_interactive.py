@@ -229,7 +229,7 @@ def test_the_student_does_not_start_from_the_file_that_it_writes(go):
     with pytest.raises(InputError, match="name"):
         go(student=core.Student(start=str(status.files.lora))).run()
     with pytest.raises(InputError, match="name"):
-        go(student=core.Student(over=str(status.files.lora))).run()
+        go(student=core.Student(base_lora=str(status.files.lora))).run()
 
 
 def test_another_lora_under_the_student_is_another_run(go, tmp_path):
@@ -237,15 +237,15 @@ def test_another_lora_under_the_student_is_another_run(go, tmp_path):
     first.run()
     under = tmp_path / "under.safetensors"
     under.write_bytes(first.files.lora.read_bytes())
-    status = go(student=core.Student(rank=2, over=str(under)))
+    status = go(student=core.Student(rank=2, base_lora=str(under)))
     status.run()
-    again = go(student=core.Student(rank=2, over=str(under)))
+    again = go(student=core.Student(rank=2, base_lora=str(under)))
     again.run()
     assert again.host.shown == []
     other = go(name="other", more="optimizer.lr=0.01")
     other.run()
     under.write_bytes(other.files.lora.read_bytes())
-    anew = go(student=core.Student(rank=2, over=str(under)))
+    anew = go(student=core.Student(rank=2, base_lora=str(under)))
     anew.run()
     assert anew.files.path.with_name("run.1").exists()
 
