@@ -180,6 +180,7 @@ class Trainer:
 
     def _step(self) -> StepResult:
         watch = Stopwatch(self.device)
+        self._optimizer.zero_grad(set_to_none=True)  # also of an update that was interrupted
         routes = self.router(self.update, self._generator("route", self.update))
         share = 1 / (len(routes) * self.settings.accumulate)
         losses: dict[str, float] = {}
@@ -190,7 +191,7 @@ class Trainer:
             lane, loss, error, states = self.lanes[number], 0.0, 0.0, 0
             for micro in range(self.settings.accumulate):
                 generator = self._generator("micro", self.update, number, micro, self.world.rank)
-                start = self._start(number, generator)
+                start = self._start(number, micro, generator)
                 for term in state_losses(
                     self.method,
                     watch.student(self.field),
@@ -210,6 +211,9 @@ class Trainer:
             losses[lane.name], errors[lane.name] = loss, error / states
         with watch.phase("optimizer"):
             norm, lr = self._apply(losses)
+        # Counted once the update is done: an interrupted one is begun again, with the same samples.
+        for number in routes:
+            self._taken[number] += self.settings.accumulate * self.world.size * self.settings.batch
         return StepResult(
             self.update,
             losses,
@@ -227,14 +231,12 @@ class Trainer:
         self.world.mean(grads)
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self.settings.clip))
         if not math.isfinite(norm) or not all(map(math.isfinite, losses.values())):
-            self._optimizer.zero_grad(set_to_none=True)
             raise Diverged(
                 f"update {self.update + 1} has loss {losses} and gradient norm {norm}: lower the learning rate "
                 "or check the teachers; the weights of the last good update are kept"
             )
         lr = self._optimizer.param_groups[0]["lr"]
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
         self._schedule.step()
         self.update += 1
         if self._average:
@@ -243,12 +245,11 @@ class Trainer:
             torch._foreach_lerp_(self._average, [p.detach() for p in self._parameters], 1 - decay)
         return norm, lr
 
-    def _start(self, number: int, generator: torch.Generator) -> Start:
+    def _start(self, number: int, micro: int, generator: torch.Generator) -> Start:
         """The next samples of a lane: shuffled anew each time through, and dealt to the processes in turn."""
         lane, world, batch = self.lanes[number], self.world, self.settings.batch
-        first = self._taken[number] + world.rank * batch
+        first = self._taken[number] + (micro * world.size + world.rank) * batch
         rows = [self._row(number, first + offset) for offset in range(batch)]
-        self._taken[number] += world.size * batch
         return self._begin(lane, rows, generator)
 
     def _begin(self, lane: RouteData, rows: list[int], generator: torch.Generator) -> Start:
