@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from danceopd_core.algorithm.fields import Conditioning, Sample
 from danceopd_core.algorithm.flow import linear_sigmas
 from danceopd_core.algorithm.methods import METHODS, method
 from danceopd_core.algorithm.query import every
-from danceopd_core.algorithm.rollout import Start
+from danceopd_core.algorithm.rollout import ode
 from danceopd_core.algorithm.routers import AllOf, RoundRobin, WeightedRandom
 from danceopd_core.algorithm.trainer import Diverged, ProcessGroup, RouteData, Settings, Trainer
 from danceopd_core.errors import InputError
@@ -23,7 +26,7 @@ DIM = 3
 
 
 class Affine(nn.Module):
-    """v = x A' + b, a teacher when frozen and the student when not."""
+    """v = x A' + b c, with c by the sample's number; a teacher when frozen and the student when not."""
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
@@ -33,7 +36,8 @@ class Affine(nn.Module):
         self.b = nn.Parameter(scale * torch.randn(DIM, generator=generator))
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        return x @ self.a.T + self.b
+        gain = torch.stack([1 + sample.values["number"] / 10 for sample in cond.samples])
+        return x @ self.a.T + self.b * gain[:, None]
 
 
 class Student:
@@ -56,40 +60,122 @@ def bucket(count: int = 6) -> Conditioning:
     return Conditioning(tuple(Sample({"number": torch.tensor(float(i))}) for i in range(count)))
 
 
-def trainer(name: str = "danceopd", lanes=None, router=None, world: ProcessGroup | None = None, **settings) -> Trainer:
+def trainer(name: str = "danceopd", routes=None, router=None, processes=None, **settings) -> Trainer:
     student = Student()
-    lanes = lanes or [RouteData("one", Affine(1), bucket(), torch.zeros(6, DIM))]
+    routes = routes or [RouteData("one", Affine(1), bucket(), torch.zeros(6, DIM))]
     chosen = {"steps": 6, "batch": 2, "accumulate": 2, "lr": 0.02, "schedule": "cosine", **settings}
     return Trainer(
         student,
         student.module,
-        lanes,
-        router or RoundRobin(len(lanes)),
+        routes,
+        router or RoundRobin(len(routes)),
         method(name, group=2) if name == "flowopd" else method(name),
         linear_sigmas(6),
         (DIM,),
         Settings(**chosen),
-        world=world,
+        world=processes,
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_resumed_run_is_the_run_that_was_not_interrupted(name, tmp_path):
-    whole = trainer(name, ema=0.9)
-    results = list(whole)
-    first = trainer(name, ema=0.9)
-    for result in first:
-        if result.update == 3:
-            break
-    save_state(tmp_path / "state.safetensors", first.state_dict())
-    second = trainer(name, ema=0.9)
-    second.load_state_dict(load_state(tmp_path / "state.safetensors"))
-    rest = list(second)
-    assert [r.losses for r in results[3:]] == [r.losses for r in rest]
-    assert [r.lr for r in results[3:]] == [r.lr for r in rest]
-    for key, value in whole.student.state_dict().items():
-        assert torch.equal(value, second.student.state_dict()[key])
-        assert torch.equal(whole.averaged()[key], second.averaged()[key])
+def long_run(name: str = "danceopd", teachers=None) -> Trainer:
+    """Two random routes whose buckets outlast several updates; everything that a state can hold is in use."""
+    targets = torch.randn(11, DIM, generator=torch.Generator().manual_seed(3))
+    one, two = teachers or (Affine(1), Affine(2))
+    routes = [RouteData("one", one, bucket(11), targets), RouteData("two", two, bucket(7), targets[:7])]
+    return trainer(
+        name, routes, WeightedRandom((0.6, 0.4)), steps=8, lr=0.05, warmup=2, weight_decay=0.1, ema=0.9, clip=0.5
+    )
+
+
+def same(one, two) -> bool:
+    """Whether two trees of dicts, lists, tensors and plain values are equal, bit for bit."""
+    if isinstance(one, Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    return one == two
+
+
+def outcome(result) -> tuple:
+    """All of a result but its seconds."""
+    return result.update, result.losses, result.errors, result.indices, result.sigmas, result.grad_norm, result.lr
+
+
+def advance(run: Trainer, update: int) -> list[tuple]:
+    """Trains until that update; what the updates came to."""
+    return [] if run.update == update else [outcome(result) for result in itertools.islice(run, update - run.update)]
+
+
+def record_starts(run: Trainer) -> list[tuple[list[int], Tensor]]:
+    """The sample numbers and noises of every micro-step that the trainer will take."""
+    starts = []
+
+    def rollout(field, start, sigmas, indices, generator):
+        starts.append(([int(sample.values["number"]) for sample in start.cond.samples], start.noise))
+        return ode(field, start, sigmas, indices, generator)
+
+    run.method = replace(run.method, states=rollout)
+    return starts
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [*((name, (3,)) for name in METHODS), *(("danceopd", (k,)) for k in (1, 2, 4, 5, 6, 7)), ("danceopd", (2, 3, 6))],
+)
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(name, pieces, tmp_path):
+    whole = long_run(name)
+    expected = advance(whole, 8)
+    results = []
+    for begin, end in pairwise((0, *pieces, 8)):
+        piece = long_run(name)
+        if begin:
+            piece.load_state_dict(load_state(tmp_path / "state.safetensors"))
+        results += advance(piece, end)
+        save_state(tmp_path / "state.safetensors", piece.state_dict())
+    assert results == expected
+    assert same(piece.state_dict(), whole.state_dict())
+    assert same(piece.averaged(), whole.averaged())
+    assert {route for losses in (result[1] for result in results) for route in losses} == {"one", "two"}
+
+
+@pytest.mark.parametrize("part", ["update", "taken", "student", "average", "optimizer", "schedule"])
+def test_a_run_cannot_be_resumed_without_any_part_of_its_state(part):
+    """So the law above holds because the whole state is saved, and each part of it is loaded."""
+    whole, first, second = long_run(), long_run(), long_run()
+    expected = advance(whole, 8)
+    advance(first, 3)
+    state = copy.deepcopy(first.state_dict())
+    assert state.keys() == {"update", "taken", "student", "average", "optimizer", "schedule"}
+    second.load_state_dict({**state, part: copy.deepcopy(second.state_dict()[part])})
+    results = advance(second, 8)
+    assert results != expected[3:] or not same(second.averaged(), whole.averaged())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Diverged])
+def test_an_update_that_did_not_end_leaves_no_trace(error):
+    """An interrupt, or a teacher that answers NaN once: what is trained or saved after it is as if it had not been."""
+    sound, calls = Affine(1), []
+
+    def teacher(x, sigma, cond):
+        calls.append(len(x))
+        if len(calls) == 8 and error is KeyboardInterrupt:  # the second micro-step of the fourth update
+            raise error
+        return sound(x, sigma, cond) * (torch.nan if len(calls) == 8 else 1)
+
+    def run(teacher):
+        return trainer(routes=[RouteData("one", teacher, bucket(11))], steps=8, ema=0.9)
+
+    whole, broken, resumed = run(sound), run(teacher), run(sound)
+    expected = advance(whole, 8)
+    assert advance(broken, 3) == expected[:3]
+    with pytest.raises(error):
+        advance(broken, 4)
+    resumed.load_state_dict(copy.deepcopy(broken.state_dict()))
+    for same_run in (broken, resumed):
+        assert advance(same_run, 8) == expected[3:]
+        assert same(same_run.state_dict(), whole.state_dict())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -116,43 +202,43 @@ def test_the_student_at_its_teacher_has_no_loss():
 def test_teachers_never_change():
     teacher = Affine(1)
     before = copy.deepcopy(teacher.state_dict())
-    list(trainer(lanes=[RouteData("one", teacher, bucket())]))
+    list(trainer(routes=[RouteData("one", teacher, bucket())]))
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
 
 
 def test_accumulation_is_a_larger_batch():
     """The same four samples and noises, at once or one by one, are the same update."""
-    noise = torch.randn(4, DIM)
+    noise = torch.randn(4, DIM, generator=torch.Generator().manual_seed(0))
+
+    def rollout(field, start, sigmas, indices, generator):
+        rows = [int(sample.values["number"]) for sample in start.cond.samples]
+        return ode(field, start._replace(noise=noise[rows]), sigmas, indices, generator)
+
     after = []
     for batch, accumulate in ((4, 1), (1, 4)):
-        t = trainer(lanes=[RouteData("one", Affine(1), bucket(4))], steps=1, batch=batch, accumulate=accumulate)
-        t.method = method("danceopd", query=every)
-
-        def begin(lane, rows, generator):
-            return Start(lane.samples.select(rows), noise[rows])
-
-        t._begin = begin
+        t = trainer(routes=[RouteData("one", Affine(1), bucket(4))], steps=1, batch=batch, accumulate=accumulate)
+        t.method = method("danceopd", states=rollout, query=every)
         result = next(iter(t))
-        after.append((result.loss, result.grad_norm))
+        after.append((result.loss, result.errors["one"], result.grad_norm))
     assert after[0] == pytest.approx(after[1])
 
 
-def test_a_lane_gives_each_sample_once_before_any_twice():
+def test_a_route_gives_each_sample_once_before_any_twice():
     seen = []
 
     def teacher(x, sigma, cond):
         seen.extend(int(sample.values["number"]) for sample in cond.samples)
         return torch.zeros_like(x)
 
-    list(trainer(lanes=[RouteData("one", teacher, bucket(6))], steps=3, batch=2, accumulate=2))
+    list(trainer(routes=[RouteData("one", teacher, bucket(6))], steps=3, batch=2, accumulate=2))
     assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
     assert seen[:6] != seen[6:]
 
 
 def test_all_of_averages_the_routes_of_an_update():
-    lanes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
-    result = next(iter(trainer(lanes=lanes, router=AllOf(2))))
+    routes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
+    result = next(iter(trainer(routes=routes, router=AllOf(2))))
     assert set(result.losses) == {"one", "two"}
     assert result.loss == pytest.approx(sum(result.losses.values()) / 2)
 
@@ -162,13 +248,39 @@ def test_the_seed_decides_everything_and_another_seed_something():
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_processes_share_routes_and_split_samples():
-    lanes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
+@pytest.mark.parametrize(("size", "rows"), [(2, 8), (2, 7), (3, 12), (3, 5)])
+def test_processes_deal_one_shuffled_bucket_among_them(size, rows):
+    """In the order micro-step, rank, sample they are given what one process alone is given: every epoch is a
+    permutation of the bucket, of which each row goes to one process."""
+    steps = rows  # updates of size x 2 x 2 samples: several epochs, which end inside of updates too
+
+    def run(processes, accumulate):
+        routes = [RouteData("one", Affine(1), bucket(rows))]
+        t = trainer(routes=routes, processes=processes, steps=steps, batch=2, accumulate=accumulate)
+        starts = record_starts(t)
+        list(t)
+        return starts
+
+    ranks = [run(ProcessGroup(rank, size), 2) for rank in range(size)]
+    dealt = [number for starts in zip(*ranks, strict=True) for numbers, _ in starts for number in numbers]
+    assert dealt == [number for numbers, _ in run(ProcessGroup(), 2 * size) for number in numbers]
+    epochs = [dealt[begin : begin + rows] for begin in range(0, len(dealt), rows)]
+    assert all(sorted(epoch) == list(range(rows)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    noises = torch.cat([noise for starts in ranks for _, noise in starts])
+    assert len(noises.unique(dim=0)) == size * steps * 2 * 2
+
+
+def test_processes_take_the_same_routes_and_learn_of_other_samples():
+    routes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
     router = WeightedRandom((0.5, 0.5))
-    ranks = [trainer(lanes=lanes, router=router, world=ProcessGroup(rank, 2)) for rank in (0, 1)]
+    ranks = [trainer(routes=routes, router=router, processes=ProcessGroup(rank, 2), steps=20) for rank in (0, 1)]
+    indices = []
     for results in zip(*ranks, strict=True):
         assert list(results[0].losses) == list(results[1].losses)
         assert results[0].losses != results[1].losses
+        indices.append([result.indices for result in results])
+    assert any(first != second for first, second in indices)
 
 
 def test_validation_does_not_disturb_training():
@@ -184,7 +296,7 @@ def test_a_nan_stops_before_it_reaches_the_weights():
     def broken(x, sigma, cond):
         return torch.full_like(x, torch.nan)
 
-    t = trainer(lanes=[RouteData("one", broken, bucket())])
+    t = trainer(routes=[RouteData("one", broken, bucket())])
     before = {key: value.clone() for key, value in t.student.state_dict().items()}
     with pytest.raises(Diverged, match="learning rate"):
         next(iter(t))
@@ -207,18 +319,18 @@ def test_no_torch_mode_leaks_to_the_consumer():
 
 
 @pytest.mark.parametrize(
-    ("lane", "name", "what"),
+    ("route", "name", "what"),
     [
         (RouteData("bare", Affine(1), Conditioning(())), "danceopd", "'bare' has an empty bucket"),
         (RouteData("bare", Affine(1), bucket()), "offpolicy", "'bare' has no target"),
     ],
 )
-def test_what_cannot_train_is_refused_by_name(lane, name, what):
+def test_what_cannot_train_is_refused_by_name(route, name, what):
     with pytest.raises(InputError, match=what):
-        trainer(name, [lane])
+        trainer(name, [route])
 
 
 def test_a_state_of_other_routes_is_refused():
-    two = trainer(lanes=[RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())])
+    two = trainer(routes=[RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())])
     with pytest.raises(InputError, match="other routes"):
         trainer().load_state_dict(two.state_dict())
