@@ -15,10 +15,13 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from danceopd_core.algorithm.trainer import ProcessGroup
 from danceopd_core.cli.parser import main
+from danceopd_core.recipe.io import read_recipe
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..loras import random_lora
+from . import two_processes
 
 RECIPE = """
 model: {model}
@@ -182,14 +185,37 @@ def launched(port: int, *command: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_several_processes_hold_identical_weights(recipe, tmp_path):
-    launched(29571, str(Path(__file__).parent / "two_processes.py"), str(recipe))
-    seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
-    for first, second in zip(*(s["updates"] for s in seen), strict=True):
-        assert first["routes"] == second["routes"]
-        assert first["losses"] != second["losses"]
+def test_two_processes_are_one_that_accumulates_twice_as_much(recipe, tmp_path):
+    """Micro-step m of rank r is micro-step 2 m + r of the one process: in that order, both have the same samples.
+
+    An update takes 2 processes x 2 micro-steps x batch 2 = the 8 prompts of its route's bucket, each of them once.
+    """
+    rows = [f"edit {number},edit,{'one' if number % 2 else 'two'}.png" for number in range(8)]
+    (tmp_path / "edits.csv").write_text("\n".join(["prompt,task,source_image", *rows]) + "\n", encoding="utf-8")
+    text = recipe.read_text(encoding="utf-8")
+    prompts = ", ".join(f"cat {number}" for number in range(8))
+    recipe.write_text(text.replace("[a red cat, a dog, no]", f"[{prompts}]"), encoding="utf-8")
+    launched(29571, str(Path(two_processes.__file__)), str(recipe))
+    one, gradients = two_processes.record(read_recipe(recipe, ["accumulate=4"]), ProcessGroup())
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    averages = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2)]
+    assert len(one) == 4
+    assert len({update["weights"] for update in ranks[0]}) == 4
+    for number, (whole, first, second) in enumerate(zip(one, *ranks, strict=True), 1):
+        (route,) = whole["losses"]
+        assert list(first["losses"]) == list(second["losses"]) == [route]
         assert first["weights"] == second["weights"]
-    assert len({u["weights"] for u in seen[0]["updates"]}) == 4
+        assert first["losses"] != second["losses"]
+        assert whole["losses"][route] == pytest.approx((first["losses"][route] + second["losses"][route]) / 2, rel=1e-4)
+        dealt = [key for m in (0, 2) for update in (first, second) for key in update["samples"][m : m + 2]]
+        assert dealt == whole["samples"]
+        assert len(set(whole["samples"])) == 8
+        average, other, expected = averages[0][str(number)], averages[1][str(number)], gradients[str(number)]
+        assert torch.equal(average, other)
+        # Not bit for bit: the same eight gradients are added up in another order.
+        assert (average - expected).norm() < 1e-3 * expected.norm()
+    noises = [noise for updates in ranks for update in updates for noise in update["noises"]]
+    assert len(set(noises)) == len(noises) == 4 * 8
 
 
 def test_the_module_runs_under_accelerate(recipe, tmp_path):

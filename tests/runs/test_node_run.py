@@ -14,6 +14,7 @@ from danceopd_core.recipe import schema as core
 from danceopd_core.runs import live_status as live
 from danceopd_core.runs import node_run as training
 from danceopd_core.runs import records as runs
+from danceopd_core.runs.train_state import load_state
 
 
 class Cancelled(BaseException):
@@ -284,10 +285,20 @@ def test_when_the_page_hears_of_the_end_all_files_are_there(go):
 
 
 def test_a_diverged_run_keeps_the_last_good_student(go):
-    diverged = go(more="optimizer.clip=1e30", optimizer={"lr": 1e30})
+    """Of update 1, which leaves weights of 1e30: the second has no finite loss."""
+    wild = {"more": "optimizer.clip=1e30", "optimizer": {"lr": 1e30}, "save_every": 100}
+    diverged = go(**wild)
     with pytest.raises(Exception, match="learning rate"):
         diverged.run()
-    assert diverged.data["state"] == "failed"
+    assert diverged.data["state"] == diverged.files.status()["state"] == "failed"
+    assert "learning rate" in diverged.data["message"]
+    good = go(name="good", steps=1, **wild)
+    good.run()
+    assert equal(student_of(diverged), student_of(good))
+    assert equal(load_file(diverged.files.folder.student), student_of(good))
+    kept = load_state(diverged.files.folder.state)
+    assert (kept["update"], kept["taken"]) == (1, [1])
+    assert all(tensor.isfinite().all() for tensor in kept["student"].values())
 
 
 def test_other_prompts_without_a_route_make_another_run(zimage_folder, tmp_path):
