@@ -70,6 +70,18 @@ def test_the_student_at_its_teacher_has_no_loss(name, student, linear, start, ge
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_the_error_is_relative_to_the_teacher(name, linear, start, generator):
+    """A student that answers three times the teacher's velocity is off by two of its lengths."""
+    teacher = linear()
+
+    def student(x, sigma, cond, /):
+        return (3 * teacher(x, sigma, cond)).requires_grad_()
+
+    for term in state_losses(row(name), student, teacher, start(3), SIGMAS, generator):
+        torch.testing.assert_close(term.error, torch.full((3,), 2.0))
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_the_teacher_gets_no_gradient_and_is_asked_first(name, student, start, generator):
     teacher = type(student)()
     asked = []
@@ -149,9 +161,11 @@ def test_an_unknown_method_is_told_the_nearest_and_the_table():
         method("Flow-OPD")
 
 
-def test_overrides_replace_fields_of_the_row():
-    assert method("danceopd", query=every).query is every
-    assert METHODS["danceopd"].query is not every
+def test_overrides_make_another_method_and_leave_the_table_alone(linear, start, generator):
+    before = dict(METHODS)
+    terms = list(state_losses(method("danceopd", query=every), linear(), linear(1), start(1), SIGMAS, generator))
+    assert [term.index.item() for term in terms] == list(range(N))
+    assert before == METHODS
 
 
 def test_a_policy_is_refused_states_that_it_has_no_likelihood_of():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -178,6 +179,56 @@ def test_an_update_that_did_not_end_leaves_no_trace(error):
         assert same(same_run.state_dict(), whole.state_dict())
 
 
+def test_an_update_is_one_step_of_adamw_down_the_mean_loss_of_its_micro_steps():
+    """Written out anew: two routes of three micro-steps, clipped, with weight decay, a schedule and an average."""
+    routes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
+    betas, steps, lr, warmup = (0.8, 0.95), 7, 0.05, 2
+    run = trainer(
+        routes=routes, router=AllOf(2), steps=steps, accumulate=3, lr=lr, weight_decay=0.1, betas=betas, clip=0.3,
+        warmup=warmup, ema=0.4,
+    )  # fmt: skip
+    seen = []
+
+    def rollout(field, start, sigmas, indices, generator):
+        for state in ode(field, start, sigmas, indices, generator):
+            seen.append((state, start.cond))
+            yield state
+
+    run.method = replace(run.method, states=rollout)
+    own = Affine()
+    average = [torch.zeros_like(p) for p in own.parameters()]
+    optimizer = torch.optim.AdamW(own.parameters(), lr, betas, weight_decay=0.1)
+    clipped = []
+    for update, result in enumerate(run):
+        losses = []
+        for number, route in enumerate(routes):
+            errors = [
+                own(state.x, state.sigma, cond) - route.teacher(state.x, state.sigma, cond).detach()
+                for state, cond in seen[3 * number : 3 * number + 3]
+            ]
+            losses.append(torch.cat(errors).square().mean())
+        assert len(seen) == 6
+        seen.clear()
+        assert list(result.losses.values()) == pytest.approx([loss.item() for loss in losses])
+        optimizer.zero_grad()
+        (sum(losses) / 2).backward()
+        norm = nn.utils.clip_grad_norm_(own.parameters(), 0.3).item()
+        clipped.append(norm > 0.3)
+        assert result.grad_norm == pytest.approx(norm)
+        rate = (
+            update / warmup if update < warmup else (1 + math.cos(math.pi * (update - warmup) / (steps - warmup))) / 2
+        )
+        optimizer.param_groups[0]["lr"] = rate * lr
+        assert result.lr == pytest.approx(rate * lr)
+        optimizer.step()
+        decay = min(0.4, (2 + update) / (11 + update))  # at first it forgets faster
+        average = [decay * mean + (1 - decay) * p.detach() for mean, p in zip(average, own.parameters(), strict=True)]
+        for p, mean, (name, trained) in zip(own.parameters(), average, run.student.state_dict().items(), strict=True):
+            torch.testing.assert_close(trained, p.detach(), rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(run.averaged()[name], mean, rtol=1e-4, atol=1e-6)
+    assert any(clipped)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_brings_the_student_nearer_its_teacher(name):
     teacher = Affine(1)
@@ -234,6 +285,20 @@ def test_a_route_gives_each_sample_once_before_any_twice():
     list(trainer(routes=[RouteData("one", teacher, bucket(6))], steps=3, batch=2, accumulate=2))
     assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
     assert seen[:6] != seen[6:]
+
+
+def test_routes_of_one_update_have_orders_and_noises_of_their_own():
+    routes = [RouteData(name, Affine(1), bucket(12)) for name in ("one", "two")]
+    run = trainer(routes=routes, router=AllOf(2), steps=3)
+    starts = record_starts(run)
+    list(run)
+    orders = [
+        [number for i in range(0, 12, 4) for numbers, _ in starts[i + k : i + k + 2] for number in numbers]
+        for k in (0, 2)
+    ]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(12))
+    assert orders[0] != orders[1]
+    assert len(torch.cat([noise for _, noise in starts]).unique(dim=0)) == 24
 
 
 def test_all_of_averages_the_routes_of_an_update():

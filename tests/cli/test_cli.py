@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from danceopd_core.algorithm.trainer import ProcessGroup
 from danceopd_core.cli.parser import main
 from danceopd_core.recipe.io import read_recipe
+from danceopd_core.runs.run_dir import RunFolder
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..loras import random_lora
@@ -89,12 +90,52 @@ def test_a_run_leaves_what_it_promises(recipe, tmp_path):
 
 
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):
+    """What a process that was killed after its last save has written of later updates is written anew."""
     assert main(["train", str(recipe), f"out={tmp_path / 'whole'}"]) == 0
     assert main(["train", str(recipe), "steps=2"]) == 0
+    folder = RunFolder(tmp_path / "run")
+    with (tmp_path / "run/history.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**folder.history()[-1], "update": 3, "grad_norm": -1.0}) + "\n")
     assert main(["train", str(recipe), "--resume"]) == 0
     whole, pieces = factors(tmp_path / "whole/student.safetensors"), factors(tmp_path / "run/student.safetensors")
     assert whole.keys() == pieces.keys()
     assert all(torch.equal(whole[key], pieces[key]) for key in whole)
+    entries = [RunFolder(tmp_path / name).history() for name in ("whole", "run")]
+    for first, second in zip(*entries, strict=True):
+        assert {**first, "seconds": {}} == {**second, "seconds": {}}
+
+
+def test_how_often_a_run_is_saved_does_not_change_it(recipe, tmp_path):
+    """Though what is saved is the average, which takes the student's place while it is written."""
+    for every in (1, 100):
+        assert main(["train", str(recipe), f"save_every={every}", f"out={tmp_path / str(every)}"]) == 0
+    often, never = (factors(tmp_path / every / "student.safetensors") for every in ("1", "100"))
+    assert all(torch.equal(often[key], never[key]) for key in often)
+    updates = [1, 2, 3, 4]
+    assert [int(file.stem[-6:]) for file in sorted((tmp_path / "1" / "checkpoints").iterdir())] == updates
+    assert [entry["update"] for entry in RunFolder(tmp_path / "1").history()] == updates
+
+
+def test_a_run_that_was_interrupted_within_an_update_is_resumed_to_the_bit(recipe, tmp_path, monkeypatch):
+    """It is saved as of its last whole update, whatever its samples of the next one were."""
+    assert main(["train", str(recipe), f"out={tmp_path / 'whole'}"]) == 0
+    optimizer_step = torch.optim.AdamW.step
+    steps = []
+
+    def interrupted(self, *args):
+        steps.append(1)
+        if len(steps) == 3:  # the gradients of the third update are there
+            raise KeyboardInterrupt
+        return optimizer_step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
+    assert main(["train", str(recipe), "save_every=100"]) == 130
+    assert main(["train", str(recipe), "save_every=100", "--resume"]) == 0
+    whole, pieces = factors(tmp_path / "whole/student.safetensors"), factors(tmp_path / "run/student.safetensors")
+    assert all(torch.equal(whole[key], pieces[key]) for key in whole)
+    names = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert names == ["student-000002.safetensors", "student-000004.safetensors"]
+    assert [entry["update"] for entry in RunFolder(tmp_path / "run").history()] == [1, 2, 3, 4]
 
 
 def test_a_student_over_a_lora_is_one_file_and_resumes_over_that_lora_alone(recipe, tmp_path, capsys):
