@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -234,11 +236,16 @@ def test_every_method_brings_the_student_nearer_its_teacher(name):
     teacher = Affine(1)
     # Off-policy states lie on lines to the target; only there must the student agree, so its target is the path's.
     long = trainer(
-        name, [RouteData("one", teacher, bucket(), torch.randn(6, DIM))], steps=150, lr=0.03, schedule="constant"
+        name,
+        [RouteData("one", teacher, bucket(), torch.randn(6, DIM))],
+        steps=60,
+        lr=0.05,
+        accumulate=1,
+        schedule="constant",
     )
     before = long.validate()["one"]
     list(long)
-    assert long.validate()["one"] < 0.35 * before
+    assert long.validate()["one"] < 0.2 * before
 
 
 def test_the_student_at_its_teacher_has_no_loss():
@@ -334,6 +341,67 @@ def test_processes_deal_one_shuffled_bucket_among_them(size, rows):
     assert len({tuple(epoch) for epoch in epochs}) > 1
     noises = torch.cat([noise for starts in ranks for _, noise in starts])
     assert len(noises.unique(dim=0)) == size * steps * 2 * 2
+
+
+class Exchange:
+    """Averages over processes that are threads here."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self._barrier, self._given = size, threading.Barrier(size, timeout=60), [[]] * size
+
+    def process(self, rank: int) -> ProcessGroup:
+        def mean(tensors):
+            self._given[rank] = [tensor.clone() for tensor in tensors]
+            self._barrier.wait()
+            for tensor, parts in zip(tensors, zip(*self._given, strict=True), strict=True):
+                tensor.copy_(torch.stack(parts).mean(0))
+            self._barrier.wait()
+
+        return ProcessGroup(rank, self.size, mean)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_are_one_that_accumulates_as_many_times_as_much(size):
+    """With the same noise for the same sample of an update; which noise a process draws depends on its rank.
+
+    Micro-step m of rank r is micro-step `size` m + r of the one process, as the law above says.
+    """
+    noise = torch.randn(7, DIM, generator=torch.Generator().manual_seed(0))
+
+    def rollout(field, start, sigmas, indices, generator):
+        rows = [int(sample.values["number"]) for sample in start.cond.samples]
+        return ode(field, start._replace(noise=noise[rows]), sigmas, indices, generator)
+
+    def run(processes, accumulate):
+        routes = [RouteData("one", Affine(1), bucket(7)), RouteData("two", Affine(2), bucket(5))]
+        t = trainer(
+            routes=routes,
+            router=WeightedRandom((0.5, 0.5)),
+            processes=processes,
+            accumulate=accumulate,
+            clip=0.3,
+            ema=0.9,
+        )
+        t.method = method("danceopd", states=rollout, query=every)
+        return t
+
+    def train(t):
+        return [(outcome(result), copy.deepcopy(t.state_dict()), copy.deepcopy(t.averaged())) for result in t]
+
+    exchange = Exchange(size)
+    with ThreadPoolExecutor(size) as pool:
+        ranks = list(pool.map(train, [run(exchange.process(rank), 2) for rank in range(size)]))
+    for (result, state, average), *others in zip(train(run(ProcessGroup(), 2 * size)), *ranks, strict=True):
+        assert all(same(other[1:], others[0][1:]) for other in others)
+        _, losses, errors, *_, grad_norm, lr = result
+        for place, expected in ((1, losses), (2, errors)):
+            mean = {name: sum(other[0][place][name] for other in others) / size for name in expected}
+            assert mean == pytest.approx(expected, rel=1e-4)
+        assert others[0][0][1] != others[1][0][1]
+        assert others[0][0][-2:] == pytest.approx((grad_norm, lr), rel=1e-4)
+        assert others[0][1]["taken"] == state["taken"]
+        for name, value in average.items():
+            torch.testing.assert_close(others[0][2][name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_processes_take_the_same_routes_and_learn_of_other_samples():

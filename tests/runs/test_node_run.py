@@ -186,6 +186,21 @@ def test_more_steps_go_on_from_the_end(go):
     assert min(value for value, _ in more.host.shown) == 2
 
 
+def test_what_was_saved_on_the_way_is_there_if_the_process_is_killed(go):
+    page = go(save_every=2, steps=5)
+    saved, progress = [], page.host.progress
+
+    def look(value, total, picture=None):
+        state = page.files.folder.state
+        saved.append((value, load_state(state)["update"] if state.exists() else 0, page.files.lora.exists()))
+        progress(value, total, picture)
+
+    page.host.progress = look
+    page.run()
+    assert sorted(set(saved)) == [(0, 0, False), (1, 0, False), (2, 0, False), (3, 2, True), (4, 2, True), (5, 4, True)]
+    assert load_state(page.files.folder.state)["update"] == 5
+
+
 def test_without_resume_a_stopped_run_begins_anew(go):
     go(stop_at=2).run()
     page = go(resume=False)
