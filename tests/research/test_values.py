@@ -18,7 +18,7 @@ from danceopd_core.research.bench.merge import merged_lora
 from danceopd_core.research.bench.schedule import FORWARDS, UPDATES, milestones, path_forwards, paths
 from danceopd_core.research.bench.statistics import interval
 from danceopd_core.shapes.language import EDIT, T2I, held_out
-from danceopd_core.weights.lora_io import Lora
+from danceopd_core.weights.lora import Lora
 
 from ..loras import random_lora
 

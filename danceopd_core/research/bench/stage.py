@@ -22,8 +22,9 @@ from ...runs.session import DTYPES, open_teachers
 from ...shapes import GUIDANCE, locate
 from ...shapes.language import EDIT, T2I
 from ...shapes.score import Exam
-from ...weights.adapters import STUDENT, Adapters, fresh_lora
-from ...weights.lora_io import Lora, read_lora
+from ...weights.adapters import STUDENT, Adapters
+from ...weights.lora import Lora, fresh_lora
+from ...weights.lora_io import read_lora
 from ..bench import data
 from .cells import BARE, BASE, MERGED, REGIMES, SETTINGS, SIZE, START, STEPS, BenchPlan, Trial, teachers_of
 from .field_switch import switched

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ...shapes import GUIDANCE
 from ...shapes.language import EDIT, GLOBAL, LOCAL, T2I
-from ...weights.adapters import STUDENT, Adapters, fresh_lora
+from ...weights.adapters import STUDENT, Adapters
+from ...weights.lora import fresh_lora
 from ...weights.lora_io import read_lora, write_lora
 from ..shapes_build import architecture as parts
 from .build_context import BuildContext, BuildPlan, projection, quick_score
