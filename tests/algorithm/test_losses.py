@@ -62,7 +62,7 @@ def test_both_ode_kl_weights_agree_on_a_uniform_grid():
 @pytest.mark.parametrize("clip", [1e-4, 0.2])
 @pytest.mark.parametrize("shift", [0.0, 0.05, -0.3, 10.0])
 def test_the_clipped_policy_is_the_published_formula(clip: float, shift: float):
-    """The largest shift has KLs beyond the advantage's clip."""
+    """With the largest shift, some KLs exceed the clip of the advantage."""
     v = V_OLD + shift * EPS
     x_next = state().x_next
     mean, std, diffusion = official_step(v)

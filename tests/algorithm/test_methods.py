@@ -72,7 +72,7 @@ def test_the_student_at_its_teacher_has_no_loss(name, student, linear, start, ge
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_error_is_relative_to_the_teacher(name, linear, start, generator):
-    """A student that answers three times the teacher's velocity is off by two of its lengths."""
+    """A student that predicts three times the teacher's velocity has a relative error of 2."""
     teacher = linear()
 
     def student(x, sigma, cond, /):

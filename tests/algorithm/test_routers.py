@@ -34,11 +34,11 @@ def test_weights_that_choose_nothing_are_refused(weights):
 @pytest.mark.parametrize(
     ("name", "taken"), [("weighted", [(1,), (1,), (1,)]), ("round_robin", [(0,), (1,), (0,)]), ("all", [(0, 1)] * 3)]
 )
-def test_only_the_weighted_router_heeds_the_weights(name, taken, generator):
+def test_only_the_weighted_router_uses_the_weights(name, taken, generator):
     choose = router(name, [0.0, 2.0])
     assert [choose(update, generator) for update in range(3)] == taken
 
 
-def test_an_unknown_router_is_told_the_nearest():
+def test_an_unknown_router_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"no router is named 'weigted' \(did you mean 'weighted'\?\)"):
         router("weigted", [1.0])

@@ -81,7 +81,7 @@ def trainer(name: str = "danceopd", routes=None, router=None, processes=None, **
 
 
 def long_run(name: str = "danceopd", teachers=None) -> Trainer:
-    """Two random routes whose buckets outlast several updates; everything that a state can hold is in use."""
+    """Two random routes whose buckets last several updates; uses every part of the training state."""
     targets = torch.randn(11, DIM, generator=torch.Generator().manual_seed(3))
     one, two = teachers or (Affine(1), Affine(2))
     routes = [RouteData("one", one, bucket(11), targets), RouteData("two", two, bucket(7), targets[:7])]
@@ -102,17 +102,17 @@ def same(one, two) -> bool:
 
 
 def outcome(result) -> tuple:
-    """All of a result but its seconds."""
+    """A result without its seconds."""
     return result.update, result.losses, result.errors, result.indices, result.sigmas, result.grad_norm, result.lr
 
 
 def advance(run: Trainer, update: int) -> list[tuple]:
-    """Trains until that update; what the updates came to."""
+    """Trains up to that update; the outcomes of the updates."""
     return [] if run.update == update else [outcome(result) for result in itertools.islice(run, update - run.update)]
 
 
 def record_starts(run: Trainer) -> list[tuple[list[int], Tensor]]:
-    """The sample numbers and noises of every micro-step that the trainer will take."""
+    """A list that receives the sample numbers and the noise of every micro-step."""
     starts = []
 
     def rollout(field, start, sigmas, indices, generator):
@@ -145,7 +145,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(name, pieces, tmp_pat
 
 @pytest.mark.parametrize("part", ["update", "taken", "student", "average", "optimizer", "schedule"])
 def test_a_run_cannot_be_resumed_without_any_part_of_its_state(part):
-    """So the law above holds because the whole state is saved, and each part of it is loaded."""
+    """Shows that the resume test above depends on every part of the state."""
     whole, first, second = long_run(), long_run(), long_run()
     expected = advance(whole, 8)
     advance(first, 3)
@@ -157,8 +157,8 @@ def test_a_run_cannot_be_resumed_without_any_part_of_its_state(part):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Diverged])
-def test_an_update_that_did_not_end_leaves_no_trace(error):
-    """An interrupt, or a teacher that answers NaN once: what is trained or saved after it is as if it had not been."""
+def test_an_interrupted_update_has_no_effect(error):
+    """After an interrupt or one NaN of the teacher, training on and resuming both give the undisturbed run."""
     sound, calls = Affine(1), []
 
     def teacher(x, sigma, cond):
@@ -181,8 +181,8 @@ def test_an_update_that_did_not_end_leaves_no_trace(error):
         assert same(same_run.state_dict(), whole.state_dict())
 
 
-def test_an_update_is_one_step_of_adamw_down_the_mean_loss_of_its_micro_steps():
-    """Written out anew: two routes of three micro-steps, clipped, with weight decay, a schedule and an average."""
+def test_an_update_is_one_adamw_step_on_the_mean_loss_of_its_micro_steps():
+    """Against a reference loop: two routes, three micro-steps, clipping, weight decay, schedule, moving average."""
     routes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
     betas, steps, lr, warmup = (0.8, 0.95), 7, 0.05, 2
     run = trainer(
@@ -223,7 +223,7 @@ def test_an_update_is_one_step_of_adamw_down_the_mean_loss_of_its_micro_steps():
         optimizer.param_groups[0]["lr"] = rate * lr
         assert result.lr == pytest.approx(rate * lr)
         optimizer.step()
-        decay = min(0.4, (2 + update) / (11 + update))  # at first it forgets faster
+        decay = min(0.4, (2 + update) / (11 + update))  # a shorter memory at first
         average = [decay * mean + (1 - decay) * p.detach() for mean, p in zip(average, own.parameters(), strict=True)]
         for p, mean, (name, trained) in zip(own.parameters(), average, run.student.state_dict().items(), strict=True):
             torch.testing.assert_close(trained, p.detach(), rtol=1e-4, atol=1e-6)
@@ -294,7 +294,7 @@ def test_a_route_gives_each_sample_once_before_any_twice():
     assert seen[:6] != seen[6:]
 
 
-def test_routes_of_one_update_have_orders_and_noises_of_their_own():
+def test_routes_of_one_update_have_different_orders_and_noises():
     routes = [RouteData(name, Affine(1), bucket(12)) for name in ("one", "two")]
     run = trainer(routes=routes, router=AllOf(2), steps=3)
     starts = record_starts(run)
@@ -321,10 +321,10 @@ def test_the_seed_decides_everything_and_another_seed_something():
 
 
 @pytest.mark.parametrize(("size", "rows"), [(2, 8), (2, 7), (3, 12), (3, 5)])
-def test_processes_deal_one_shuffled_bucket_among_them(size, rows):
-    """In the order micro-step, rank, sample they are given what one process alone is given: every epoch is a
-    permutation of the bucket, of which each row goes to one process."""
-    steps = rows  # updates of size x 2 x 2 samples: several epochs, which end inside of updates too
+def test_processes_partition_one_shuffled_bucket(size, rows):
+    """Ordered by micro-step, rank and sample, their samples are those of a single process: every epoch is a
+    permutation of the bucket, and each of its rows goes to exactly one process."""
+    steps = rows  # updates of size x 2 x 2 samples: several epochs, some of which end within an update
 
     def run(processes, accumulate):
         routes = [RouteData("one", Affine(1), bucket(rows))]
@@ -334,9 +334,9 @@ def test_processes_deal_one_shuffled_bucket_among_them(size, rows):
         return starts
 
     ranks = [run(ProcessGroup(rank, size), 2) for rank in range(size)]
-    dealt = [number for starts in zip(*ranks, strict=True) for numbers, _ in starts for number in numbers]
-    assert dealt == [number for numbers, _ in run(ProcessGroup(), 2 * size) for number in numbers]
-    epochs = [dealt[begin : begin + rows] for begin in range(0, len(dealt), rows)]
+    numbers_in_turn = [number for starts in zip(*ranks, strict=True) for numbers, _ in starts for number in numbers]
+    assert numbers_in_turn == [number for numbers, _ in run(ProcessGroup(), 2 * size) for number in numbers]
+    epochs = [numbers_in_turn[begin : begin + rows] for begin in range(0, len(numbers_in_turn), rows)]
     assert all(sorted(epoch) == list(range(rows)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
     noises = torch.cat([noise for starts in ranks for _, noise in starts])
@@ -344,7 +344,7 @@ def test_processes_deal_one_shuffled_bucket_among_them(size, rows):
 
 
 class Exchange:
-    """Averages over processes that are threads here."""
+    """Averages tensors over processes, which are threads here."""
 
     def __init__(self, size: int) -> None:
         self.size, self._barrier, self._given = size, threading.Barrier(size, timeout=60), [[]] * size
@@ -361,10 +361,10 @@ class Exchange:
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_processes_are_one_that_accumulates_as_many_times_as_much(size):
-    """With the same noise for the same sample of an update; which noise a process draws depends on its rank.
+def test_several_processes_equal_one_with_more_accumulation(size):
+    """Micro-step m of rank r has the samples of micro-step `size` m + r of the single process.
 
-    Micro-step m of rank r is micro-step `size` m + r of the one process, as the law above says.
+    The noise depends on the rank, so here the rollout derives it from the sample instead.
     """
     noise = torch.randn(7, DIM, generator=torch.Generator().manual_seed(0))
 
@@ -404,7 +404,7 @@ def test_processes_are_one_that_accumulates_as_many_times_as_much(size):
             torch.testing.assert_close(others[0][2][name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_processes_take_the_same_routes_and_learn_of_other_samples():
+def test_processes_take_the_same_routes_and_different_samples():
     routes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
     router = WeightedRandom((0.5, 0.5))
     ranks = [trainer(routes=routes, router=router, processes=ProcessGroup(rank, 2), steps=20) for rank in (0, 1)]

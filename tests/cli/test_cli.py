@@ -90,7 +90,7 @@ def test_a_run_leaves_what_it_promises(recipe, tmp_path):
 
 
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):
-    """What a process that was killed after its last save has written of later updates is written anew."""
+    """History lines of updates after the saved state, as a killed process leaves them, are replaced."""
     assert main(["train", str(recipe), f"out={tmp_path / 'whole'}"]) == 0
     assert main(["train", str(recipe), "steps=2"]) == 0
     folder = RunFolder(tmp_path / "run")
@@ -106,7 +106,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):
 
 
 def test_how_often_a_run_is_saved_does_not_change_it(recipe, tmp_path):
-    """Though what is saved is the average, which takes the student's place while it is written."""
+    """Although the moving average replaces the student's weights while it is written."""
     for every in (1, 100):
         assert main(["train", str(recipe), f"save_every={every}", f"out={tmp_path / str(every)}"]) == 0
     often, never = (factors(tmp_path / every / "student.safetensors") for every in ("1", "100"))
@@ -117,7 +117,7 @@ def test_how_often_a_run_is_saved_does_not_change_it(recipe, tmp_path):
 
 
 def test_a_run_that_was_interrupted_within_an_update_is_resumed_to_the_bit(recipe, tmp_path, monkeypatch):
-    """It is saved as of its last whole update, whatever its samples of the next one were."""
+    """The state that is saved is that after the last complete update."""
     assert main(["train", str(recipe), f"out={tmp_path / 'whole'}"]) == 0
     optimizer_step = torch.optim.AdamW.step
     steps = []
@@ -226,10 +226,10 @@ def launched(port: int, *command: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_two_processes_are_one_that_accumulates_twice_as_much(recipe, tmp_path):
-    """Micro-step m of rank r is micro-step 2 m + r of the one process: in that order, both have the same samples.
+def test_two_processes_equal_one_with_twice_the_accumulation(recipe, tmp_path):
+    """Micro-step m of rank r has the samples of micro-step 2 m + r of the single process.
 
-    An update takes 2 processes x 2 micro-steps x batch 2 = the 8 prompts of its route's bucket, each of them once.
+    An update takes 2 processes x 2 micro-steps x batch 2 = the 8 prompts of its route's bucket, each once.
     """
     rows = [f"edit {number},edit,{'one' if number % 2 else 'two'}.png" for number in range(8)]
     (tmp_path / "edits.csv").write_text("\n".join(["prompt,task,source_image", *rows]) + "\n", encoding="utf-8")
@@ -253,7 +253,7 @@ def test_two_processes_are_one_that_accumulates_twice_as_much(recipe, tmp_path):
         assert len(set(whole["samples"])) == 8
         average, other, expected = averages[0][str(number)], averages[1][str(number)], gradients[str(number)]
         assert torch.equal(average, other)
-        # Not bit for bit: the same eight gradients are added up in another order.
+        # Not bit for bit: the gradients of the micro-steps are summed in another order.
         assert (average - expected).norm() < 1e-3 * expected.norm()
     noises = [noise for updates in ranks for update in updates for noise in update["noises"]]
     assert len(set(noises)) == len(noises) == 4 * 8

@@ -1,4 +1,4 @@
-"""Trains a recipe and keeps, for one process, what each of its updates was made of and what it came to.
+"""Trains a recipe and records, for one process, the samples, noises, losses, gradient and weights of each update.
 
 As a script, in each process that accelerate launches: RECIPE -> rank0.json, rank0.safetensors, rank1.json and so on
 beside it.
@@ -37,10 +37,10 @@ def sample_key(sample: Sample) -> str:
 
 
 def record(recipe: Recipe, processes: ProcessGroup) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-    """What every update was made of, and its gradient, averaged over the processes, by its number.
+    """The record of every update, and by update number the gradient averaged over the processes.
 
-    Which noise a process draws depends on its rank. So that updates can be compared whatever the number of the
-    processes, that noise is noted, and the paths begin at a noise that depends on the sample and the update alone.
+    The trainer's noise depends on the rank. It is recorded, but the rollouts start from a noise that depends only on
+    the sample and the update, so that runs with different numbers of processes can be compared.
     """
     noises: list[str] = []
     samples: list[str] = []

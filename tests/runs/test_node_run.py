@@ -186,7 +186,7 @@ def test_more_steps_go_on_from_the_end(go):
     assert min(value for value, _ in more.host.shown) == 2
 
 
-def test_what_was_saved_on_the_way_is_there_if_the_process_is_killed(go):
+def test_a_killed_process_leaves_the_last_periodic_save(go):
     page = go(save_every=2, steps=5)
     saved, progress = [], page.host.progress
 
@@ -300,7 +300,7 @@ def test_when_the_page_hears_of_the_end_all_files_are_there(go):
 
 
 def test_a_diverged_run_keeps_the_last_good_student(go):
-    """Of update 1, which leaves weights of 1e30: the second has no finite loss."""
+    """Update 1 makes the weights about 1e30, so that update 2 has no finite loss."""
     wild = {"more": "optimizer.clip=1e30", "optimizer": {"lr": 1e30}, "save_every": 100}
     diverged = go(**wild)
     with pytest.raises(Exception, match="learning rate"):

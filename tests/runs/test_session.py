@@ -1,4 +1,4 @@
-"""Every setting of a recipe reaches the run that it opens, and the digest changes where the run does."""
+"""Every setting of a recipe changes the run, and the digest changes exactly when the run does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ device: cpu
 FLOWOPD = ("method=flowopd", "group=2", "router=round_robin")
 DIFFUSIONOPD = ("method=diffusionopd",)
 WEIGHTED = ("router=weighted",)
-CHANGES = {  # setting: another value; every one of them changes the run
+CHANGES = {  # setting: an override that must change the run
     "teachers": "teachers.other.checkpoint={full}",
     "teachers.checkpoint": "teachers.base.checkpoint={full}",
     "teachers.lora": "teachers.other.lora={more}",
@@ -80,7 +80,7 @@ CHANGES = {  # setting: another value; every one of them changes the run
 
 @pytest.fixture(scope="module")
 def files(zimage_folder: Path, opened_zimage, tmp_path_factory) -> dict[str, Path]:
-    """The recipe's file, and what its settings may name."""
+    """The recipe file, and the weight files that its settings can name."""
     folder = tmp_path_factory.mktemp("session")
     shapes = linear_shapes(opened_zimage.network)
     for seed, name in enumerate(("other", "more"), 1):
@@ -97,7 +97,7 @@ def files(zimage_folder: Path, opened_zimage, tmp_path_factory) -> dict[str, Pat
 
 @pytest.fixture(scope="module")
 def run(files) -> Callable[..., tuple]:
-    """(digest, what the run came to) of the recipe with these overrides; each opened and trained once."""
+    """(digest, results, final state) of the recipe with these overrides; each is trained once."""
     known: dict[tuple, tuple] = {}
 
     def train(*overrides: str) -> tuple:

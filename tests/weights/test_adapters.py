@@ -205,7 +205,7 @@ def test_a_saved_student_is_restored_exactly(zimage, opened_zimage):
     assert all(factor.requires_grad for factor in other.parameters())
 
 
-def test_a_student_that_was_held_elsewhere_is_as_it_was(zimage, opened_zimage):
+def test_a_temporarily_held_state_is_replaced_by_the_students_own(zimage, opened_zimage):
     adapters, _ = teacher_and_student(zimage)
     x, sigma, cond = query(zimage)
     before = zimage.velocity(x, sigma, cond)
