@@ -204,7 +204,7 @@ def _build(args: Namespace) -> None:
 
 def _score(args: Namespace) -> None:
     from ..shapes.language import EDIT, T2I
-    from ..shapes.score import Exam, as_text, judge
+    from ..shapes.score import HeldOutSet, score_markdown, score_table
 
     device = pick_device("auto")
     tables = {}
@@ -212,11 +212,11 @@ def _score(args: Namespace) -> None:
         backbone, plain = _open_field(args, lora, args.checkpoint, 1.0, device, torch.float32)
         field: VelocityField = guided(plain, args.guidance)
         for seed in args.seeds:
-            exam = Exam.of(backbone, {T2I: args.each, EDIT: args.each}, seed, args.size, args.steps)
-            shots = list(exam.shots(backbone, field, device=device))
+            exam = HeldOutSet.of(backbone, {T2I: args.each, EDIT: args.each}, seed, args.size, args.steps)
+            shots = list(exam.generate(backbone, field, device=device))
             name = Path(lora).stem if lora else (args.checkpoint or "base")
-            tables[f"{name}, seed {seed}"] = judge(exam, shots, args.style)
-    print(as_text(tables))
+            tables[f"{name}, seed {seed}"] = score_table(exam, shots, args.style)
+    print(score_markdown(tables))
     if args.json:
         data = {name: {c: asdict(mark) for c, mark in table.items()} for name, table in tables.items()}
         args.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -23,7 +23,7 @@ from ..runs.session import open_session
 from ..shapes import GUIDANCE
 from ..shapes.language import EDIT, T2I, Edit
 from ..shapes.render import render
-from ..shapes.score import Exam, Table, as_text, judge, scored
+from ..shapes.score import HeldOutSet, ScoreTable, item_scores, score_markdown, score_table
 from ..weights.adapters import STUDENT
 
 STEPS = 200
@@ -68,14 +68,14 @@ def run_demo(out: Path, seed: int, steps: int | None, tell: Callable[[str], None
     folder = RunFolder(out)
     folder.claim(recipe, resume=False)
     run = open_session(recipe, tell=tell)
-    exam = Exam.of(run.backbone, ASKED, seed=7)
-    tables: dict[str, Table] = {}
+    exam = HeldOutSet.of(run.backbone, ASKED, seed=7)
+    tables: dict[str, ScoreTable] = {}
     shots: dict[str, list[np.ndarray]] = {}
 
     def look(name: str, field: str) -> None:
         tell(f"scoring {name} on {len(exam.items)} held-out captions and edits")
-        shots[name] = list(exam.shots(run.backbone, run.fields[field]))
-        tables[name] = judge(exam, shots[name])
+        shots[name] = list(exam.generate(run.backbone, run.fields[field]))
+        tables[name] = score_table(exam, shots[name])
 
     look("base", "base")
     look("teacher_edit", "edit")
@@ -101,14 +101,14 @@ def run_demo(out: Path, seed: int, steps: int | None, tell: Callable[[str], None
         "guidance_of_base": GUIDANCE,
     }
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(as_text({name: {kind: table[kind] for kind in ("t2i", "edit")} for name, table in tables.items()}))
+    print(score_markdown({name: {kind: table[kind] for kind in ("t2i", "edit")} for name, table in tables.items()}))
     tell(f"{report['seconds']:.0f} s, {report['peak_rss_mb']} MB; look at {out / 'samples.png'}")
     return report
 
 
-def _sheet(exam: Exam, shots: dict[str, list[np.ndarray]]) -> tuple[Sequence[str], list[SheetRow]]:
+def _sheet(exam: HeldOutSet, shots: dict[str, list[np.ndarray]]) -> tuple[Sequence[str], list[SheetRow]]:
     """Of each category the first item that one teacher does better than the other, whatever the student does."""
-    base, edit = scored(exam, shots["base"]), scored(exam, shots["teacher_edit"])
+    base, edit = item_scores(exam, shots["base"]), item_scores(exam, shots["teacher_edit"])
     rows = []
     for category in SHOWN:
         numbers = [number for number, item in enumerate(exam.items) if item.category == category]

@@ -18,7 +18,7 @@ from ...algorithm.trainer import Diverged
 from ...errors import InputError
 from ...shapes import locate
 from ...shapes.language import T2I
-from ...shapes.score import scored
+from ...shapes.score import item_scores
 from .cells import SETTINGS, BenchPlan, Trial
 from .schedule import FORWARDS, UPDATES, milestones, planned_seconds
 from .stage import BenchContext, OpenedTrial
@@ -100,11 +100,11 @@ def _look(
         field = guided(opened.fields[cell.approach.field], beta)
         with opened.averaged():
             before = opened.tally.count
-            shots = list(exam.shots(stage.backbone, field, device=stage.device))
+            shots = list(exam.generate(stage.backbone, field, device=stage.device))
             spent, opened.tally.count = opened.tally.count - before, before
-        scores = scored(exam, shots)
+        scores = item_scores(exam, shots)
         if style := SETTINGS[cell.setting].style:
-            lit = scored(exam, shots, style)
+            lit = item_scores(exam, shots, style)
             scores["lit"] = [score for category in T2I for score in lit.get(category, [])]
         rounded = {name: [round(score, 4) for score in found] for name, found in scores.items()}
         points.append({**at, "beta": beta, "inference": spent / len(shots), "scores": rounded})

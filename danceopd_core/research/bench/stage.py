@@ -21,7 +21,7 @@ from ...models.registry import open_backbone
 from ...runs.session import DTYPES, open_teachers
 from ...shapes import GUIDANCE, locate
 from ...shapes.language import EDIT, T2I
-from ...shapes.score import Exam
+from ...shapes.score import HeldOutSet
 from ...weights.adapters import STUDENT, Adapters, fresh_lora
 from ...weights.lora_io import Lora, read_lora
 from ..bench import data
@@ -57,10 +57,10 @@ class BenchContext:
     def __init__(self, plan: BenchPlan, device: torch.device) -> None:
         self.plan, self.device = plan, device
         self.backbone = open_backbone(locate("shapes"), DTYPES[plan.dtype], device)
-        self._whole = Exam.of(self.backbone, {T2I: plan.each, EDIT: plan.each}, plan.exam, SIZE, STEPS)
+        self._whole = HeldOutSet.of(self.backbone, {T2I: plan.each, EDIT: plan.each}, plan.exam, SIZE, STEPS)
         self._samples: dict[tuple[tuple[str, ...], int, int], Conditioning] = {}
 
-    def exam(self, cell: Trial, brief: bool = False) -> Exam:
+    def exam(self, cell: Trial, brief: bool = False) -> HeldOutSet:
         """The same items for every cell, with the noises of its seed; a brief one is the beginning of the whole one."""
         each = self.plan.brief if brief else self.plan.each
         places: dict[str, list[int]] = {category: [] for category in SETTINGS[cell.setting].scored}

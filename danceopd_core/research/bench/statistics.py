@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...shapes.score import Mark
+from ...shapes.score import MeanScore
 
 
 class Interval(NamedTuple):
@@ -35,7 +35,7 @@ def interval(*groups: np.ndarray, least: float = 0.0) -> Interval:
     ]
     variance = sum(part for part, _ in parts)
     if variance <= 1e-12:
-        mark = Mark.of([(mean - least) / (1 - least)] * sum(scores.shape[1] for scores in groups))
+        mark = MeanScore.of([(mean - least) / (1 - least)] * sum(scores.shape[1] for scores in groups))
         low, high = (least + (1 - least) * end for end in (mark.low, mark.high))
         return Interval(mean, min(mean, low), max(mean, high))
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
