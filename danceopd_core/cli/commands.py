@@ -194,7 +194,8 @@ def shapes(args: Namespace) -> None:
 
 
 def _build(args: Namespace) -> None:
-    from ..research.shapes_build.build import STAGES, BuildPlan, build
+    from ..research.shapes_build.build_context import BuildPlan
+    from ..research.shapes_build.stages import STAGES, build
 
     unknown = sorted(set(args.only or ()) - set(STAGES))
     if unknown:
