@@ -29,7 +29,7 @@ def _embedded(kind: str, count: int, seed: int, size: int) -> tuple[Item, ...]:
     count = count or min(600, 200 * len(categories))  # a category has some 270 captions to train on
     share, more = divmod(count, len(categories))
     try:
-        found = items(categories, share + bool(more), seed, held=False)
+        found = items(categories, share + bool(more), seed, held_out=False)
     except ValueError as error:
         raise InputError(f"{count} pictures of {kind} are too many: {error}; ask for fewer") from error
     left = {category: share + (i < more) for i, category in enumerate(categories)}

@@ -17,7 +17,7 @@ from danceopd_core.research.bench.merge import merged_lora
 from danceopd_core.research.bench.schedule import FORWARDS, UPDATES, milestones, path_forwards, paths
 from danceopd_core.research.bench.statistics import interval
 from danceopd_core.research.bench.trials import REGIMES, TASKS, BenchPlan, MethodConfig, Trial
-from danceopd_core.shapes.language import EDIT, T2I, held_out
+from danceopd_core.shapes.language import EDIT, T2I, is_held_out
 from danceopd_core.weights.lora_io import Lora
 
 from ..loras import random_lora
@@ -45,7 +45,7 @@ def test_a_weight_merge_is_the_sum_of_the_deltas():
 def test_training_items_are_spread_and_never_held_out():
     items = trial_data.training_items(T2I + EDIT, 36, 4)
     assert [item.category for item in items] == [*(T2I + EDIT)] * 3
-    assert not any(held_out(item) for item in items)
+    assert not any(is_held_out(item) for item in items)
     assert items[:12] == trial_data.training_items(T2I + EDIT, 12, 4)
     assert items[:12] != trial_data.training_items(T2I + EDIT, 12, 5)
 

@@ -12,7 +12,7 @@ from ...algorithm.fields import Conditioning, Sample, VelocityField
 from ...algorithm.flow import per_sample
 from ...models.backbone import Backbone
 from ...models.sampling import integrate, seeded_noise
-from ...shapes.language import T2I, Caption, Edit, held_out, sample_caption, sample_edit
+from ...shapes.language import T2I, Caption, Edit, is_held_out, sample_caption, sample_edit
 from ...shapes.render import render
 
 Item = Caption | Edit
@@ -27,7 +27,7 @@ def training_items(categories: Sequence[str], count: int, seed: int) -> list[Ite
     while len(chosen) < count:
         category = categories[len(chosen) % len(categories)]
         item = sample_caption(rng, category) if category in T2I else sample_edit(rng, category)
-        if not held_out(item):
+        if not is_held_out(item):
             chosen.append(item)
     return chosen
 

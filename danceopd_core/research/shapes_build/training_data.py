@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...shapes.language import EDIT, T2I, held_out, sample_caption, sample_edit
+from ...shapes.language import EDIT, T2I, is_held_out, sample_caption, sample_edit
 from ...shapes.render import render
 
 CHUNK = 1000
@@ -52,7 +52,7 @@ def _chunk(
     while len(texts) < CHUNK:
         category = categories[len(texts) % len(categories)]
         item = sample_caption(rng, category) if category in T2I else sample_edit(rng, category)
-        if held_out(item):
+        if is_held_out(item):
             continue
         texts.append(item.text)
         if category in EDIT:
