@@ -254,7 +254,7 @@ class Evaluate(io.ComfyNode):
     ):  # fmt: skip
         from ..danceopd_core.data.buckets import load_bucket
         from ..danceopd_core.evaluation.generate import GenerationConfig
-        from ..danceopd_core.evaluation.short_list import asked_of, eval_folder, evaluate
+        from ..danceopd_core.evaluation.short_list import benchmark_prompts, eval_folder, evaluate
         from ..danceopd_core.runs.comparison import items_of
 
         written, given = lines_of(prompts), as_arrays(sources, "sources")
@@ -266,7 +266,7 @@ class Evaluate(io.ComfyNode):
             _check_counts(written, given)
         items = items_of(written, given) if bucket is None else load_bucket(bucket.bucket, seed, *size)
         folder = eval_folder(output_folder(), name)
-        asked = asked_of(items[: limit or None], layout)
+        asked = benchmark_prompts(items[: limit or None], layout)
         student, host = _student(lora, lora_name, strength), ComfyHost(cls.hidden.unique_id, steps)
         with workspace(training=False):
             made = evaluate(model, student, asked, layout, how, folder, host)

@@ -21,10 +21,10 @@ from ..recipe.parsing import refuse
 from ..runs.preflight import check_lora
 from ..shapes import locate
 from .folder import EvalFolder, lora_digest, prompts_digest
-from .gedit import PAPER, look, read_gedit
-from .generate import GenerationConfig, generate, planned
+from .gedit import PAPER, attach_images, read_gedit
+from .generate import GenerationConfig, generate, plan_generation
 from .geneval import read_geneval
-from .layouts import LAYOUTS, BenchmarkPrompt, chosen, clashes, name_fault
+from .layouts import LAYOUTS, BenchmarkPrompt, name_fault, path_collisions, select_prompts
 from .tables import open_table
 
 Opened = tuple[Backbone, VelocityField]
@@ -68,7 +68,7 @@ def run_eval(
         tell(f"all {total} pictures are in {found.out}")
         return
     backbone, field = open_field()
-    plan = planned(found.asked, layout, how, backbone.size_multiple)
+    plan = plan_generation(found.asked, layout, how, backbone.size_multiple)
     with tqdm(total=total, initial=total - missing, unit="picture", dynamic_ncols=True) as bar:
         for _ in generate(backbone, field, plan, how, folder):
             bar.update()
@@ -107,7 +107,7 @@ def _names(text: str) -> list[str]:
 
 def _geneval(args: Namespace) -> PromptSelection:
     asked, faults = read_geneval(args.prompts)
-    wanted = [] if faults else chosen(asked, _names(args.only), args.limit)
+    wanted = [] if faults else select_prompts(asked, _names(args.only), args.limit)
     return PromptSelection(wanted, prompts_digest(asked), args.out, [f"{args.prompts}, {fault}" for fault in faults])
 
 
@@ -117,11 +117,11 @@ def _gedit(args: Namespace) -> PromptSelection:
     table = open_table(args.source)
     asked, faults = read_gedit(table)
     digest = prompts_digest(asked)
-    faults += clashes(asked, LAYOUTS["gedit"], 1)
+    faults += path_collisions(asked, LAYOUTS["gedit"], 1)
     tasks = PAPER if args.tasks == "paper" else _names(args.tasks)
     if not faults:
         spoken = [one for one in asked if args.language in (one.language, "all")]
-        asked, faults = look(chosen(spoken, tasks, args.limit), table)
+        asked, faults = attach_images(select_prompts(spoken, tasks, args.limit), table)
     return PromptSelection(asked, digest, args.out / args.name, [f"{args.source}, {fault}" for fault in faults])
 
 

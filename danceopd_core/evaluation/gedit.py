@@ -24,7 +24,7 @@ SHOWN = "input_image"
 def read_gedit(table: Table) -> tuple[list[BenchmarkPrompt], list[str]]:
     """The rows, numbered by their places in the table from 0, and a line for each fault.
 
-    Their pictures are looked at with `look`.
+    Their pictures are looked at with `attach_images`.
     """
     asked, faults = [], [*table.faults]
     for number, (values, place) in enumerate(zip(table.texts, table.places, strict=True)):
@@ -48,7 +48,7 @@ def _faults(values: Mapping[str, Any]) -> Iterator[str]:
             yield f"its {field} {fault}"
 
 
-def look(asked: list[BenchmarkPrompt], table: Table) -> tuple[list[BenchmarkPrompt], list[str]]:
+def attach_images(asked: list[BenchmarkPrompt], table: Table) -> tuple[list[BenchmarkPrompt], list[str]]:
     """The prompts with their pictures, each of which was decoded once, and a line for each that cannot be."""
 
     def with_pictures(one: BenchmarkPrompt) -> BenchmarkPrompt | str:

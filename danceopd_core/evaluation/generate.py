@@ -64,12 +64,14 @@ class GenerationPlan(NamedTuple):
     batches: tuple[tuple[ImageJob, ...], ...]
 
 
-def planned(asked: Sequence[BenchmarkPrompt], layout: Layout, how: GenerationConfig, multiple: int) -> GenerationPlan:
+def plan_generation(
+    asked: Sequence[BenchmarkPrompt], layout: Layout, how: GenerationConfig, multiple: int
+) -> GenerationPlan:
     """multiple: what the backbone's widths and heights are multiples of. A batch has pictures of one size."""
     files = tuple(layout(one, how.samples) for one in asked)
     sizes: dict[tuple[int, int], list[ImageJob]] = {}
     for one, own in zip(asked, files, strict=True):
-        size = (how.width, how.height) if one.size is None else fitted(*one.size, multiple, how.pixels)
+        size = (how.width, how.height) if one.size is None else fitted_size(*one.size, multiple, how.pixels)
         shots = [ImageJob(one, sample, path, *size) for sample, path in enumerate(own.pictures)]
         sizes.setdefault(size, []).extend(shots)
     batches = [
@@ -78,7 +80,7 @@ def planned(asked: Sequence[BenchmarkPrompt], layout: Layout, how: GenerationCon
     return GenerationPlan(files, tuple(batches))
 
 
-def fitted(width: int, height: int, multiple: int, pixels: int) -> tuple[int, int]:
+def fitted_size(width: int, height: int, multiple: int, pixels: int) -> tuple[int, int]:
     """The size nearest to a source's whose sides are multiples of `multiple`, with at most so many pixels.
 
     A side has one multiple at least.

@@ -99,7 +99,7 @@ def name_fault(name: object) -> str:
     return f"{name!r} is longer than 150 bytes" if len(name.encode("utf-8", "replace")) > 150 else ""
 
 
-def clashes(asked: Iterable[BenchmarkPrompt], layout: Layout, samples: int) -> Iterator[str]:
+def path_collisions(asked: Iterable[BenchmarkPrompt], layout: Layout, samples: int) -> Iterator[str]:
     """A line for each prompt whose files would be those of an earlier one, on systems that ignore case too."""
     seen: dict[str, str] = {}
     for one in asked:
@@ -111,7 +111,7 @@ def clashes(asked: Iterable[BenchmarkPrompt], layout: Layout, samples: int) -> I
         seen.update(dict.fromkeys(paths, one.place))
 
 
-def chosen(asked: Iterable[BenchmarkPrompt], tasks: Iterable[str], limit: int | None) -> list[BenchmarkPrompt]:
+def select_prompts(asked: Iterable[BenchmarkPrompt], tasks: Iterable[str], limit: int | None) -> list[BenchmarkPrompt]:
     """The prompts of these tasks, all if there are none, and no more than `limit`; InputError for an unknown task."""
     found = list(asked)
     known = Counter(one.task for one in found)

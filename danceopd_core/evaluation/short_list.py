@@ -24,9 +24,9 @@ from ..runs.session import DTYPES, open_teachers
 from ..shapes import locate
 from .command import settings
 from .folder import EvalFolder, prompts_digest
-from .generate import GenerationConfig, generate, planned
+from .generate import GenerationConfig, generate, plan_generation
 from .geneval import geneval_prompt
-from .layouts import LAYOUTS, BenchmarkPrompt, clashes, name_fault
+from .layouts import LAYOUTS, BenchmarkPrompt, name_fault, path_collisions
 
 TASK = "short_list"
 
@@ -39,7 +39,7 @@ def eval_folder(output: Path, name: str) -> Path:
     return output / "danceopd_eval" / name
 
 
-def asked_of(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:
+def benchmark_prompts(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:
     """Prompts as a layout asks for them; of GenEval a prompt may be a whole line of its prompt file."""
     lookup(LAYOUTS, layout, "layout")
     if not items:
@@ -50,7 +50,7 @@ def asked_of(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:
     if layout == "gedit" and with_source < len(items):
         raise InputError("sources: GEdit-Bench is of edits: wire in pictures, or a bucket that has one for each prompt")
     asked = [(_geneval if layout == "geneval" else _gedit)(number, item) for number, item in enumerate(items)]
-    refuse("prompts", clashes(asked, LAYOUTS[layout], 1))
+    refuse("prompts", path_collisions(asked, LAYOUTS[layout], 1))
     return asked
 
 
@@ -118,7 +118,7 @@ def _generate(
 ) -> None:
     components = {part: Path(file) for part, file in model.components.items()}
     backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], how.device, components, model.quantise)
-    plan = planned(asked, LAYOUTS[layout], how, backbone.size_multiple)
+    plan = plan_generation(asked, LAYOUTS[layout], how, backbone.size_multiple)
     host.check()
     unguided = Teacher(lora=student.lora, strength=student.strength)  # `generate` guides
     _, fields = open_teachers({"student": unguided}, backbone)

@@ -43,7 +43,7 @@ def go(zimage_folder, tmp_path):
     def run(items, layout, name="list", host=None, **settings):
         settings = {"samples": 2, "steps": 2, "width": 32, "height": 32, "batch": 2, **settings}
         model = specs.ModelSpec(str(zimage_folder), "float32")
-        asked = evaluation.asked_of(items, layout)
+        asked = evaluation.benchmark_prompts(items, layout)
         folder = evaluation.eval_folder(tmp_path, name)
         made = evaluation.evaluate(
             model, Teacher(), asked, layout, GenerationConfig(**settings), folder, host or Host()
@@ -109,4 +109,4 @@ def test_no_name_leaves_the_output_folder(tmp_path, name):
 )
 def test_what_a_layout_cannot_hold_is_refused(items, layout, told):
     with pytest.raises(InputError, match=told):
-        evaluation.asked_of(items, layout)
+        evaluation.benchmark_prompts(items, layout)
