@@ -21,10 +21,10 @@ def is_embedded(name: str) -> bool:
 
 def embedded() -> dict[str, Path]:
     """Name -> path of the installed parts: the model, its LoRA teachers, and its full checkpoint."""
-    found = {f"shapes:{file.stem}": file for file in sorted((MODEL / "loras").glob("*.safetensors"))}
+    parts = {f"shapes:{file.stem}": file for file in sorted((MODEL / "loras").glob("*.safetensors"))}
     if (MODEL / "realism").is_dir():
-        found["shapes:realism"] = MODEL / "realism"
-    return {"shapes": MODEL, **found} if (MODEL / "model_index.json").is_file() else found
+        parts["shapes:realism"] = MODEL / "realism"
+    return {"shapes": MODEL, **parts} if (MODEL / "model_index.json").is_file() else parts
 
 
 def locate(name: str) -> Path:
@@ -34,7 +34,7 @@ def locate(name: str) -> Path:
     """
     if not is_embedded(name):
         return Path(name)
-    found = embedded()
-    if not found:
+    parts = embedded()
+    if not parts:
         raise InputError(f"{name!r} is not installed: {MODEL} holds no embedded model: install the pack again")
-    return lookup(found, name, "part of the embedded world")
+    return lookup(parts, name, "part of the embedded world")

@@ -49,14 +49,14 @@ class DetectedScene(NamedTuple):
 @lru_cache
 def _templates() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Shape -> its mask stretched to the grid, and its extents (width, height) at radius 1."""
-    found = {}
+    templates = {}
     for shape in SHAPES:
         points = outline(shape)
         low, span = points.min(0), np.ptp(points, axis=0)
         canvas = Image.new("L", (GRID * 8, GRID * 8))
         ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in (points - low) / span * GRID * 8], fill=255)
-        found[shape] = np.asarray(canvas.resize((GRID, GRID), Image.Resampling.BOX), np.float32) / 255, span
-    return found
+        templates[shape] = np.asarray(canvas.resize((GRID, GRID), Image.Resampling.BOX), np.float32) / 255, span
+    return templates
 
 
 @lru_cache
@@ -158,14 +158,14 @@ def score_caption(caption: Caption, image: np.ndarray) -> float:
     objects = list(scene.objects)
     if len(objects) != len(caption.specs) or caption.background not in (None, scene.background):
         return 0.0
-    found = []
+    matches = []
     for spec in caption.specs:
         match = next((t for t in objects if _matches_spec(t, spec)), None)
         if match is None:
             return 0.0
         objects.remove(match)
-        found.append(match)
-    return float(caption.relation is None or _satisfies(found[0], found[1], caption.relation))
+        matches.append(match)
+    return float(caption.relation is None or _satisfies(matches[0], matches[1], caption.relation))
 
 
 def _same(detected: SceneObject, obj: SceneObject, shape: bool = True) -> bool:

@@ -188,7 +188,7 @@ def items(kind: tuple[str, ...], count: int, seed: int, held_out: bool = True) -
     """`count` distinct items of each category, all held out or all for training, repeatable from the seed.
 
     InputError if a category has too few."""
-    found: list[Caption | Edit] = []
+    chosen: list[Caption | Edit] = []
     for number, category in enumerate(kind):
         rng = np.random.default_rng((seed, number, zlib.crc32(category.encode())))
         seen: set[str] = set()
@@ -198,11 +198,11 @@ def items(kind: tuple[str, ...], count: int, seed: int, held_out: bool = True) -
             rejected += 1
             if is_held_out(item) == held_out and item.key not in seen:
                 seen.add(item.key)
-                found.append(item)
+                chosen.append(item)
                 rejected = 0
         if len(seen) < count:
             raise InputError(f"category '{category}' has only {len(seen)} distinct items; {count} were asked for")
-    return found
+    return chosen
 
 
 def vocabulary() -> list[str]:

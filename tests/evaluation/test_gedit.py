@@ -109,7 +109,7 @@ def test_what_is_no_table_is_refused_with_the_way_out(go, tmp_path, monkeypatch,
         (tmp_path / "x.parquet", "pip install pyarrow"),
         (tmp_path, "pip install datasets"),
         ("owner/name", "pip install datasets"),
-        (tmp_path / "none.txt", "no folder and no owner/name"),
+        (tmp_path / "none.txt", "is not a table"),
     ):
         if source == tmp_path:
             (tmp_path / "x.parquet").unlink()

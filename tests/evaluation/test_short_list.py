@@ -100,8 +100,8 @@ def test_no_name_leaves_the_output_folder(tmp_path, name):
     ("items", "layout", "told"),
     [
         ([], "geneval", "prompts: there are none"),
-        ([Item("a", source())], "geneval", "sources: GenEval draws from text"),
-        ([Item("a", source()), Item("b")], "gedit", "sources: GEdit-Bench is of edits"),
+        ([Item("a", source())], "geneval", "sources: GenEval is text-to-image"),
+        ([Item("a", source()), Item("b")], "gedit", "sources: GEdit-Bench needs one"),
         ([Item("a", source(), task="../up")], "gedit", "the task of prompt 1"),
         ([Item("a"), Item('{"tag": "x"}')], "geneval", "prompt 2 has no prompt; has no include"),
         ([Item("a")], "imgedit", "no layout is named 'imgedit'"),
