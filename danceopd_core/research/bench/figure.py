@@ -28,12 +28,17 @@ def axes_columns(task: str) -> tuple[str, ...]:
     return (*capabilities(task), *(("lit",) if TASKS[task].style else ()))
 
 
+def common_items(results: Sequence[TrialResult]) -> int:
+    """The items per category of the smallest held-out set: points of the curves have fewer than those of the tables."""
+    return min(len(scores) for r in results for point in r.points for scores in point.scores.values())
+
+
 def curves(results: Sequence[TrialResult]) -> dict[str, dict[str, list[CurvePoint]]]:
     """Task -> row -> its score at each scored update, averaged over seeds.
 
-    Every point uses the first items only that the smallest held-out set has too.
+    Every point uses the first `common_items` of each category.
     """
-    items = min(len(scores) for r in results for point in r.points for scores in point.scores.values())
+    items = common_items(results)
     gathered: dict[str, dict[str, dict[int, list[tuple[float, float]]]]] = {}
     for result in results:
         for point in result.points:
@@ -81,7 +86,8 @@ def draw_curves(results: Sequence[TrialResult], rows: Sequence[ReportRow], path:
                 else:
                     axes.plot([p[place] for p in points], [p.score for p in points], marker=".", **styles[row])
             name = ("updates", "forwards of the transformer (a backward counts 2)")[place]
-            axes.set(xlabel=name, ylabel=f"mean of {' and '.join(axes_columns(task))}, brief exam")
+            scored = f"mean of {' and '.join(axes_columns(task))}"
+            axes.set(xlabel=name, ylabel=f"{scored}, {common_items(results)} held-out items per category")
         plane.set_title(f"{task}, {'at equal forwards' if last == FORWARDS else 'at the end'}", loc="left")
         for axes in (plane, *panels):
             axes.grid(alpha=0.25)
