@@ -1,5 +1,5 @@
-"""The one exception for bad input: files, folders, settings that the user can mend."""
+"""The exception for invalid input: files, folders or settings that the user can correct."""
 
 
 class InputError(ValueError):
-    """What was given cannot be used; the message says what, which, and the way out."""
+    """Invalid input; the message says what is wrong, with which file or setting, and how to correct it."""

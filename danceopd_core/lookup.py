@@ -1,4 +1,4 @@
-"""Names that a person writes, looked up in the tables of this package."""
+"""Looks up user-given names in the tables of this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def lookup(table: Mapping[str, T], name: str, what: str) -> T:
-    """The table's entry; an unknown name is an InputError that lists the table and suggests the nearest."""
+    """The entry of this name; InputError, with the nearest name and the whole table, for an unknown one."""
     if name not in table:
         near = get_close_matches(name.lower(), table, n=1, cutoff=0.5)
         guess = f" (did you mean {near[0]!r}?)" if near else ""

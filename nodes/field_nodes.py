@@ -27,8 +27,8 @@ class LoadModel(io.ComfyNode):
             node_id="DanceOPD_LoadModel",
             display_name="Load Flow Model",
             category=CATEGORY,
-            description="Names the frozen flow model that the teachers and the student share. It is opened only while "
-            "something trains or samples.",
+            description="Selects the frozen flow model that the teachers and the student share. The weights are "
+            "loaded only while a node trains or samples.",
             search_aliases=[
                 "danceopd",
                 "distillation model",
@@ -44,15 +44,16 @@ class LoadModel(io.ComfyNode):
                     "model",
                     options=list(model_choices()),
                     default="shapes",
-                    tooltip="'shapes' is the small model that comes with the pack. The others are diffusers pipeline "
-                    "folders in ComfyUI/models/diffusers.",
+                    tooltip="Diffusers pipeline folder in ComfyUI/models/diffusers, or 'shapes': the small embedded "
+                    "model that ships with this pack and trains on a CPU.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=["auto", "float32", "bfloat16", "float16"],
                     default="auto",
                     advanced=True,
-                    tooltip="Precision of the frozen weights. The student itself is always trained in float32.",
+                    tooltip="Data type of the frozen weights. auto: bfloat16 on GPUs that support it; otherwise, and "
+                    "for the embedded model, float32. The student LoRA is always trained in float32.",
                 ),
                 io.Combo.Input(
                     "transformer",
@@ -60,8 +61,9 @@ class LoadModel(io.ComfyNode):
                     default=NONE,
                     optional=True,
                     advanced=True,
-                    tooltip="A file of ComfyUI's diffusion_models folders in place of the weights in the model's own "
-                    "transformer folder, which then need only hold its config.json. Not quantised.",
+                    tooltip="File from ComfyUI's diffusion_models folders whose weights replace those in the "
+                    "transformer folder of the model; that folder then only needs its config.json. Quantised files "
+                    "are not supported.",
                 ),
                 io.Combo.Input(
                     "quantise",
@@ -69,12 +71,19 @@ class LoadModel(io.ComfyNode):
                     default=NONE,
                     optional=True,
                     advanced=True,
-                    tooltip="Smaller frozen weights, made while the model's own transformer folder is loaded: int8 and "
-                    "fp8 need the package torchao, nf4 needs bitsandbytes and a GPU. For LoRA teachers only. The "
-                    "student is then right for the quantised model, and nearly so for the whole one.",
+                    tooltip="Quantises the frozen transformer on loading to save memory. int8 and fp8 require "
+                    "torchao; nf4 requires bitsandbytes and a GPU. Only with LoRA teachers and without a transformer "
+                    "file. The student is trained for the quantised model; on the unquantised model its output "
+                    "differs slightly.",
                 ),
             ],
-            outputs=[ModelSocket.Output("flow_model", display_name="flow model", tooltip="For fields and samples.")],
+            outputs=[
+                ModelSocket.Output(
+                    "flow_model",
+                    display_name="flow model",
+                    tooltip="Frozen flow model, for Teacher Field, Sample Student and Evaluate Short List.",
+                )
+            ],
         )
 
     @classmethod
@@ -95,29 +104,37 @@ class TeacherField(io.ComfyNode):
             node_id="DanceOPD_Teacher",
             display_name="Teacher Field",
             category=CATEGORY,
-            description="A frozen teacher: the base model, a full checkpoint, a LoRA, or a LoRA over a checkpoint.",
+            description="A frozen teacher: the base model, a full checkpoint, a LoRA on the base model, or a LoRA on "
+            "a full checkpoint.",
             search_aliases=["danceopd", "teacher", "velocity field", "expert"],
             inputs=[
-                ModelSocket.Input("model", tooltip="The model that the teacher is a version of."),
+                ModelSocket.Input("model", tooltip="Model that the teacher is derived from."),
                 io.Combo.Input(
                     "lora",
                     options=list(lora_choices()),
                     default="none",
-                    tooltip="The teacher's LoRA, from ComfyUI's loras folders. 'shapes:...' come with the pack.",
+                    tooltip="LoRA of the teacher, from ComfyUI's loras folders; 'shapes:...' ship with this pack. "
+                    "none: no LoRA.",
                 ),
                 io.Float.Input(
-                    "strength", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="Factor of the teacher's LoRA."
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="LoRA strength. 1 applies the LoRA as trained.",
                 ),
                 io.Combo.Input(
                     "checkpoint",
                     options=list(checkpoint_choices()),
                     default="none",
                     advanced=True,
-                    tooltip="A whole fine-tuned transformer in place of the base model's, from ComfyUI's "
-                    "diffusion_models and diffusers folders. It needs its own memory.",
+                    tooltip="Fine-tuned transformer that replaces the base model's, from ComfyUI's diffusion_models "
+                    "or diffusers folders. It takes the memory of one more transformer. none: the base model's "
+                    "transformer.",
                 ),
             ],
-            outputs=[FieldSocket.Output("field", display_name="field", tooltip="The teacher's velocity field.")],
+            outputs=[FieldSocket.Output("field", display_name="field", tooltip="Velocity field of the teacher.")],
         )
 
     @classmethod
@@ -141,22 +158,22 @@ class GuidedField(io.ComfyNode):
             node_id="DanceOPD_Guided",
             display_name="Guided Field",
             category=CATEGORY,
-            description="Classifier-free guidance as a teacher: the student learns to answer at once as the field does "
-            "with guidance.",
+            description="A teacher with classifier-free guidance. The student learns to predict the guided velocity "
+            "in a single forward pass.",
             search_aliases=["danceopd", "cfg", "classifier-free guidance", "absorb cfg"],
             inputs=[
-                FieldSocket.Input("field", tooltip="A field without guidance."),
+                FieldSocket.Input("field", tooltip="Field to guide. It must not be guided already."),
                 io.Float.Input(
-                    "scale", default=3.0, min=0.0, max=30.0, step=0.1, tooltip="Guidance scale; 1 changes nothing."
+                    "scale",
+                    default=3.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="Guidance scale. Typical: 2 to 5. 1: no guidance.",
                 ),
-                io.String.Input(
-                    "negative",
-                    default="",
-                    multiline=True,
-                    tooltip="The prompt to lead away from; empty is the usual choice.",
-                ),
+                io.String.Input("negative", default="", multiline=True, tooltip="Negative prompt. Usually empty."),
             ],
-            outputs=[FieldSocket.Output("guided", display_name="field", tooltip="The guided velocity field.")],
+            outputs=[FieldSocket.Output("guided", display_name="field", tooltip="Guided velocity field.")],
         )
 
     @classmethod
@@ -171,17 +188,22 @@ class MixedField(io.ComfyNode):
             node_id="DanceOPD_Mixed",
             display_name="Mixed Field",
             category=CATEGORY,
-            description="The weighted sum of two fields as one teacher, to compare with routing each prompt to one "
-            "teacher.",
+            description="Weighted sum of two velocity fields, used as one teacher: a baseline for routing each prompt "
+            "to a single teacher.",
             search_aliases=["danceopd", "merge teachers", "average", "blend"],
             inputs=[
-                FieldSocket.Input("first", tooltip="The field that has the rest of the weight."),
-                FieldSocket.Input("second", tooltip="The field that has the share."),
+                FieldSocket.Input("first", tooltip="Field with weight 1 - share."),
+                FieldSocket.Input("second", tooltip="Field with weight share."),
                 io.Float.Input(
-                    "share", default=0.5, min=0.0, max=1.0, step=0.05, tooltip="Weight of the second field, 0 to 1."
+                    "share",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Weight of the second field, from 0 to 1.",
                 ),
             ],
-            outputs=[FieldSocket.Output("mixed", display_name="field", tooltip="The mixed velocity field.")],
+            outputs=[FieldSocket.Output("mixed", display_name="field", tooltip="Mixed velocity field.")],
         )
 
     @classmethod

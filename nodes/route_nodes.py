@@ -30,13 +30,13 @@ class PromptBucket(io.ComfyNode):
             node_id="DanceOPD_Bucket",
             display_name="Prompt Bucket",
             category=CATEGORY,
-            description="The prompts of one route: lines of text, a CSV of the input folder, or captions and edits of "
-            "the embedded world. With source pictures the prompts are edits.",
+            description="The prompts of one route: lines of text, a CSV file from the input folder, or captions and "
+            "edits of the embedded model. Prompts with source images are edit instructions.",
             search_aliases=["danceopd", "prompts", "dataset", "captions", "edit instructions"],
             inputs=[
                 io.DynamicCombo.Input(
                     "content",
-                    tooltip="Where the prompts come from.",
+                    tooltip="Source of the prompts.",
                     options=[
                         io.DynamicCombo.Option(
                             "lines of text",
@@ -45,7 +45,7 @@ class PromptBucket(io.ComfyNode):
                                     "prompts",
                                     default="",
                                     multiline=True,
-                                    tooltip="One prompt a line; lines that start with # are left out.",
+                                    tooltip="One prompt per line. Lines that start with # are ignored.",
                                 )
                             ],
                         ),
@@ -56,14 +56,17 @@ class PromptBucket(io.ComfyNode):
                                     "kind",
                                     options=list(KINDS),
                                     default="text-to-image",
-                                    tooltip="Captions, or edits with their source pictures, of flat shapes.",
+                                    tooltip="text-to-image: captions of synthetic images of shapes. edits: edit "
+                                    "instructions with source and target images. The other kinds restrict the "
+                                    "categories.",
                                 ),
                                 io.Int.Input(
                                     "count",
                                     default=0,
                                     min=0,
                                     max=5000,
-                                    tooltip="How many prompts; 0 is a fair number of each category.",
+                                    tooltip="Number of prompts, divided equally among the categories. 0: 200 per "
+                                    "category, at most 600 in total.",
                                 ),
                             ],
                         ),
@@ -74,11 +77,14 @@ class PromptBucket(io.ComfyNode):
                                     "file",
                                     options=["none", *csv_choices()],
                                     default="none",
-                                    tooltip="A CSV below ComfyUI's input folder with the columns prompt, task, "
-                                    "source_image and target_image; paths are relative to the CSV.",
+                                    tooltip="CSV file in ComfyUI's input folder with the columns prompt, task, "
+                                    "source_image and target_image; only prompt is required. Image paths are relative "
+                                    "to the folder of the CSV file.",
                                 ),
                                 io.String.Input(
-                                    "task", default="", tooltip="Only the rows of this task; empty takes all of them."
+                                    "task",
+                                    default="",
+                                    tooltip="Uses only the rows with this value in the column task. Empty: all rows.",
                                 ),
                             ],
                         ),
@@ -87,15 +93,22 @@ class PromptBucket(io.ComfyNode):
                 io.Image.Input(
                     "source_images",
                     optional=True,
-                    tooltip="Pictures that the lines of text edit: one for all lines, or one a line.",
+                    tooltip="Source images for lines of text, which are then edit instructions: one image for all "
+                    "lines, or one per line.",
                 ),
                 io.Image.Input(
                     "target_images",
                     optional=True,
-                    tooltip="What the edits shall give, for the method offpolicy: one a line.",
+                    tooltip="Target images, one per line of text. Required only by the method offpolicy.",
                 ),
             ],
-            outputs=[BucketSocket.Output("bucket", display_name="bucket", tooltip="For the Route Selector.")],
+            outputs=[
+                BucketSocket.Output(
+                    "bucket",
+                    display_name="bucket",
+                    tooltip="Prompts, for Route Selector, Learned Router and Evaluate Short List.",
+                )
+            ],
         )
 
     @classmethod
@@ -132,12 +145,12 @@ class RouteSelector(io.ComfyNode):
             node_id="DanceOPD_Routes",
             display_name="Route Selector",
             category=CATEGORY,
-            description="Binds each teacher to its own prompts, and says how an update chooses among these routes.",
+            description="Binds each teacher to its prompts and sets how an update selects among these routes.",
             search_aliases=["danceopd", "router", "weights", "multi-teacher"],
             inputs=[
                 io.DynamicCombo.Input(
                     "routes",
-                    tooltip="How many routes there are; each has a field, a bucket and a weight.",
+                    tooltip="Number of routes. Each route has a teacher field, a prompt bucket and a sampling weight.",
                     options=[
                         io.DynamicCombo.Option(str(count), [socket for i in range(count) for socket in _route(i + 1)])
                         for count in range(1, ROUTES + 1)
@@ -147,13 +160,19 @@ class RouteSelector(io.ComfyNode):
                     "router",
                     options=["weighted", "round_robin", "all"],
                     default="weighted",
-                    tooltip="weighted: each update draws one route by weight. round_robin: in turn. all: every update "
-                    "has a part of each route.",
+                    tooltip="weighted: each update samples one route with probability proportional to its weight. "
+                    "round_robin: one route per update, in turn. all: each update averages the losses of all routes.",
                 ),
             ],
             outputs=[
-                RoutesSocket.Output("selected", display_name="routes", tooltip="For Train Student LoRA and Compare."),
-                io.String.Output("shares", display_name="shares", tooltip="The share of each route, as text."),
+                RoutesSocket.Output(
+                    "selected",
+                    display_name="routes",
+                    tooltip="Routes, for Train Student LoRA, Learned Router and Compare Fields.",
+                ),
+                io.String.Output(
+                    "shares", display_name="route shares", tooltip="Share of the training samples per route, as text."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -178,19 +197,19 @@ class LearnedRouterNode(io.ComfyNode):
             node_id="DanceOPD_LearnedRouter",
             display_name="Learned Router",
             category=CATEGORY,
-            description="Gives prompts that have no route to the teachers: a small classifier of prompt embeddings "
-            "learns from the routes' own prompts which of them each other prompt joins, once, before training.",
+            description="Assigns prompts without a route to the teachers. Before training, a small classifier of "
+            "prompt embeddings is fitted to the prompts of the routes and assigns each unlabelled prompt to one route.",
             search_aliases=["danceopd", "router", "classifier", "unlabelled prompts", "unlabeled", "auto routing"],
             inputs=[
                 RoutesSocket.Input(
                     "routes",
-                    tooltip="From the Route Selector: their prompts are what the router learns from, at least 4 "
-                    "different ones a route.",
+                    tooltip="Routes from Route Selector. Their prompts are the training data of the classifier: at "
+                    "least 4 distinct prompts per route.",
                 ),
                 BucketSocket.Input(
                     "unlabelled",
-                    tooltip="Prompts that no route has. With a source picture they join a route of edits, without one "
-                    "a route of text.",
+                    tooltip="Prompts to assign. Prompts with a source image are assigned to edit routes, prompts "
+                    "without one to text-to-image routes.",
                 ),
                 io.Float.Input(
                     "holdout",
@@ -200,15 +219,16 @@ class LearnedRouterNode(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     advanced=True,
-                    tooltip="The part of each route's prompts that the router does not learn from, to measure how "
-                    "often it is right.",
+                    tooltip="Fraction of each route's prompts held out to measure the classifier's accuracy. Typical: "
+                    "0.1 to 0.3.",
                 ),
             ],
             outputs=[
                 RoutesSocket.Output(
                     "routed",
                     display_name="routes",
-                    tooltip="For Train Student LoRA. The accuracy is in the run's router.json.",
+                    tooltip="Routes with the assigned prompts, for Train Student LoRA. The held-out accuracy is in "
+                    "router.json in the run folder.",
                 )
             ],
         )
@@ -220,14 +240,14 @@ class LearnedRouterNode(io.ComfyNode):
 
 def _route(number: int) -> list[io.Input]:
     return [
-        FieldSocket.Input(f"field{number}", tooltip=f"The teacher of route {number}."),
-        BucketSocket.Input(f"bucket{number}", tooltip=f"The prompts of route {number}."),
+        FieldSocket.Input(f"field{number}", tooltip=f"Teacher of route {number}."),
+        BucketSocket.Input(f"bucket{number}", tooltip=f"Prompts of route {number}."),
         io.Float.Input(
             f"weight{number}",
             default=1.0,
             min=0.0,
             max=1000.0,
             step=0.1,
-            tooltip=f"How often route {number} is drawn, compared with the others.",
+            tooltip=f"Sampling weight of route {number}, relative to the other routes. Used by the router weighted.",
         ),
     ]

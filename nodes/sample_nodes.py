@@ -18,61 +18,9 @@ from ._comfy import (
     stamp,
     workspace,
 )
+from .sampling_inputs import guidance_inputs, sampling_inputs, student_inputs
 from .sockets import CATEGORY, BucketSocket, ModelSocket, RoutesSocket
 from .train_nodes import side_of
-
-
-def _student_inputs() -> list[io.Input]:
-    return [
-        io.LoraModel.Input("lora", optional=True, tooltip="The student, straight from its training."),
-        io.Combo.Input(
-            "lora_name",
-            options=list(lora_choices()),
-            default="none",
-            tooltip="Or a LoRA of ComfyUI's loras folders; none, with none wired in, is the bare base model.",
-        ),
-        io.Float.Input("strength", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="Factor of the LoRA."),
-    ]
-
-
-def _guidance_inputs() -> list[io.Input]:
-    return [
-        io.Float.Input(
-            "guidance",
-            default=1.0,
-            min=0.0,
-            max=30.0,
-            step=0.1,
-            tooltip="Classifier-free guidance; 1 for a student that has absorbed it, and twice as fast.",
-        ),
-        io.String.Input("negative", default="", advanced=True, tooltip="What guidance leads away from."),
-    ]
-
-
-def _drawing_inputs(new_seeds: bool, steps: int = 8) -> list[io.Input]:
-    return [
-        io.Int.Input("steps", default=steps, min=1, max=1000, tooltip="Steps from noise to the picture."),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=2**63 - 1,
-            control_after_generate=new_seeds,  # False: the page would give one to whatever is named "seed"
-            tooltip="Seed of the noise.",
-        ),
-        io.Int.Input(
-            "width",
-            default=0,
-            min=0,
-            max=8192,
-            step=16,
-            advanced=True,
-            tooltip="Width in pixels; 0 is 64 for the embedded model and 1024 for others.",
-        ),
-        io.Int.Input(
-            "height", default=0, min=0, max=8192, step=16, advanced=True, tooltip="Height in pixels; as width."
-        ),
-    ]
 
 
 def _drawing(model: ModelSpec, steps: int, seed: int, width: int, height: int):
@@ -103,23 +51,26 @@ class SampleStudent(io.ComfyNode):
             node_id="DanceOPD_Sample",
             display_name="Sample Student",
             category=CATEGORY,
-            description="A picture from a prompt, or an edit of a source picture, by the model with a student LoRA.",
+            description="Generates an image from a prompt, or edits a source image, with the model and a student LoRA.",
             search_aliases=["danceopd", "generate", "edit image", "sampler"],
             inputs=[
-                ModelSocket.Input("model", tooltip="The model that the LoRA was trained for."),
+                ModelSocket.Input("model", tooltip="Model that the LoRA was trained on."),
                 io.Combo.Input(
                     "task",
                     options=["auto", "text-to-image", "edit"],
                     default="auto",
-                    tooltip="auto: an edit if a source is wired in. text-to-image leaves the source aside.",
+                    tooltip="auto: edit if a source image is connected, otherwise text-to-image. text-to-image: "
+                    "ignores the source image. edit: requires a source image.",
                 ),
-                io.String.Input("prompt", default="", multiline=True, tooltip="What to draw, or what to change."),
-                io.Image.Input("source", optional=True, tooltip="The picture to edit; each of a batch is edited."),
-                *_student_inputs(),
-                *_guidance_inputs(),
-                *_drawing_inputs(new_seeds=True),
+                io.String.Input(
+                    "prompt", default="", multiline=True, tooltip="Description of the image, or the edit instruction."
+                ),
+                io.Image.Input("source", optional=True, tooltip="Image to edit. Every image of a batch is edited."),
+                *student_inputs(),
+                *guidance_inputs(),
+                *sampling_inputs(new_seeds=True),
             ],
-            outputs=[io.Image.Output("image", display_name="image", tooltip="The picture.")],
+            outputs=[io.Image.Output("image", display_name="image", tooltip="Generated or edited image.")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -151,24 +102,31 @@ class Compare(io.ComfyNode):
             node_id="DanceOPD_Compare",
             display_name="Compare Fields",
             category=CATEGORY,
-            description="Base, teachers and student side by side on the same prompts and noises, as one picture.",
+            description="Generates images with the base model, the teachers and the student from the same prompts and "
+            "initial noise, and arranges them in one comparison image.",
             search_aliases=["danceopd", "contact sheet", "grid", "side by side"],
             inputs=[
-                RoutesSocket.Input("routes", tooltip="The teachers, and their prompts."),
-                *_student_inputs(),
+                RoutesSocket.Input("routes", tooltip="Teachers and their prompts."),
+                *student_inputs(),
                 io.String.Input(
                     "prompts",
                     default="",
                     multiline=True,
-                    tooltip="One a line; empty takes some of each bucket.",
+                    tooltip="Prompts, one per line. Empty: prompts from each bucket.",
                 ),
-                io.Image.Input("sources", optional=True, tooltip="Pictures that the prompts edit: one, or one each."),
-                io.Int.Input(
-                    "rows", default=3, min=1, max=32, tooltip="Prompts of each bucket, where none are written above."
+                io.Image.Input(
+                    "sources", optional=True, tooltip="Source images to edit: one for all prompts, or one per prompt."
                 ),
-                *_drawing_inputs(new_seeds=False),
+                io.Int.Input("rows", default=3, min=1, max=32, tooltip="Prompts per bucket, if prompts is empty."),
+                *sampling_inputs(new_seeds=False),
             ],
-            outputs=[io.Image.Output("sheet", display_name="sheet", tooltip="One picture with captions.")],
+            outputs=[
+                io.Image.Output(
+                    "sheet",
+                    display_name="comparison",
+                    tooltip="Comparison image with captions: one row per prompt, one column per field.",
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -205,40 +163,49 @@ class Evaluate(io.ComfyNode):
             node_id="DanceOPD_Evaluate",
             display_name="Evaluate Short List",
             category=CATEGORY,
-            description="Pictures of a short list of prompts as files, where the official scorers of GenEval or "
-            "GEdit-Bench look for them. What is finished in the folder is kept.",
+            description="Generates images for a short list of prompts and saves them in the folder layout that the "
+            "official scorers of GenEval or GEdit-Bench read. Images that exist already are kept.",
             search_aliases=["danceopd", "benchmark", "geneval", "gedit", "score"],
             is_output_node=True,
             inputs=[
-                ModelSocket.Input("model", tooltip="The model that draws or edits."),
+                ModelSocket.Input("model", tooltip="Model to evaluate."),
                 io.Combo.Input(
                     "layout",
                     options=["geneval", "gedit"],
                     default="geneval",
-                    tooltip="geneval: pictures from text. gedit: edits of source pictures, beside their sources.",
+                    tooltip="geneval: images generated from text. gedit: edits, saved next to their source images.",
                 ),
                 io.String.Input(
                     "name",
                     default="short_list",
-                    tooltip="The folder in output/danceopd_eval. With other settings it has to be another one.",
+                    tooltip="Output folder in output/danceopd_eval. Different settings need a different name.",
                 ),
                 io.String.Input(
                     "prompts",
                     default="",
                     multiline=True,
-                    tooltip="One a line. For geneval a line may also be one of its evaluation_metadata.jsonl.",
+                    tooltip="Prompts, one per line. With geneval, a line may also be a line of GenEval's "
+                    "evaluation_metadata.jsonl.",
                 ),
-                BucketSocket.Input("bucket", optional=True, tooltip="Or the prompts of a bucket, with their sources."),
-                io.Image.Input("sources", optional=True, tooltip="Pictures that the prompts edit: one, or one each."),
-                *_student_inputs(),
-                io.Int.Input("samples", default=1, min=1, max=64, tooltip="Pictures of each prompt; GenEval has 4."),
-                io.Int.Input("limit", default=16, min=0, max=5000, tooltip="Prompts at most; 0 takes all of them."),
-                *_guidance_inputs(),
-                *_drawing_inputs(new_seeds=False, steps=28),
+                BucketSocket.Input(
+                    "bucket",
+                    optional=True,
+                    tooltip="Bucket that provides the prompts and source images, instead of prompts and sources.",
+                ),
+                io.Image.Input(
+                    "sources", optional=True, tooltip="Source images to edit: one for all prompts, or one per prompt."
+                ),
+                *student_inputs(),
+                io.Int.Input("samples", default=1, min=1, max=64, tooltip="Images per prompt. GenEval uses 4."),
+                io.Int.Input(
+                    "limit", default=16, min=0, max=5000, tooltip="Maximum number of prompts. 0: all prompts."
+                ),
+                *guidance_inputs(),
+                *sampling_inputs(new_seeds=False, steps=28),
             ],
             outputs=[
-                io.Image.Output("pictures", display_name="pictures", tooltip="All of them, in the list's order."),
-                io.String.Output("folder", display_name="folder", tooltip="Where they lie."),
+                io.Image.Output("pictures", display_name="images", tooltip="All images, in the order of the prompts."),
+                io.String.Output("folder", display_name="folder", tooltip="Path of the output folder."),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -17,17 +17,24 @@ class StudentLora(io.ComfyNode):
             node_id="DanceOPD_Student",
             display_name="Student LoRA",
             category=CATEGORY,
-            description="What is trained. Where it starts decides more than the loss does: fresh, or a LoRA to go on "
-            "from, which brings its own rank, alpha and targets; or fresh over a LoRA that stays as it is.",
+            description="The LoRA to train: a new LoRA, an existing LoRA to continue from, or a new LoRA on top of a "
+            "frozen base LoRA. The initial weights affect the result more than the loss function does.",
             search_aliases=["danceopd", "lora rank", "continue lora"],
             inputs=[
                 io.Combo.Input(
                     "start",
                     options=[FRESH, *(name for name in lora_choices() if name != "none")],
                     default=FRESH,
-                    tooltip="A fresh LoRA, or one of ComfyUI's loras folders to train on.",
+                    tooltip="fresh: a new LoRA. Otherwise the LoRA from ComfyUI's loras folders to continue from; it "
+                    "keeps its rank, alpha and target layers.",
                 ),
-                io.Int.Input("rank", default=16, min=1, max=1024, tooltip="Rank of a fresh LoRA."),
+                io.Int.Input(
+                    "rank",
+                    default=16,
+                    min=1,
+                    max=1024,
+                    tooltip="Rank of a new LoRA. Typical: 16 for the embedded model, 32 to 128 for large models.",
+                ),
                 io.Float.Input(
                     "alpha",
                     default=0.0,
@@ -35,25 +42,29 @@ class StudentLora(io.ComfyNode):
                     max=4096.0,
                     step=1.0,
                     advanced=True,
-                    tooltip="Alpha of a fresh LoRA; 0 takes the rank.",
+                    tooltip="Alpha of a new LoRA, which is scaled by alpha / rank. 0: alpha = rank.",
                 ),
                 io.String.Input(
                     "targets",
                     default="",
                     advanced=True,
-                    tooltip="Endings of the layers that a fresh LoRA adapts, with commas between; empty takes the "
-                    "model family's own.",
+                    tooltip="Layers that a new LoRA adapts: suffixes of module names, separated by commas, for "
+                    "example to_q, to_k, to_v. Empty: the defaults of the model family.",
                 ),
                 io.Combo.Input(
                     "over",
+                    display_name="base LoRA",
                     options=list(lora_choices()),
                     default=NONE,
                     optional=True,
                     advanced=True,
-                    tooltip="A LoRA that stays frozen under a fresh student. The file that is saved holds both.",
+                    tooltip="LoRA that stays frozen below a new student; requires start = fresh. The saved file holds "
+                    "both as one LoRA, whose rank is the sum of the two.",
                 ),
             ],
-            outputs=[StudentSocket.Output("student", display_name="student", tooltip="For Train Student LoRA.")],
+            outputs=[
+                StudentSocket.Output("student", display_name="student", tooltip="Student LoRA, for Train Student LoRA.")
+            ],
         )
 
     @classmethod

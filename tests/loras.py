@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from danceopd_core.weights.lora_io import Lora
+from danceopd_core.weights.lora import Lora
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 

@@ -1,34 +1,35 @@
-// Gives every Train node its live panel, brings it the server's events, and restores it after a reload.
+// ComfyUI extension: adds the live panel to every Train node, passes it the server's events, restores it on reload.
 
 import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 
 import { nodeOf, ownValue, walk } from "./danceopd/graph.js";
-import { HEIGHT, Panel } from "./danceopd/panel.js";
-import { speak } from "./danceopd/words.js";
+import { load } from "./danceopd/i18n.js";
+import { Panel } from "./danceopd/panel.js";
+import { HEIGHT } from "./danceopd/style.js";
 
 const TRAIN = "DanceOPD_Train";
 const panels = new WeakMap(); // node -> Panel
 
 async function get(route) {
-  const answer = await api.fetchApi(route);
-  return answer.ok ? answer.json() : null;
+  const response = await api.fetchApi(route);
+  return response.ok ? response.json() : null;
 }
 
-// The id of the running prompt that has this Train node in it.
+// The id of the running prompt that contains this Train node.
 async function promptOf(id) {
   const queue = await get("/queue");
   return queue?.queue_running.find(([, , prompt]) => prompt[id]?.class_type === TRAIN)?.[1];
 }
 
-const calls = {
+const client = {
   history: (run) => get(`/danceopd/runs/${encodeURIComponent(run)}/history`),
 
   async stop(id) {
     const body = JSON.stringify({ node: id });
     const headers = { "Content-Type": "application/json" };
-    const answer = await api.fetchApi("/danceopd/stop", { method: "POST", headers, body });
-    return answer.ok && (await answer.json()).stopping;
+    const response = await api.fetchApi("/danceopd/stop", { method: "POST", headers, body });
+    return response.ok && (await response.json()).stopping;
   },
 
   async cancel(id) {
@@ -38,50 +39,50 @@ const calls = {
   },
 
   picture(url) {
-    if (!url.startsWith("/danceopd/runs/")) throw new Error(`${url} is no picture of a run`);
+    if (!url.startsWith("/danceopd/runs/")) throw new Error(`${url} is not an image of a run`);
     return api.apiURL(url);
   },
 };
 
-// Another workflow's node can have the same id, so the run's name has to be this node's too.
-function isOf(event, node) {
+// A node of another workflow can have the same id, so the name of the run has to match as well.
+function belongsTo(event, node) {
   const name = ownValue(node, "name");
   return node.comfyClass === TRAIN && (name === undefined || String(name).trim() === event.run);
 }
 
-function deliver(event) {
+function dispatch(event) {
   const node = nodeOf(app.rootGraph, event.display_node) ?? nodeOf(app.rootGraph, event.node);
-  if (node && isOf(event, node)) panels.get(node)?.take(event);
+  if (node && belongsTo(event, node)) panels.get(node)?.update(event);
 }
 
-// What the server last told of this node; after a restart, what the folder of the run of its name holds.
+// Shows the server's last event of this node or, after a server restart, the saved status of the run of its name.
 async function restore(id, node, runs) {
   const last = await get(`/danceopd/nodes/${encodeURIComponent(id)}`);
   const name = String(ownValue(node, "name") ?? "").trim();
-  const mine = last && isOf(last, node);
-  const event = mine ? last : runs.includes(name) && (await get(`/danceopd/runs/${encodeURIComponent(name)}`));
-  if (event) panels.get(node)?.take(event);
+  const current = last && belongsTo(last, node);
+  const event = current ? last : runs.includes(name) && (await get(`/danceopd/runs/${encodeURIComponent(name)}`));
+  if (event) panels.get(node)?.update(event);
 }
 
 app.registerExtension({
   name: "DanceOPD.Panel",
 
   async init() {
-    api.addEventListener("danceopd.step", ({ detail }) => deliver(detail));
-    speak(await get("/i18n"), app.extensionManager.setting.get("Comfy.Locale"));
+    api.addEventListener("danceopd.step", ({ detail }) => dispatch(detail));
+    load(await get("/i18n"), app.extensionManager.setting.get("Comfy.Locale"));
   },
 
   nodeCreated(node) {
     if (node.comfyClass !== TRAIN) return;
-    const panel = new Panel(calls);
+    const panel = new Panel(client);
     const widget = node.addDOMWidget("panel", "danceopd_panel", panel.element, {
       serialize: false,
       hideOnZoom: false,
       getMinHeight: () => HEIGHT + 20,
     });
-    widget.serialize = false; // the option keeps it out of the prompt, this out of the saved workflow
+    widget.serialize = false; // the option excludes it from the prompt, this property from the saved workflow
     panels.set(node, panel);
-    // The wheel zooms the canvas here as it does beside the panel.
+    // The wheel zooms the canvas over the panel as it does beside it.
     panel.element.addEventListener("wheel", (event) => {
       if (event.target.closest(".danceopd-routes, .danceopd-pictures") && !event.ctrlKey) return;
       event.preventDefault();
@@ -91,9 +92,9 @@ app.registerExtension({
   },
 
   async afterConfigureGraph() {
-    const mine = [...walk(app.rootGraph)].filter(([, node]) => node.comfyClass === TRAIN);
-    if (!mine.length) return;
+    const nodes = [...walk(app.rootGraph)].filter(([, node]) => node.comfyClass === TRAIN);
+    if (!nodes.length) return;
     const runs = (await get("/danceopd/runs")) ?? [];
-    await Promise.all(mine.map(([id, node]) => restore(id, node, runs)));
+    await Promise.all(nodes.map(([id, node]) => restore(id, node, runs)));
   },
 });

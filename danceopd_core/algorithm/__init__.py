@@ -1,4 +1,4 @@
-"""The distillation algorithm: fields, rollouts, queries, objectives, routers, the trainer.
+"""The distillation algorithm: velocity fields, rollouts, query samplers, objectives, routers and the trainer.
 
-Imports only `errors` and `lookup`; knows no model family, no file and no recipe.
+Imports only `errors` and `lookup` from the project; knows no model family, no file format and no recipe.
 """

@@ -1,4 +1,4 @@
-"""Velocity fields: what a teacher is, what the student becomes, and how fields combine into fields."""
+"""Velocity fields and their conditioning; classifier-free guidance and mixtures are fields built from fields."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Value = Tensor | tuple[Tensor, ...]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What conditions one sample, as its backbone encoded it; no tensor has a batch dimension.
+    """The conditioning of one sample, as its backbone encoded it; no tensor has a batch dimension.
 
-    `nulls` maps a negative prompt to the same sample under that prompt. It travels with the sample because
+    `nulls` maps a negative prompt to the same sample encoded with that prompt. It is stored with the sample because
     the null of an edit still holds the sample's own source picture.
     """
 
@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """A batch kept as its samples, so that finished samples can leave it and lengths may differ."""
+    """The conditioning of a batch, kept per sample: finished samples can leave it, and text lengths may differ."""
 
     samples: tuple[Sample, ...]
 
@@ -50,12 +50,12 @@ class Conditioning:
         return Conditioning(tuple(self.samples[index] for index in chosen))
 
     def null(self, negative: str = "") -> Conditioning:
-        """The same batch under a negative prompt; ValueError if a sample was not encoded with it."""
+        """The batch conditioned on a negative prompt; ValueError if a sample was not encoded with it."""
         for row, sample in enumerate(self.samples):
             if negative not in sample.nulls:
                 raise ValueError(
                     f"sample {row} has no encoding for the negative prompt {negative!r} (it has "
-                    f"{sorted(sample.nulls)}): encode the prompts together with this negative"
+                    f"{sorted(sample.nulls)}): encode the prompts together with this negative prompt"
                 )
         return Conditioning(tuple(sample.nulls[negative] for sample in self.samples))
 
@@ -64,13 +64,13 @@ class Conditioning:
 
 
 class VelocityField(Protocol):
-    """v = dx/dsigma at states x (B, ...) and times sigma (B,), float32 in and out."""
+    """A function (x, sigma, cond) -> v = dx/dsigma, for states x (B, ...) and noise levels sigma (B,); all float32."""
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor: ...
 
 
 def guided(field: VelocityField, scale: float, negative: str = "") -> VelocityField:
-    """Classifier-free guidance, v_null + scale (v - v_null), in one call; at scale 1 the field itself."""
+    """Classifier-free guidance, v_null + scale (v - v_null), in one batched call; at scale 1 the field itself."""
     if scale == 1:
         return field
 
@@ -83,7 +83,7 @@ def guided(field: VelocityField, scale: float, negative: str = "") -> VelocityFi
 
 
 def mixed(fields_and_weights: Sequence[tuple[VelocityField, float]]) -> VelocityField:
-    """The weighted sum of fields; InputError unless the weights sum to 1: all paths must end at sigma 0."""
+    """The weighted sum of fields; InputError unless the weights sum to 1, or paths would not end at sigma 0."""
     parts = tuple(fields_and_weights)
     total = sum(weight for _, weight in parts)
     if abs(total - 1) > 1e-6:

@@ -1,6 +1,7 @@
-"""The one convention: x = (1 - sigma) clean + sigma noise, v = dx/dsigma = noise - clean, sigma falls 1 -> 0.
+"""Flow-matching arithmetic in the core's convention: interpolation, Euler and SDE steps, sigma grids, noise.
 
-States x are (B, ...), times sigma are (B,), all float32.
+x = (1 - sigma) clean + sigma noise, v = dx/dsigma = noise - clean, sigma falls from 1 to 0.
+States x are (B, ...), noise levels sigma are (B,), all float32.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 
 def per_sample(value: Tensor, like: Tensor) -> Tensor:
-    """(B,) shaped to broadcast against the (B, ...) of `like`."""
+    """Reshapes (B,) to broadcast against the (B, ...) of `like`."""
     return value.reshape(-1, *[1] * (like.ndim - 1))
 
 
@@ -23,7 +24,7 @@ def mean_per_sample(value: Tensor) -> Tensor:
 
 
 def interpolate(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """The state at sigma of the straight line from noise to clean."""
+    """The state at sigma on the straight line from noise to clean."""
     s = per_sample(sigma, clean)
     return (1 - s) * clean + s * noise
 
@@ -34,33 +35,33 @@ def euler(x: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
 
 
 def linear_sigmas(steps: int, shift: float = 1.0) -> Tensor:
-    """The steps + 1 sigmas of a rollout, from 1 to 0; shift > 1 dwells near the noise (SD3, eq. 23)."""
+    """The (steps + 1,) evenly spaced sigmas from 1 to 0; shift > 1 concentrates them near the noise (SD3, eq. 23)."""
     s = torch.linspace(1, 0, steps + 1)
     return shift * s / (1 + (shift - 1) * s)
 
 
 def normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise shaped as `like`, drawn where the generator lives: the same on every device."""
+    """Standard normal noise shaped as `like`, drawn on the generator's device: the same values on every device."""
     return torch.randn(like.shape, generator=generator, device=generator.device).to(like.device)
 
 
 class Transition(NamedTuple):
-    """The Gaussian that one SDE step draws its next state from: mean (B, ...), std (B, 1, ...)."""
+    """The Gaussian from which one SDE step samples its next state: mean (B, ...), std (B, 1, ...)."""
 
     mean: Tensor
     std: Tensor
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The log density of x, (B,): a mean over the dimensions, so that one clip range fits all sizes."""
+        """The log density of x, (B,), averaged over the dimensions, so that one clip range fits all image sizes."""
         z = (x - self.mean) / self.std
         return mean_per_sample(-0.5 * z.square() - self.std.log() - 0.5 * math.log(2 * math.pi))
 
 
 def sde_transition(x: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor, eta: float) -> Transition:
-    """One step of the SDE that has the marginals of the ODE (Flow-GRPO, arXiv 2505.05470, eq. 9).
+    """One step of the SDE with the same marginals as the ODE (Flow-GRPO, arXiv 2505.05470, eq. 9).
 
-    Its diffusion is g = eta sqrt(sigma / (1 - sigma)), which has a pole at sigma = 1: there, as in the
-    official code, sigma_next stands in for the sigma of the denominator. eta -> 0 is the Euler step.
+    The diffusion coefficient g = eta sqrt(sigma / (1 - sigma)) has a pole at sigma = 1; there the denominator uses
+    sigma_next instead, as in the official code. For eta -> 0 it becomes the Euler step.
     """
     s, ds = per_sample(sigma, x), per_sample(sigma_next - sigma, x)
     below_pole = torch.where(sigma < 0.9999, sigma, sigma_next)

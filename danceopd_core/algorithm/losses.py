@@ -1,4 +1,4 @@
-"""Objectives: what a student's velocity costs at a state, given the teacher's velocity there."""
+"""Objectives: the loss of the student's velocity at a state, given the teacher's velocity there."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .rollout import State
 
 
 class Prediction(NamedTuple):
-    """Velocities (B, ...) at a state; only the student's carries a gradient."""
+    """The velocities (B, ...) predicted at a state; only the student's carries a gradient."""
 
     student: Tensor
     teacher: Tensor
     state: State
     steps: int
-    """N, the steps of the whole path."""
+    """N, the number of steps of the whole path."""
     anchor: Tensor | None = None
-    """A third field's velocity that the student is held to, for objectives that have such a term."""
+    """Velocity of a third field towards which the student is regularised, for objectives with such a term."""
 
 
 Objective = Callable[[Prediction], Tensor]
-"""A loss per sample, (B,)."""
+"""Prediction -> loss per sample, (B,)."""
 
 
 def velocity_mse(p: Prediction) -> Tensor:
-    """The mean squared error of the velocity (DanceOPD)."""
+    """The mean squared velocity error (DanceOPD)."""
     return mean_per_sample((p.student - p.teacher).square())
 
 
@@ -38,8 +38,8 @@ def velocity_mse(p: Prediction) -> Tensor:
 class OdeKl:
     """dt^2 / 2 times the squared velocity error (DiffusionOPD, eq. 12), to be summed over a path's states.
 
-    "uniform" takes dt = 1 / N as the official code does. The two agree on a uniform grid; on a shifted one
-    the true weight varies many-fold.
+    weight: "uniform" uses dt = 1 / N, as the official code does. Both agree on a uniform grid; on a shifted one
+    the true dt^2 varies many-fold.
     """
 
     weight: Literal["dt2", "uniform"] = "dt2"
@@ -51,15 +51,15 @@ class OdeKl:
 
 @dataclass(frozen=True)
 class ClippedPolicy:
-    """Flow-OPD (arXiv 2605.08063): PPO's clipped objective with minus the KL to the teacher as the advantage.
+    """Flow-OPD (arXiv 2605.08063): PPO's clipped objective with the negative KL to the teacher as the advantage.
 
-    Needs the states of an `Sde` rollout of the same eta. As in Flow-OPD's own code the gradient also runs
-    through the KL, and only from there it learns: the KL depends on the state alone, so as a mere reward it
-    says nothing about the step drawn there, E[KL grad log p] = 0. DanceOPD's code detaches it
-    (`detach_reward`) and keeps just that noise.
+    Needs the states of an `Sde` rollout with the same eta. As in Flow-OPD's own code, the gradient also flows
+    through the KL, which is the only learning signal: the KL depends on the state alone, so as a detached reward it
+    carries no information about the sampled step, E[KL grad log p] = 0. DanceOPD's code detaches it
+    (`detach_reward`) and is left with that noise.
 
-    clip: how far from 1 the probability ratio still has a gradient. advantage_clip: the largest KL.
-    anchor: weight of the KL to the anchor's velocity (Flow-OPD's MAR; 0.04 there).
+    clip: range around 1 in which the probability ratio has a gradient. advantage_clip: upper bound of the KL.
+    anchor: weight of the KL to the anchor's velocity (Flow-OPD's MAR, 0.04 in its paper).
     """
 
     eta: float = 0.7
@@ -74,7 +74,7 @@ class ClippedPolicy:
 
     def __call__(self, p: Prediction) -> Tensor:
         if p.state.v is None or p.state.x_next is None:
-            raise ValueError("ClippedPolicy needs states that a stochastic path left: roll out with Sde")
+            raise ValueError("ClippedPolicy needs the states of a stochastic rollout: roll out with Sde")
         new = self._transition(p.student, p.state)
         old = self._transition(p.state.v, p.state)
         ratio = (new.log_prob(p.state.x_next) - old.log_prob(p.state.x_next)).exp()
@@ -94,7 +94,7 @@ class ClippedPolicy:
 
 
 def _kl(p: Transition, q: Transition, state: State) -> Tensor:
-    """The KL per dimension of two transitions of equal std, times |dsigma|: both codes divide by the variance
-    of a unit of sigma, not of the step."""
+    """The KL per dimension of two transitions with equal std, times |dsigma|: both official implementations divide by
+    the variance per unit of sigma, not by that of the step."""
     kl = mean_per_sample((p.mean - q.mean).square() / (2 * p.std.square()))
     return kl * (state.sigma - state.sigma_next)

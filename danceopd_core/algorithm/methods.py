@@ -1,4 +1,4 @@
-"""The algorithm, and the table of methods that it runs."""
+"""The table of distillation methods, and the one loop over queried states that runs each of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .rollout import Rollout, Sde, Start, ode, straight
 
 @dataclass(frozen=True)
 class Method:
-    """A distillation method, as the values that the one loop below is given.
+    """A distillation method: the values that parametrise `state_losses`.
 
-    over_states: whether the losses of a path's K states are averaged or summed. group: how many paths each
-    sample starts, every one from a noise of its own. needs_clean: whether a start needs its target's latents.
+    over_states: whether the losses of a path's K states are averaged or summed. group: number of paths per sample,
+    each from a different noise. needs_clean: whether the rollout needs the latents of target pictures.
     """
 
     states: Rollout
@@ -34,11 +34,11 @@ class Method:
 
     def __post_init__(self) -> None:
         if self.group < 1:
-            raise ValueError(f"a group of {self.group} paths: take 1 or more")
+            raise ValueError(f"a group of {self.group} paths: give 1 or more")
         if isinstance(self.objective, ClippedPolicy) and self.states != Sde(self.objective.eta):
             raise ValueError(
-                f"the likelihoods of {self.objective} are those of states from {Sde(self.objective.eta)}, "
-                f"not from {self.states}: give both the same eta"
+                f"{self.objective} computes likelihoods under {Sde(self.objective.eta)}, but the states come from "
+                f"{self.states}: give both the same eta"
             )
 
 
@@ -57,10 +57,10 @@ def method(name: str, **overrides: Any) -> Method:
 
 @dataclass(frozen=True, eq=False)
 class StateLoss:
-    """One queried state of a batch: its part of the update's loss, and where and how far off the student was.
+    """One queried state of a batch: its term of the loss, its position on the path, and the velocity error there.
 
-    loss: scalar with gradient, scaled so that the terms of a start sum to its loss. index, sigma: (B,), the
-    step and its time. error: (B,), how far the student's velocity is from the teacher's, over its length.
+    loss: scalar with gradient, scaled so that the terms of a start sum to its loss. index, sigma: (B,), step and
+    noise level. error: (B,), relative velocity error |v - v_teacher| / |v_teacher|.
     """
 
     loss: Tensor
@@ -78,10 +78,10 @@ def state_losses(
     generator: torch.Generator,
     anchor: VelocityField | None = None,
 ) -> Iterator[StateLoss]:
-    """Roll the student out, ask teacher and student at the queried states, and yield the loss state by state.
+    """Rolls the student out, evaluates teacher and student at the queried states, and yields the loss state by state.
 
-    Call backward on each term before taking the next, and one graph is alive at a time. The teacher is asked
-    first: fields that share one network may then switch it without touching the student's graph.
+    Call backward on each term before taking the next, so that only one graph is alive at a time. The teacher is
+    evaluated first: fields that share one network can then switch adapters without touching the student's graph.
     """
     for path in range(method.group):
         begin = start if path == 0 else start._replace(noise=normal(start.noise, generator))

@@ -1,4 +1,4 @@
-"""Where an update's seconds go, by phase."""
+"""Wall-clock time of an update by phase (rollout, teacher, student, backward, optimizer)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .fields import Conditioning, VelocityField
 
 
 class Stopwatch:
-    """Adds up wall seconds by phase; on CUDA it waits for the device, so that a phase pays for its own work."""
+    """Accumulates wall seconds by phase; on CUDA it synchronises, so that a phase is charged for the work it queued."""
 
     def __init__(self, device: torch.device | str) -> None:
         self._cuda = torch.device(device).type == "cuda"
@@ -35,7 +35,7 @@ class Stopwatch:
             self._spent[name] += self._now() - begin
 
     def timed(self, name: str, field: VelocityField) -> VelocityField:
-        """The field, its calls counted to the phase."""
+        """The field, with its calls timed as this phase."""
 
         def velocity(x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
             with self.phase(name):
@@ -44,7 +44,7 @@ class Stopwatch:
         return velocity
 
     def student(self, field: VelocityField) -> VelocityField:
-        """The field, its calls without gradients counted to the rollout and the others to the student."""
+        """The field, with its calls timed as "rollout" without gradients and as "student" with them."""
 
         def velocity(x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
             with self.phase("student" if torch.is_grad_enabled() else "rollout"):
@@ -53,4 +53,5 @@ class Stopwatch:
         return velocity
 
     def seconds(self) -> dict[str, float]:
+        """Seconds by phase, and "total" since construction."""
         return {**self._spent, "total": self._now() - self._begin}

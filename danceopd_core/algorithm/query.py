@@ -1,4 +1,4 @@
-"""Which states of a path are asked about: samplers of step indices, without replacement within a sample.
+"""Query samplers: at which states of a path the teacher is evaluated. Indices are distinct within a sample.
 
 Index 0 is the noise end, index N - 1 the last state before the clean end.
 """
@@ -35,7 +35,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Beta:
-    """k states at floor(u N) with u ~ Beta(a, b): a > b leans to the clean end (DanceOPD, 5 and 2)."""
+    """k states at floor(u N) with u ~ Beta(a, b): a > b is biased to the clean end (DanceOPD: 5 and 2)."""
 
     a: float = 5.0
     b: float = 2.0
@@ -45,7 +45,7 @@ class Beta:
         return _draw(self.probabilities(len(sigmas) - 1), self.k, batch, generator)
 
     def probabilities(self, states: int) -> Tensor:
-        """The exact probability of every index, (states,) in float64."""
+        """The exact probability of each index, (states,) in float64."""
         from scipy.special import betainc
 
         edges = torch.linspace(0, 1, states + 1, dtype=torch.float64)
@@ -54,9 +54,9 @@ class Beta:
 
 @dataclass(frozen=True)
 class BySigma:
-    """k states with sigma uniform in [low, high], each draw rounded to the nearest state within the range.
+    """k states with sigma uniform in [low, high], each rounded to the nearest state within the range.
 
-    Means the same on every family's grid, which an index does not.
+    Unlike an index, a range of sigma means the same on every model's schedule.
     """
 
     low: float
@@ -73,43 +73,42 @@ class BySigma:
         if not len(inside):
             raise InputError(
                 f"no state of the path has sigma in [{self.low:g}, {self.high:g}]; it has "
-                f"{', '.join(f'{sigma:.3g}' for sigma in states)}: widen the range or take more steps"
+                f"{', '.join(f'{sigma:.3g}' for sigma in states)}: widen the range or use more steps"
             )
-        # A state stands for the part of the range that is nearer to it than to any other.
+        # The probability of a state is the part of the range that is nearer to it than to any other state.
         between = states[inside].unfold(0, 2, 1).mean(1) if len(inside) > 1 else states[:0]
         edges = torch.cat([states.new_tensor([self.high]), between, states.new_tensor([self.low])])
         return inside[_draw(-edges.diff(), self.k, batch, generator)]
 
 
 class QueryBin(NamedTuple):
-    """A part of the path: its sigma, and its share of the questions."""
+    """A part of the path: its mean sigma, and its share of the queries."""
 
     sigma: float
     share: float
 
 
-def query_distribution(query: QuerySampler, sigmas: Tensor, most: int = 16) -> list[QueryBin]:
-    """Where on the path of these sigmas (N + 1,) the teacher is asked, from noise to clean.
+def query_distribution(query: QuerySampler, sigmas: Tensor, max_bins: int = 16) -> list[QueryBin]:
+    """The distribution of queries over the path of these sigmas (N + 1,), from noise to clean.
 
-    The shares are those of many draws, right to some tenths of a percent; parts below 0.5 % are left out. Of more
-    than `most` states neighbours are told together, at the mean of their sigmas.
+    Shares are Monte Carlo estimates, accurate to some tenths of a percent; bins below 0.5 % are left out. With more
+    than `max_bins` states, neighbouring states share a bin at their mean sigma.
     """
     states = len(sigmas) - 1
     drawn = query(sigmas, max(1, min(2**16, 2**22 // states)), torch.Generator().manual_seed(0)).flatten()
     counts = torch.bincount(drawn, minlength=states).double()
-    together = -(-states // most)
-    parts = zip(sigmas[:-1].double().cpu().split(together), (counts / counts.sum()).split(together), strict=True)
+    bin_size = -(-states // max_bins)
+    parts = zip(sigmas[:-1].double().cpu().split(bin_size), (counts / counts.sum()).split(bin_size), strict=True)
     return [QueryBin(float((s * p).sum() / p.sum()), float(p.sum())) for s, p in parts if p.sum() >= 0.005]
 
 
-def query_text(parts: Sequence[QueryBin]) -> str:
-    """ "asks at sigma 0.98 4 %, 0.93 9 %": those parts in words."""
-    return "asks at sigma " + ", ".join(f"{part.sigma:.2g} {100 * part.share:.0f} %" for part in parts)
+def query_text(bins: Sequence[QueryBin]) -> str:
+    """The distribution as a line of text, "queries at sigma 0.98 4 %, 0.93 9 %"."""
+    return "queries at sigma " + ", ".join(f"{part.sigma:.2g} {100 * part.share:.0f} %" for part in bins)
 
 
 def _draw(weights: Tensor, k: int, batch: int, generator: torch.Generator) -> Tensor:
-    """Rows of k distinct indices, sorted. Each is drawn by weight among those left, the law of redrawing
-    until k differ; `multinomial` does it at once, by a race of exponentials."""
+    """(batch, k) sorted indices, sampled by weight without replacement: the law of redrawing until all k differ."""
     _check_count(k, len(weights))
     rows = weights.to(generator.device, torch.float64).expand(batch, -1)
     return torch.multinomial(rows, k, generator=generator).sort(1).values.cpu()
@@ -117,7 +116,7 @@ def _draw(weights: Tensor, k: int, batch: int, generator: torch.Generator) -> Te
 
 def _check_count(k: int, states: int) -> None:
     if not 1 <= k <= states:
-        raise InputError(f"{k} states asked of {states}: ask for fewer, or take more steps")
+        raise InputError(f"{k} queries per path of {states} states: lower k, or use more steps")
 
 
 QUERIES: dict[str, QuerySampler] = {
@@ -127,4 +126,4 @@ QUERIES: dict[str, QuerySampler] = {
     "uniform": Uniform(),
     "every": every,
 }
-"""The paper's query biases by the sigma that they lean to: low leans to the clean end."""
+"""The paper's query biases, named after the sigma that they favour: low is biased to the clean end."""

@@ -1,6 +1,6 @@
-"""Rollouts: where the states come from at which the teacher is asked.
+"""Rollouts: ODE, SDE and off-policy paths that provide the states at which the teacher is queried.
 
-A rollout is told which step indices are wanted and spends no network call beyond them. It calls the network
+A rollout receives the queried step indices and makes no network call beyond the last of them. It calls the network
 under `no_grad`, but holds no torch mode across a `yield`.
 """
 
@@ -18,7 +18,7 @@ from .flow import euler, interpolate, normal, sde_transition
 
 
 class Start(NamedTuple):
-    """Where paths begin: one row a sample; `clean` (the target's latents) only for rollouts to the data."""
+    """Where paths begin, one row per sample; `clean` (the target's latents) only for rollouts to the data."""
 
     cond: Conditioning
     noise: Tensor
@@ -27,11 +27,11 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """States of a batch of paths, one a row: x (B, ...) at sigma (B,), about to step to sigma_next (B,).
+    """States of a batch of paths, one per row: x (B, ...) at sigma (B,), whose next step goes to sigma_next (B,).
 
     index: (B,) long, the step, 0 at the noise. sample: (B,) long, the row of the start.
-    v, x_next: the velocity the path left with and where it went; None where the path ends on arrival, as no
-    network call is spent there.
+    v, x_next: the velocity at x and the state after the step; None where the path ends, since no network call is
+    made there.
     """
 
     x: Tensor
@@ -44,11 +44,11 @@ class State:
 
 
 Rollout = Callable[[VelocityField, Start, Tensor, Tensor, torch.Generator | None], Iterator[State]]
-"""(field, start, sigmas (N + 1,), indices (B, K) long and sorted, generator) -> K states, the k-th with every
-sample's k-th index, rows in the order of the start."""
+"""(field, start, sigmas (N + 1,), indices (B, K) long and sorted, generator) -> K states, the k-th at each sample's
+k-th index, rows in the order of the start."""
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, list[int]], Tensor]
-"""(x, v, sigma, sigma_next, the sample of each row) -> x_next."""
+"""(x, v, sigma, sigma_next, sample index of each row) -> x_next."""
 
 
 def ode(
@@ -58,17 +58,17 @@ def ode(
     indices: Tensor,
     generator: torch.Generator | None = None,
 ) -> Iterator[State]:
-    """Euler along the field from the noise. A sample's last state has no v: its path ends on arrival."""
+    """Euler steps along the field from the noise. A sample's last queried state has no v: its path ends there."""
 
     def step(x: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor, samples: list[int]) -> Tensor:
         return euler(x, v, sigma, sigma_next)
 
-    return _walk(field, start, sigmas, indices, step, leave_last=False)
+    return _walk(field, start, sigmas, indices, step, step_last=False)
 
 
 @dataclass(frozen=True)
 class Sde:
-    """The stochastic path with the marginals of `ode`; eta scales its noise. Every state has v and x_next."""
+    """The stochastic path with the same marginals as `ode`; eta scales its noise. Every state has v and x_next."""
 
     eta: float = 0.7
 
@@ -84,12 +84,12 @@ class Sde:
             raise ValueError("Sde draws noise at every step: pass it a torch.Generator")
 
         def step(x: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor, samples: list[int]) -> Tensor:
-            # Drawn for the whole start, so that no sample's noise depends on when another one leaves.
+            # Drawn for the whole batch, so that no sample's noise depends on when another one finishes.
             noise = normal(start.noise, generator)[samples]
             mean, std = sde_transition(x, v, sigma, sigma_next, self.eta)
             return mean + std * noise
 
-        return _walk(field, start, sigmas, indices, step, leave_last=True)
+        return _walk(field, start, sigmas, indices, step, step_last=True)
 
 
 def straight(
@@ -99,7 +99,7 @@ def straight(
     indices: Tensor,
     generator: torch.Generator | None = None,
 ) -> Iterator[State]:
-    """Off-policy states, on the line from the noise to the data; asks the field nothing."""
+    """Off-policy states on the straight line from the noise to the data; the field is never called."""
     if start.clean is None:
         raise ValueError("straight needs start.clean, the latents of a target picture for every sample")
     sigmas, indices = sigmas.to(start.noise), indices.to(start.noise.device)
@@ -111,14 +111,14 @@ def straight(
 
 
 def _walk(
-    field: VelocityField, start: Start, sigmas: Tensor, indices: Tensor, step: Step, *, leave_last: bool
+    field: VelocityField, start: Start, sigmas: Tensor, indices: Tensor, step: Step, *, step_last: bool
 ) -> Iterator[State]:
-    """Step all samples together. Each leaves the batch at its last wanted index, after a network call there
-    only if `leave_last`. Samples meet their k-th index at different steps: a state waits for all its rows.
+    """Steps all samples together; each leaves the batch at its last queried index, with a network call there only if
+    `step_last`. Samples reach their k-th index at different steps, so a state is yielded once all its rows are there.
     """
-    wanted = indices.tolist()
-    batch, k = len(wanted), 0
-    waiting: list[dict[int, State]] = [{} for _ in range(indices.shape[1])]
+    queried = indices.tolist()
+    batch, k = len(queried), 0
+    pending: list[dict[int, State]] = [{} for _ in range(indices.shape[1])]
     sigmas = sigmas.to(start.noise)
     x = list(start.noise.split(1))
     row_numbers = torch.arange(batch, device=sigmas.device).split(1)
@@ -128,31 +128,31 @@ def _walk(
             sigmas[i + 1 : i + 2],
             torch.tensor([i]).to(sigmas.device),
         )
-        here = [State(x[b], sigma, sigma_next, index, row_numbers[b]) for b in range(batch)]
+        states = [State(x[b], sigma, sigma_next, index, row_numbers[b]) for b in range(batch)]
 
-        moving = [b for b in range(batch) if i < wanted[b][-1] + leave_last]
+        moving = [b for b in range(batch) if i < queried[b][-1] + step_last]
         if moving:
-            rows = _join([here[b] for b in moving])
+            rows = _join([states[b] for b in moving])
             with torch.no_grad():
                 v = field(rows.x, rows.sigma, start.cond.select(moving))
             x_next = step(rows.x, v, rows.sigma, rows.sigma_next, moving)
             for b, v_b, x_b in zip(moving, v.split(1), x_next.split(1), strict=True):
-                here[b], x[b] = replace(here[b], v=v_b, x_next=x_b), x_b
+                states[b], x[b] = replace(states[b], v=v_b, x_next=x_b), x_b
 
         for b in range(batch):
-            if i in wanted[b]:
-                waiting[wanted[b].index(i)][b] = here[b]
-        while k < len(waiting) and len(waiting[k]) == batch:
-            yield _join([waiting[k].pop(b) for b in range(batch)])
+            if i in queried[b]:
+                pending[queried[b].index(i)][b] = states[b]
+        while k < len(pending) and len(pending[k]) == batch:
+            yield _join([pending[k].pop(b) for b in range(batch)])
             k += 1
 
 
 def _join(rows: list[State]) -> State:
-    """States of single rows as one; the optional parts are there in all rows or in none."""
+    """Batches states of single rows; v and x_next are present in all rows or in none."""
 
     def stack(parts: list[Tensor | None]) -> Tensor | None:
-        there = [part for part in parts if part is not None]
-        return torch.cat(there) if there else None
+        present = [part for part in parts if part is not None]
+        return torch.cat(present) if present else None
 
     return State(
         x=torch.cat([row.x for row in rows]),

@@ -1,4 +1,4 @@
-"""Routers: which routes (teachers with their prompts) an update learns from."""
+"""Routers: which routes (a teacher with its bucket of prompts) an update trains on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..errors import InputError
 from ..lookup import lookup
 
 Router = Callable[[int, torch.Generator], tuple[int, ...]]
-"""(number of the update, generator) -> the routes of that update, by index; their losses are averaged."""
+"""(update index, generator) -> indices of the routes of that update; their losses are averaged."""
 
 
 def shares(weights: Sequence[float]) -> tuple[float, ...]:
-    """Weights as fractions of their sum; InputError unless all are finite, none negative and one positive."""
+    """Weights normalised to sum to 1; InputError unless all are finite and non-negative and one is positive."""
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not sum(weights) > 0:
         raise InputError(f"route weights {list(weights)}: each must be 0 or more, and at least one above 0")
     return tuple(weight / sum(weights) for weight in weights)
@@ -24,7 +24,7 @@ def shares(weights: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class WeightedRandom:
-    """One route an update, drawn with probability in proportion to its weight (DanceOPD's hard routing)."""
+    """One route per update, sampled in proportion to its weight (DanceOPD's hard routing)."""
 
     weights: tuple[float, ...]
 
@@ -32,13 +32,13 @@ class WeightedRandom:
         shares(self.weights)
 
     def __call__(self, update: int, generator: torch.Generator) -> tuple[int, ...]:
-        odds = torch.tensor(shares(self.weights), dtype=torch.float64, device=generator.device)
-        return (int(torch.multinomial(odds, 1, generator=generator)),)
+        probabilities = torch.tensor(shares(self.weights), dtype=torch.float64, device=generator.device)
+        return (int(torch.multinomial(probabilities, 1, generator=generator)),)
 
 
 @dataclass(frozen=True)
 class RoundRobin:
-    """One route an update, in turn."""
+    """One route per update, cyclically."""
 
     n: int
 
@@ -64,5 +64,5 @@ ROUTERS: dict[str, Callable[[Sequence[float]], Router]] = {
 
 
 def router(name: str, weights: Sequence[float]) -> Router:
-    """The router of that name over routes of these weights; only "weighted" heeds them."""
+    """The router of that name over routes with these weights, which only "weighted" uses."""
     return lookup(ROUTERS, name, "router")(weights)

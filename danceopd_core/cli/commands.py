@@ -15,12 +15,12 @@ from ..algorithm.query import query_text
 from ..algorithm.trainer import Diverged
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
-from ..data.prompt_assignment import plan
+from ..data.prompt_assignment import describe_assignment
 from ..errors import InputError
 from ..lookup import lookup
 from ..models.backbone import COMPONENTS
 from ..models.hub import is_hub_id
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..recipe.io import read_recipe
 from ..recipe.presets import preset_text, presets
 from ..runs.distributed import join_process_group
@@ -60,7 +60,7 @@ def train(args: Namespace) -> None:
         print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
         if recipe.learned_router is not None:
             *own, asked = (load_bucket(bucket, recipe.seed) for bucket in recipe.buckets())
-            print(plan(own, asked, recipe.learned_router.holdout))
+            print(describe_assignment(own, asked, recipe.learned_router.holdout))
         if not is_hub_id(recipe.model):  # whose configuration may have to be fetched first
             print(query_text(query_sigmas(recipe)))
         return
@@ -137,7 +137,9 @@ def sample(args: Namespace) -> None:
     item = Item(args.prompt, args.source)
     cond = encode_items(backbone, [item], width, height, [args.negative])
     field = guided(field, args.guidance, args.negative)
-    (made,) = pictures(backbone, field, cond, [args.seed], steps=args.steps, width=width, height=height, device=device)
+    (made,) = sample_pictures(
+        backbone, field, cond, [args.seed], steps=args.steps, width=width, height=height, device=device
+    )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((made[0] * 255).round().to(torch.uint8).numpy()).save(args.out)
     _tell(f"wrote {args.out}")

@@ -1,4 +1,4 @@
-"""Training data: buckets of prompts and pictures, CSV and metadata files, prompts assigned to routes.
+"""Training data: buckets of prompts and pictures, CSV and metadata files, and the learned router for prompts.
 
-May import `algorithm`, `weights`, `models`, `shapes` and `recipe`.
+Imports `algorithm.fields`, `shapes`, `recipe.schema`, `errors` and `lookup` from the rest of the project.
 """

@@ -1,4 +1,4 @@
-"""Prompts with pictures from the graph as files, so that a run can be made again without the graph."""
+"""Saves prompts and pictures of a ComfyUI graph as a CSV bucket, so that the run can be repeated without the graph."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ..errors import InputError
 
 
 def lines_of(text: str) -> tuple[str, ...]:
-    """The prompts of a text, one a line; empty lines and those after # are none."""
+    """The prompts of a text, one per line; empty lines and lines that begin with # are skipped."""
     return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
 
 
 def write_bucket(
     root: Path, prompts: Sequence[str], sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]
 ) -> Path:
-    """A CSV with its pictures in a folder of `root` that is named by its contents, so the same bucket is one folder.
+    """Writes a CSV with its pictures to a folder in `root` named by its content hash, and returns the CSV's path.
 
-    One picture serves all prompts; one prompt serves all pictures.
+    A single picture is used for all prompts, a single prompt for all pictures.
     """
     if not prompts:
-        raise InputError("prompts: there are none: write at least one line")
+        raise InputError("prompts: none are given: write at least one line")
     count = max(len(prompts), len(sources), len(targets))
     columns: dict[str, Sequence[np.ndarray]] = {"source_image": sources, "target_image": targets}
     for name, pictures in columns.items():
         if pictures and (len(pictures) not in (1, count) or len(prompts) not in (1, count)):
             raise InputError(
-                f"{name}s: {len(pictures)} pictures for {len(prompts)} prompts: give one for all, or one each"
+                f"{name}s: {len(pictures)} pictures for {len(prompts)} prompts: give one for all, or one for each"
             )
     digest = hashlib.sha256(repr(tuple(prompts)).encode())
     for pictures in columns.values():
@@ -55,7 +55,7 @@ def write_bucket(
     writer.writerows(rows)
     part = folder / ".bucket.csv.part"
     part.write_text(text.getvalue(), encoding="utf-8")
-    part.replace(table)  # last, so that a folder with a table is whole
+    part.replace(table)  # last, so that a folder with a CSV is complete
     return table
 
 

@@ -1,4 +1,4 @@
-"""Prompts with their pictures from a CSV file, in the columns of DanceOPD's own trainer."""
+"""Reads prompts with their pictures from a CSV file, in the columns of DanceOPD's own trainer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .images import Picture
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A prompt, for an edit with the picture that it edits, and perhaps with the picture that it should give."""
+    """A prompt with, for an edit, its source picture, and optionally its target picture."""
 
     prompt: str
     source: Picture | None = None
@@ -28,14 +28,14 @@ class Item:
 
 class CsvRow(NamedTuple):
     number: int
-    """The line of the file, counted from 1, the header's."""
+    """Line number in the file; the header is line 1."""
     item: Item
 
 
 def read_csv(path: str | Path, task: str | None = None) -> tuple[Item, ...]:
-    """The rows of a CSV file that have a prompt, or those of one task; InputError if there are none.
+    """The rows of a CSV file that have a prompt, optionally those of one task only; InputError if there are none.
 
-    As DanceOPD's trainer reads them: column prompt, or the first text of the mapping (JSON or Python) in
+    Columns as in DanceOPD's trainer: prompt, or the first text of the mapping (JSON or Python) in
     column caption_dict; task ("default" if blank); source_image and target_image, relative to the CSV's
     folder. Unlike there, text that is not UTF-8 and rows longer than the header are refused.
     """
@@ -43,7 +43,7 @@ def read_csv(path: str | Path, task: str | None = None) -> tuple[Item, ...]:
 
 
 def numbered_rows(path: str | Path, task: str | None = None) -> tuple[CsvRow, ...]:
-    """`read_csv`, with the line that each item stands in."""
+    """`read_csv` with the line number of each item."""
     rows = tuple(_rows(Path(path)))
     if not rows:
         raise InputError(f"{path} holds no prompts: fill its column prompt")
@@ -82,7 +82,7 @@ def _rows(path: Path) -> Iterator[CsvRow]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error.reason}): save it as CSV in UTF-8") from error
     except csv.Error as error:
-        raise InputError(f"{path} is no readable CSV file: {error}") from error
+        raise InputError(f"{path} is not a readable CSV file: {error}") from error
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -95,13 +95,13 @@ def _clean(value: object) -> str:
 
 def _from_mapping(text: str) -> str:
     try:
-        found = json.loads(text)
+        mapping = json.loads(text)
     except (ValueError, RecursionError):
         try:
-            found = ast.literal_eval(text)
+            mapping = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return ""
-    if not isinstance(found, dict):
+    if not isinstance(mapping, dict):
         return ""
-    texts = [found.get("prompt"), found.get("caption"), *found.values()]
+    texts = [mapping.get("prompt"), mapping.get("caption"), *mapping.values()]
     return next(filter(None, map(_clean, texts)), "")

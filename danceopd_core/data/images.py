@@ -1,4 +1,4 @@
-"""Picture files as RGB arrays of the size that a run works in."""
+"""Reads picture files as RGB arrays of a given size, and checks them."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from ..errors import InputError
 Picture = Path | np.ndarray
 """A file, or RGB uint8 (H, W, 3)."""
 ORIENTATION = 0x0112
-"""The EXIF tag that tells how a picture lies; from 5 on it lies on its side."""
+"""The EXIF orientation tag; values from 5 on mean that width and height are swapped."""
 
 
 def open_picture(picture: Picture, width: int, height: int) -> np.ndarray:
-    """The picture as RGB uint8 (height, width, 3): upright, alpha on white, cropped at its centre to the aspect.
+    """The picture as RGB uint8 (height, width, 3): upright, alpha on white, centre-cropped and resized (LANCZOS).
 
-    Resized with LANCZOS. InputError, naming the file, if it is absent or no picture.
+    InputError, naming the file, if it is absent or not a picture.
     """
     return np.array(ImageOps.fit(upright(picture), (width, height), Image.Resampling.LANCZOS))
 
 
 def upright(picture: Picture | bytes) -> Image.Image:
-    """The picture, or the one in a file's bytes, as RGB at its own size: upright, alpha on white.
+    """The picture, or the one in a file's bytes, as RGB at its original size: upright, alpha on white.
 
-    InputError, naming the file, if it is absent or no picture.
+    InputError, naming the file, if it is absent or not a picture.
     """
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-            raise InputError(f"a picture is an array of {picture.dtype} {picture.shape}: give uint8 (H, W, 3)")
+            raise InputError(f"a picture cannot be an array of {picture.dtype} {picture.shape}: give uint8 (H, W, 3)")
         return Image.fromarray(picture)
     try:
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
             return _rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # a damaged file can break PIL's decoders in any way
-        fault = f"no readable picture: {error}" if isinstance(picture, bytes) else _unreadable(picture, error)
+    except Exception as error:  # a damaged file can raise any exception in PIL's decoders
+        fault = f"not a readable picture: {error}" if isinstance(picture, bytes) else _unreadable(picture, error)
         raise InputError(fault) from error
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of `upright`, from the head of a picture file's bytes."""
+    """(width, height) of `upright`, from the header of a picture file's bytes."""
     with Image.open(io.BytesIO(data)) as image:
-        turned = image.getexif().get(ORIENTATION, 1) >= 5
-        return (image.height, image.width) if turned else image.size
+        swapped = image.getexif().get(ORIENTATION, 1) >= 5
+        return (image.height, image.width) if swapped else image.size
 
 
 def picture_fault(path: Path) -> str:
-    """Why a file cannot be opened as a picture, found by decoding it; empty if it can."""
+    """Decodes a picture file; returns why it cannot be opened, empty if it can."""
     try:
         with Image.open(path) as image:
-            image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))  # a JPEG decodes faster so
+            image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))  # decodes a JPEG faster
             image.load()
             _rgb(image)
     except Exception as error:  # as above
@@ -64,17 +64,17 @@ def picture_fault(path: Path) -> str:
 
 
 class PictureFile(NamedTuple):
-    """The bytes of a picture file that can be opened, and the ending that its name should have, without dot."""
+    """The bytes of a readable picture file, and the file extension of its format, without dot."""
 
     data: bytes
     suffix: str
 
 
 def picture_file(value: object, folder: Path | None) -> PictureFile:
-    """The picture file that a row of metadata holds or names; InputError, as a predicate, if it is none.
+    """The picture file that a row of metadata contains or refers to; InputError, as a predicate, if there is none.
 
-    `value`: a path, relative to `folder` (None: paths are refused); the file's bytes; a mapping with either, as
-    Hugging Face datasets have them; or a PIL image.
+    value: a path, relative to `folder` (None: paths are refused); the file's bytes; a mapping with either, as in
+    Hugging Face datasets; or a PIL image.
     """
     if isinstance(value, dict):
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
@@ -87,22 +87,24 @@ def picture_file(value: object, folder: Path | None) -> PictureFile:
     elif isinstance(value, bytes):
         data = value
     else:
-        raise InputError(f"is of type {type(value).__name__}, no picture")
+        raise InputError(f"is of type {type(value).__name__}, not a picture")
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             _rgb(image)
             kind = str(image.format).lower()
     except Exception as error:  # as above
-        raise InputError(f"is no readable picture ({' '.join(str(error).split()) or type(error).__name__})") from error
+        raise InputError(
+            f"is not a readable picture ({' '.join(str(error).split()) or type(error).__name__})"
+        ) from error
     return PictureFile(data, {"jpeg": "jpg"}.get(kind, kind))
 
 
 def _read(path: str, folder: Path | None) -> bytes:
     if re.match(r"\w+://", path):
-        raise InputError(f"is an address, {path}: fetch it and give the file")
+        raise InputError(f"is a URL, {path}: download it and give the file")
     if folder is None:
-        raise InputError(f"is a path, {path}, and a dataset has no folder: give its metadata as a file")
+        raise InputError(f"is a path, {path}, but a dataset has no folder: give its metadata as a file")
     try:
         return (folder / os.path.expanduser(path.strip())).read_bytes()
     except (OSError, ValueError) as error:
@@ -112,13 +114,13 @@ def _read(path: str, folder: Path | None) -> bytes:
 def _unreadable(path: Path, error: Exception) -> str:
     if not path.is_file():
         return f"{path} does not exist or is not a file"
-    return f"{path} is no readable picture ({' '.join(str(error).split()) or type(error).__name__}): save it again"
+    return f"{path} is not a readable picture ({' '.join(str(error).split()) or type(error).__name__}): save it again"
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise InputError("it holds floating-point numbers, whose white is not known")
-    if image.mode.startswith("I"):  # 16 bits; a plain conversion would make all of it white
+        raise InputError("it holds floating-point numbers, whose value range is unknown")
+    if image.mode.startswith("I"):  # 16 bits; a plain conversion would clip to white
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""Rows of metadata from CSV, JSON or JSONL files, or from a Hugging Face dataset."""
+"""Reads rows of metadata from CSV, JSON or JSONL files, or from a Hugging Face dataset."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ..errors import InputError
 
 
 class MetadataRow(NamedTuple):
-    """`number`: the line of a CSV (its header is line 1) or JSONL file, else the place in the list, from 1.
+    """A row of metadata.
 
-    `fault`: why the row cannot be read; empty if it can.
+    number: the line of a CSV (its header is line 1) or JSONL file, else the position in the list, from 1. fault: why
+    the row cannot be read; empty if it can.
     """
 
     number: int
@@ -25,9 +26,9 @@ class MetadataRow(NamedTuple):
 
 
 def metadata_rows(source: str, split: str = "train") -> Iterator[MetadataRow]:
-    """The rows of a file, or of one split of a dataset named like owner/name, which is streamed.
+    """The rows of a file, or of one split of a Hugging Face dataset owner/name, which is streamed.
 
-    InputError if there is no such file or dataset, or if it is no list of rows.
+    InputError if there is no such file or dataset, or if it is not a list of rows.
     """
     path = Path(source).expanduser()
     read = READERS.get(path.suffix.lower())
@@ -43,7 +44,7 @@ def metadata_rows(source: str, split: str = "train") -> Iterator[MetadataRow]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is no readable {path.suffix} file in UTF-8: {error}") from error
+        raise InputError(f"{path} is not a readable {path.suffix} file in UTF-8: {error}") from error
 
 
 def _csv(path: Path) -> Iterator[MetadataRow]:
@@ -60,22 +61,22 @@ def _jsonl(path: Path) -> Iterator[MetadataRow]:
             if not line.strip():
                 continue
             try:
-                yield _of(number, json.loads(line))
+                yield _row(number, json.loads(line))
             except (ValueError, RecursionError) as error:
-                yield MetadataRow(number, {}, f"it is no JSON: {error}")
+                yield MetadataRow(number, {}, f"it is not valid JSON: {error}")
 
 
 def _json(path: Path) -> Iterator[MetadataRow]:
-    found = json.loads(path.read_text(encoding="utf-8-sig"))
-    lists = [value for value in found.values() if isinstance(value, list)] if isinstance(found, dict) else [found]
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    lists = [v for v in content.values() if isinstance(v, list)] if isinstance(content, dict) else [content]
     if len(lists) != 1 or not isinstance(lists[0], list):
-        raise InputError(f"{path} is no list of rows, and no mapping that holds one list: give one list")
+        raise InputError(f"{path} is neither a list of rows nor a mapping with one list: give one list")
     for number, row in enumerate(lists[0], 1):
-        yield _of(number, row)
+        yield _row(number, row)
 
 
-def _of(number: int, row: object) -> MetadataRow:
-    return MetadataRow(number, row) if isinstance(row, dict) else MetadataRow(number, {}, "it is no mapping")
+def _row(number: int, row: object) -> MetadataRow:
+    return MetadataRow(number, row) if isinstance(row, dict) else MetadataRow(number, {}, "it is not a mapping")
 
 
 READERS: dict[str, Callable[[Path], Iterator[MetadataRow]]] = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}
@@ -83,15 +84,15 @@ READERS: dict[str, Callable[[Path], Iterator[MetadataRow]]] = {".csv": _csv, ".j
 
 def _dataset(name: str, split: str) -> Iterator[MetadataRow]:
     if find_spec("datasets") is None:
-        raise InputError(f"{name} is no file; to read it as a Hugging Face dataset, pip install datasets")
+        raise InputError(f"{name} is not a file; to read it as a Hugging Face dataset, pip install datasets")
     import datasets
 
     try:
-        found = datasets.load_dataset(name, split=split, streaming=True)
-        for column, kind in (found.features or {}).items():
-            if isinstance(kind, datasets.Image):  # the file as it is, instead of pixels to be written again
-                found = found.cast_column(column, datasets.Image(decode=False))
-        for number, row in enumerate(found, 1):
+        rows = datasets.load_dataset(name, split=split, streaming=True)
+        for column, kind in (rows.features or {}).items():
+            if isinstance(kind, datasets.Image):  # the original file instead of decoded pixels
+                rows = rows.cast_column(column, datasets.Image(decode=False))
+        for number, row in enumerate(rows, 1):
             yield MetadataRow(number, row)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"the dataset {name}, split {split}, cannot be read: {error}") from error

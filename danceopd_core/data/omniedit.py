@@ -1,4 +1,4 @@
-"""OmniEdit's metadata, or any like it, as a CSV with a route for every edit and the pictures beside it."""
+"""Converts OmniEdit's metadata, or similar, to a CSV with a task for every edit and the pictures beside it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ COLUMNS = {
     "score": ("o_score",),
     "name": ("omni_edit_id", "id", "uid"),
 }
-"""What a row tells, and the columns that tell it, OmniEdit's first."""
-NEEDED = ("prompt", "task", "source")
-GLOBAL = frozenset({"style", "background", "environment", "env", "weather", "tone", "lighting", "scene", "global"})
-"""Words of an edit's type that change the picture as a whole; all other edits are local."""
+"""The columns that may hold each field of a row, OmniEdit's first."""
+REQUIRED = ("prompt", "task", "source")
+GLOBAL_EDIT_WORDS = frozenset(
+    {"style", "background", "environment", "env", "weather", "tone", "lighting", "scene", "global"}
+)
+"""Words in an edit's type that mark it as a global edit; all others are local."""
 
 
 class Converted(NamedTuple):
     tasks: Mapping[str, int]
-    """Rows written, by task."""
+    """Number of rows written, by task."""
     left_out: tuple[str, ...]
-    """Faults of the rows left out, one a row."""
+    """Why rows were left out, one entry per row."""
 
 
 class _Edit(NamedTuple):
@@ -57,28 +59,28 @@ def convert_omniedit(
     """Writes OUT/edits.csv (prompt, task, source_image, target_image), OUT/source/ and OUT/target/.
 
     Tasks are local_edit and global_edit, by the words of the edit's type; the prompt is the first of
-    edited_prompt_list. Only rows whose o_score is at least `min_score` are taken, at most `limit`.
-    The folder appears whole or not at all. InputError if it holds anything, or, with every fault of every
+    edited_prompt_list. Only rows whose o_score is at least `min_score` are converted, at most `limit`.
+    The folder is written completely or not at all. InputError if it is not empty, or, with every fault of every
     row, if rows cannot be used, unless `skip_bad` leaves them out.
     """
     out = Path(out).expanduser().resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty: choose another folder to write to")
+        raise InputError(f"{out} is not empty: choose another output folder")
     if limit is not None and limit < 1:
-        raise InputError(f"a limit of {limit} rows leaves none: give at least 1")
+        raise InputError(f"a limit of {limit} rows is too low: give at least 1")
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         for kind in ("source", "target"):
             (part / kind).mkdir(parents=True)
         converted = _write(metadata, part, split, limit, min_score)
         if converted.left_out and not skip_bad:
-            told = "\n".join(converted.left_out)
+            details = "\n".join(converted.left_out)
             raise InputError(
-                f"{metadata} has {len(converted.left_out)} rows that cannot be used: mend them, or leave them out with "
-                f"--skip-bad\n{told}"
+                f"{metadata} has {len(converted.left_out)} rows that cannot be used: correct them, or leave them out "
+                f"with --skip-bad\n{details}"
             )
         if not converted.tasks:
-            raise InputError("\n".join((f"{metadata} holds no edits that can be used", *converted.left_out)))
+            raise InputError("\n".join((f"{metadata} holds no usable edits", *converted.left_out)))
         if out.exists():
             out.rmdir()
         part.rename(out)
@@ -100,7 +102,7 @@ def _write(metadata: str, part: Path, split: str, limit: int | None, min_score: 
         writer.writerow(("prompt", "task", "source_image", "target_image"))
         for row in metadata_rows(metadata, split):
             if not columns and not row.fault:
-                columns = _checked(metadata, set(row.values))
+                columns = _check_columns(metadata, set(row.values))
             try:
                 edit = _edit(row, folder, min_score)
             except InputError as error:
@@ -109,20 +111,21 @@ def _write(metadata: str, part: Path, split: str, limit: int | None, min_score: 
             if edit is None:
                 continue
             name = "-".join(filter(None, (f"{row.number:07d}", _slug(_cell(row, "name")))))
-            places = []
+            paths = []
             for kind, picture in (("source", edit.source), ("target", edit.target)):
-                places.append(f"{kind}/{name}.{picture.suffix}" if picture else "")
+                paths.append(f"{kind}/{name}.{picture.suffix}" if picture else "")
                 if picture:
-                    (part / places[-1]).write_bytes(picture.data)
-            writer.writerow((edit.prompt, edit.task, *places))
+                    (part / paths[-1]).write_bytes(picture.data)
+            writer.writerow((edit.prompt, edit.task, *paths))
             tasks[edit.task] += 1
             if tasks.total() == limit:
                 break
     return Converted(tasks, tuple(left_out))
 
 
-def _checked(metadata: str, columns: set[str]) -> set[str]:
-    for kind in NEEDED:
+def _check_columns(metadata: str, columns: set[str]) -> set[str]:
+    """The columns; InputError unless every required field has one."""
+    for kind in REQUIRED:
         if not columns.intersection(COLUMNS[kind]):
             raise InputError(
                 f"{metadata} has no column for the {kind} ({', '.join(COLUMNS[kind])}): it has "
@@ -132,7 +135,7 @@ def _checked(metadata: str, columns: set[str]) -> set[str]:
 
 
 def _edit(row: MetadataRow, folder: Path | None, min_score: float | None) -> _Edit | None:
-    """None if its score is too low; InputError, with all that is wrong with the row."""
+    """The edit of a row, None if its score is too low; InputError with all faults of the row."""
     if row.fault:
         raise InputError(row.fault)
     faults = []
@@ -142,7 +145,7 @@ def _edit(row: MetadataRow, folder: Path | None, min_score: float | None) -> _Ed
             if not float(score) >= min_score:
                 return None
         except (TypeError, ValueError):
-            faults.append(f"it has no o_score to compare, but {score!r}")
+            faults.append(f"its o_score is not a number: {score!r}")
     prompt, kind = _prompt(_cell(row, "prompt")), _text(_cell(row, "task"))
     faults += [f"it has no {what}" for what, text in (("prompt", prompt), ("task", kind)) if not text]
     pictures: list[PictureFile | None] = []
@@ -156,12 +159,12 @@ def _edit(row: MetadataRow, folder: Path | None, min_score: float | None) -> _Ed
             faults.append(f"its {which} {error}")
     if faults:
         raise InputError("; ".join(faults))
-    task = "global_edit" if GLOBAL & set(re.split("[^a-z]+", kind.lower())) else "local_edit"
+    task = "global_edit" if GLOBAL_EDIT_WORDS & set(re.split("[^a-z]+", kind.lower())) else "local_edit"
     return _Edit(prompt, task, *pictures)
 
 
 def _cell(row: MetadataRow, kind: str) -> Any:
-    """The first of the row's columns of this kind that is not blank; None if all are."""
+    """The first non-empty value of the columns for this field; None if all are empty."""
     values = (row.values.get(column) for column in COLUMNS[kind])
     return next((value for value in values if value is not None and value != "" and value != []), None)
 
@@ -169,25 +172,25 @@ def _cell(row: MetadataRow, kind: str) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, (str, int)):
         return ""
-    # JSON can hold a NUL and halves of characters, which no CSV file in UTF-8 can.
+    # JSON strings can contain NUL and lone surrogates, which a CSV file in UTF-8 cannot.
     return " ".join(str(value).replace("\0", " ").encode("utf-8", "replace").decode().split())
 
 
 def _prompt(value: Any) -> str:
-    """A text, or the first one of a list, which in a CSV is written as JSON or Python."""
+    """A text, or the first one of a list, which in a CSV is a JSON or Python literal."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        for read in (json.loads, ast.literal_eval):
+        for parse in (json.loads, ast.literal_eval):
             try:
-                found = read(value.strip())
+                parsed = parse(value.strip())
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 continue
-            if isinstance(found, list):
-                return _prompt(found)
+            if isinstance(parsed, list):
+                return _prompt(parsed)
     if isinstance(value, (list, tuple)):
         return next(filter(None, map(_text, value)), "")
     return _text(value)
 
 
 def _slug(value: Any) -> str:
-    """Letters, digits, dashes and underscores: nothing that any system takes for a path."""
+    """A text reduced to letters, digits, dashes and underscores, safe as part of a file name."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", _text(value)).strip("_")[:80]

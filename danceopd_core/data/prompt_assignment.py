@@ -1,8 +1,7 @@
-"""Prompts without a route join one: by having a source picture or not, and then as the learned router tells.
+"""Assigns prompts without a route to routes: by whether they have a source picture, then by the learned router.
 
-A route is all edits or all text, and a prompt without a picture has nothing to edit, nor can a text-to-image route
-show one. So a prompt with a source picture chooses among the routes of edits, and any other among the routes of text;
-where that leaves one route, the prompt needs no router.
+A route consists of either edits or text-to-image prompts. A prompt with a source picture can only be assigned to a
+route of edits, any other only to a text-to-image route; if that leaves one route, no classifier is needed.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -19,19 +18,19 @@ from torch import Tensor
 
 from ..algorithm.fields import Conditioning, Sample
 from .csv_rows import Item
-from .prompt_classifier import FEWEST, Marks, learn
+from .prompt_classifier import MIN_PROMPTS, ClassifierScore, train_classifier
 
 
 class Encoded(NamedTuple):
-    """A bucket, encoded. clean: (n, ...) latents of its targets, for a method that needs them."""
+    """An encoded bucket. clean: (n, ...) latents of its targets, for a method that needs them."""
 
     items: tuple[Item, ...]
     samples: Conditioning
     clean: Tensor | None = None
 
 
-class Choice(NamedTuple):
-    """The routes that some prompts may join, and these prompts, both by index."""
+class PromptGroup(NamedTuple):
+    """Prompts of one kind (edits or text-to-image), with the routes that they may be assigned to; both by index."""
 
     edits: bool
     routes: list[int]
@@ -40,136 +39,151 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Routing:
-    """What the learned router was told, how it did, and which route it gave to each prompt.
+    """The assignment of the prompts, and the scores of the classifiers behind it.
 
-    marks: by route, of those that it chose among. assigned: (prompt, route, probability) of each prompt.
+    scores: by route, of those with a classifier. assigned: (prompt, route, probability) of each prompt.
     """
 
     names: tuple[str, ...]
-    marks: dict[str, Marks]
+    scores: dict[str, ClassifierScore]
     assigned: tuple[tuple[str, str, float], ...]
 
     @property
     def accuracy(self) -> float:
-        """The part of the held-out prompts that were told rightly."""
-        right, held_out = self._exam()
-        return right / held_out
+        """The fraction of held-out prompts that are classified correctly."""
+        correct, held_out = self._totals()
+        return correct / held_out
 
     def digest(self) -> str:
-        """SHA-256 of which prompt has joined which route."""
-        told = [(prompt, route) for prompt, route, _ in self.assigned]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        """SHA-256 of the assignment of prompts to routes."""
+        pairs = [(prompt, route) for prompt, route, _ in self.assigned]
+        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
     def text(self) -> str:
-        """In a line, for the person who waits."""
-        right, held = self._exam()
-        joined = ", ".join(f"{count} join '{name}'" for name, count in self._joined().items())
-        return f"the learned router is right on {right} of {held} held-out prompts ({self.accuracy:.1%}); {joined}"
+        """A line of progress: accuracy, and how many prompts each route received."""
+        correct, held_out = self._totals()
+        counts = ", ".join(f"{count} assigned to '{name}'" for name, count in self._counts().items())
+        return (
+            f"the learned router is correct on {correct} of {held_out} held-out prompts ({self.accuracy:.1%}); {counts}"
+        )
 
     def report(self) -> dict[str, Any]:
-        """For a file: accuracy over all, marks and accuracy by route, how many joined it, and each prompt's route."""
-        joined = self._joined()
-        routes: dict[str, Any] = {name: {"joined": joined[name]} for name in self.names}
-        for name, marks in self.marks.items():
-            routes[name] = {**asdict(marks), "accuracy": marks.right / marks.held_out, **routes[name]}
+        """The content of router.json: overall accuracy, score and number of prompts by route, the route of each prompt.
+
+        The keys are those of version 0.1.0.
+        """
+        counts = self._counts()
+        routes: dict[str, Any] = {name: {"joined": counts[name]} for name in self.names}
+        for name, score in self.scores.items():
+            routes[name] = {
+                "learned": score.trained,
+                "held_out": score.held_out,
+                "right": score.correct,
+                "accuracy": score.correct / score.held_out,
+                **routes[name],
+            }
         prompts = [{"prompt": p, "route": r, "probability": round(share, 4)} for p, r, share in self.assigned]
         return {"accuracy": self.accuracy, "routes": routes, "prompts": prompts}
 
-    def _exam(self) -> tuple[int, int]:
-        return sum(m.right for m in self.marks.values()), sum(m.held_out for m in self.marks.values())
+    def _totals(self) -> tuple[int, int]:
+        return sum(s.correct for s in self.scores.values()), sum(s.held_out for s in self.scores.values())
 
-    def _joined(self) -> dict[str, int]:
+    def _counts(self) -> dict[str, int]:
         counts = Counter(route for _, route, _ in self.assigned)
         return {name: counts[name] for name in self.names}
 
 
-def choices(own: Sequence[Sequence[Item]], asked: Sequence[Item]) -> list[Choice]:
-    """What the prompts of `asked` may join of the routes with these items: one Choice for text, one for edits,
-    if there are such prompts."""
-    found = []
+def candidate_routes(route_items: Sequence[Sequence[Item]], prompts: Sequence[Item]) -> list[PromptGroup]:
+    """The prompts grouped by kind, text-to-image first, with the routes of that kind; without empty groups."""
+    groups = []
     for edits in (False, True):
-        rows = [row for row, item in enumerate(asked) if (item.source is not None) == edits]
-        routes = [number for number, items in enumerate(own) if (items[0].source is not None) == edits]
-        found += [Choice(edits, routes, rows)] if rows else []
-    return found
+        rows = [row for row, item in enumerate(prompts) if (item.source is not None) == edits]
+        routes = [number for number, items in enumerate(route_items) if (items[0].source is not None) == edits]
+        groups += [PromptGroup(edits, routes, rows)] if rows else []
+    return groups
 
 
-def unroutable(names: Sequence[str], own: Sequence[Sequence[Item]], asked: Sequence[Item]) -> Iterator[str]:
-    """Why these prompts cannot be routed: a line for each fault."""
-    found = choices(own, asked)
-    for choice in found:
-        if not choice.routes:
-            kind = "a source picture, and no route has any" if choice.edits else "no source picture, as all routes have"
-            yield f"learned_router: {len(choice.rows)} of {len(asked)} prompts have {kind}: remove them, or add a route"
-    if all(len(choice.routes) < 2 for choice in found) and any(choice.routes for choice in found):
+def assignment_faults(
+    names: Sequence[str], route_items: Sequence[Sequence[Item]], prompts: Sequence[Item]
+) -> Iterator[str]:
+    """Why these prompts cannot be assigned to routes, a line for each fault."""
+    groups = candidate_routes(route_items, prompts)
+    for group in groups:
+        if not group.routes:
+            kind = "a source picture, but no route has any" if group.edits else "no source picture, but all routes have"
+            count = f"{len(group.rows)} of {len(prompts)} prompts"
+            yield f"learned_router: {count} have {kind}: remove them, or add a route"
+    if all(len(group.routes) < 2 for group in groups) and any(group.routes for group in groups):
         yield (
-            "learned_router: its prompts have only one route to join, so there is nothing to choose: give two routes "
-            "that are both edits or both text, or put the prompts into that route's bucket"
+            "learned_router: there is only one route for its prompts, so there is nothing to choose: give two routes "
+            "that are both edits or both text-to-image, or put the prompts into that route's bucket"
         )
-    for number in sorted({number for choice in found if len(choice.routes) > 1 for number in choice.routes}):
-        count = len({item.prompt for item in own[number]})
-        if count < FEWEST:
+    for number in sorted({number for group in groups if len(group.routes) > 1 for number in group.routes}):
+        count = len({item.prompt for item in route_items[number]})
+        if count < MIN_PROMPTS:
             yield (
-                f"learned_router: route {names[number]!r} has {count} different prompts to learn from: "
-                f"give it {FEWEST} or more"
+                f"learned_router: route {names[number]!r} has {count} different prompts to train on: "
+                f"give it {MIN_PROMPTS} or more"
             )
 
 
-def plan(own: Sequence[Sequence[Item]], asked: Sequence[Item], holdout: float) -> str:
-    """What will be done, in words."""
-    taught = {number for choice in choices(own, asked) if len(choice.routes) > 1 for number in choice.routes}
-    count = sum(len(own[number]) for number in taught)
+def describe_assignment(route_items: Sequence[Sequence[Item]], prompts: Sequence[Item], holdout: float) -> str:
+    """What the learned router will do, as a line of text."""
+    groups = candidate_routes(route_items, prompts)
+    routes = {number for group in groups if len(group.routes) > 1 for number in group.routes}
+    count = sum(len(route_items[number]) for number in routes)
     return (
-        f"a router will be trained on {count} prompts of {len(taught)} routes, but for {holdout:.0%} of them to test "
-        f"it, and asked for {len(asked)}"
+        f"a router will be trained on {count} prompts of {len(routes)} routes, with {holdout:.0%} of them held out to "
+        f"test it, and will assign {len(prompts)} prompts"
     )
 
 
-def join(
+def assign_prompts(
     names: Sequence[str],
-    own: Sequence[Encoded],
+    buckets: Sequence[Encoded],
     negatives: Sequence[Sequence[str]],
-    asked: Encoded,
+    unrouted: Encoded,
     embed: Callable[[Conditioning], Tensor],
     holdout: float,
     seed: int,
 ) -> tuple[list[Encoded], Routing]:
-    """The routes' buckets with the prompts of `asked` behind their own, and how that came about.
+    """The routes' buckets, each followed by the prompts of `unrouted` that are assigned to it, and the assignment.
 
-    negatives: the negative prompts of each route, of which those of all have to be encoded in `asked`. embed: (n, D)
+    negatives: the negative prompts of each route; `unrouted` must be encoded with all of them. embed: (n, D)
     embeddings of encoded prompts.
     """
-    route = [0] * len(asked.items)
-    odds = [1.0] * len(asked.items)
-    marks: dict[str, Marks] = {}
-    for choice in choices([part.items for part in own], asked.items):
-        told = torch.zeros(len(choice.rows), 1)
-        if len(choice.routes) > 1:
-            known = [own[number] for number in choice.routes]
-            texts = [[item.prompt for item in part.items] for part in known]
-            classifier, found = learn([embed(part.samples) for part in known], texts, holdout, seed)
-            marks |= {names[number]: one for number, one in zip(choice.routes, found, strict=True)}
-            told = classifier(embed(asked.samples.select(choice.rows)))
-        best = told.max(1)
-        for row, place, log in zip(choice.rows, best.indices.tolist(), best.values.exp().tolist(), strict=True):
-            route[row], odds[row] = choice.routes[place], log
-    grown = []
-    for number, part in enumerate(own):
-        rows = [row for row, joined in enumerate(route) if joined == number]
-        grown.append(_with(part, asked, rows, negatives[number]))
-    prompts = (item.prompt for item in asked.items)
-    assigned = tuple((p, names[n], share) for p, n, share in zip(prompts, route, odds, strict=True))
-    return grown, Routing(tuple(names), marks, assigned)
+    assigned = [0] * len(unrouted.items)
+    probability = [1.0] * len(unrouted.items)
+    scores: dict[str, ClassifierScore] = {}
+    for group in candidate_routes([bucket.items for bucket in buckets], unrouted.items):
+        log_probs = torch.zeros(len(group.rows), 1)
+        if len(group.routes) > 1:
+            classes = [buckets[number] for number in group.routes]
+            texts = [[item.prompt for item in bucket.items] for bucket in classes]
+            features = [embed(bucket.samples) for bucket in classes]
+            classifier, class_scores = train_classifier(features, texts, holdout, seed)
+            scores |= {names[number]: score for number, score in zip(group.routes, class_scores, strict=True)}
+            log_probs = classifier(embed(unrouted.samples.select(group.rows)))
+        best = log_probs.max(1)
+        for row, index, value in zip(group.rows, best.indices.tolist(), best.values.exp().tolist(), strict=True):
+            assigned[row], probability[row] = group.routes[index], value
+    extended = []
+    for number, bucket in enumerate(buckets):
+        rows = [row for row, route in enumerate(assigned) if route == number]
+        extended.append(_extended(bucket, unrouted, rows, negatives[number]))
+    prompts = (item.prompt for item in unrouted.items)
+    triples = tuple((p, names[n], share) for p, n, share in zip(prompts, assigned, probability, strict=True))
+    return extended, Routing(tuple(names), scores, triples)
 
 
-def _with(part: Encoded, asked: Encoded, rows: Sequence[int], negatives: Sequence[str]) -> Encoded:
+def _extended(bucket: Encoded, unrouted: Encoded, rows: Sequence[int], negatives: Sequence[str]) -> Encoded:
     samples = [
         Sample(sample.values, {negative: sample.nulls[negative] for negative in negatives})
-        for sample in asked.samples.select(rows).samples
+        for sample in unrouted.samples.select(rows).samples
     ]
-    clean = part.clean
-    if clean is not None and asked.clean is not None:
-        clean = torch.cat([clean, asked.clean[list(rows)]])
+    clean = bucket.clean
+    if clean is not None and unrouted.clean is not None:
+        clean = torch.cat([clean, unrouted.clean[list(rows)]])
     return Encoded(
-        part.items + tuple(asked.items[row] for row in rows), part.samples + Conditioning(tuple(samples)), clean
+        bucket.items + tuple(unrouted.items[row] for row in rows), bucket.samples + Conditioning(tuple(samples)), clean
     )

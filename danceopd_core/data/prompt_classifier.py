@@ -1,6 +1,6 @@
-"""A learned router: which class a prompt belongs to, told from its embedding by logistic regression.
+"""The learned router's classifier: multinomial logistic regression on prompt embeddings.
 
-It learns from prompts whose class is known; some of them are held out, and on these alone its accuracy is measured.
+It is trained on prompts whose class is known; a held-out part of them measures its accuracy.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 L2 = 1e-3
-"""Weight of half the squared norm of the weights, beside a cross-entropy that is a mean over the classes."""
-FEWEST = 4
-"""Different prompts that a class needs: three to learn from and one to hold out."""
+"""L2 regularisation: factor of half the squared norm of the weights, relative to the mean class cross-entropy."""
+MIN_PROMPTS = 4
+"""Different prompts that a class needs: three to train on and one held out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,27 +35,27 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Marks:
-    """Prompts of one class: learned from, held out, and those of the held-out ones that were told rightly."""
+class ClassifierScore:
+    """Numbers of prompts of one class: trained on, held out, and correctly classified held-out ones."""
 
-    learned: int
+    trained: int
     held_out: int
-    right: int
+    correct: int
 
 
 def fit(features: Tensor, classes: Tensor, count: int) -> Classifier:
-    """The classifier of features (n, D) into `count` classes, of which `classes` (n,) names those of the rows.
+    """Trains a classifier of features (n, D) into `count` classes; `classes` (n,) are the labels.
 
-    Every class weighs the same however many rows it has, since nothing says how often the prompts to come are of
-    it. The loss is convex and L-BFGS takes all rows at once, from zero: nothing is drawn.
+    Every class has the same weight however many rows it has, since the class frequencies of future prompts are
+    unknown. The loss is convex and L-BFGS uses all rows at once, starting from zero, so there is no randomness.
     """
     features = features.double()
-    mean, deviation = features.mean(0), features.std(0, correction=0)
-    known = deviation > 1e-9 * (1 + mean.abs())  # what never varies stays as it is, at zero
-    # Divided by sqrt(D) as well, a row has norm 1 or so, and L2 means the same at every width.
-    scale = deviation.where(known, torch.ones_like(deviation)) * features.shape[1] ** 0.5
+    mean, std = features.mean(0), features.std(0, correction=0)
+    varies = std > 1e-9 * (1 + mean.abs())  # constant features stay at zero
+    # Divided by sqrt(D) as well, rows have a norm of about 1, and L2 means the same for every width.
+    scale = std.where(varies, torch.ones_like(std)) * features.shape[1] ** 0.5
     rows = (features - mean) / scale
-    share = (1 / (count * torch.bincount(classes, minlength=count).double()))[classes]
+    sample_weight = (1 / (count * torch.bincount(classes, minlength=count).double()))[classes]
     with torch.enable_grad():
         weight = rows.new_zeros(rows.shape[1], count).requires_grad_()
         bias = rows.new_zeros(count).requires_grad_()
@@ -65,8 +65,8 @@ def fit(features: Tensor, classes: Tensor, count: int) -> Classifier:
 
         def loss() -> Tensor:
             solver.zero_grad()
-            told = (rows @ weight + bias).log_softmax(1).gather(1, classes[:, None])[:, 0]
-            value = L2 / 2 * weight.square().sum() - (share * told).sum()
+            log_likelihood = (rows @ weight + bias).log_softmax(1).gather(1, classes[:, None])[:, 0]
+            value = L2 / 2 * weight.square().sum() - (sample_weight * log_likelihood).sum()
             value.backward()
             return value
 
@@ -74,31 +74,31 @@ def fit(features: Tensor, classes: Tensor, count: int) -> Classifier:
     return Classifier(mean, scale, weight.detach(), bias.detach())
 
 
-def learn(
+def train_classifier(
     features: Sequence[Tensor], prompts: Sequence[Sequence[str]], holdout: float, seed: int
-) -> tuple[Classifier, tuple[Marks, ...]]:
-    """The classifier of these classes, and its marks on prompts that it never saw.
+) -> tuple[Classifier, tuple[ClassifierScore, ...]]:
+    """Trains a classifier on these classes, and scores it on held-out prompts.
 
-    features: (n, D) of each class; prompts: their texts, at least FEWEST different ones in a class. Of a class's
-    different texts the part `holdout` is drawn by `seed` and held out, with all the rows that have them: a prompt
-    that stands there for many pictures is not learned from in one row and asked in another.
+    features: (n, D) of each class. prompts: their texts, at least MIN_PROMPTS different ones per class. The fraction
+    `holdout` of a class's different texts, chosen by `seed`, is held out with all their rows, so that a prompt with
+    several pictures is not in both parts.
     """
     generator = torch.Generator().manual_seed(seed)
     held = [_held_out(texts, holdout, generator) for texts in prompts]
     classes = torch.cat([torch.full((len(own),), number) for number, own in enumerate(features)])
-    rows, exam = torch.cat(list(features)), torch.cat(held)
-    classifier = fit(rows[~exam], classes[~exam], len(features))
-    right = classifier(rows).argmax(1) == classes
-    marks = []
-    for number, own in enumerate(held):
-        asked = exam & (classes == number)
-        marks.append(Marks(int((~own).sum()), int(own.sum()), int((right & asked).sum())))
-    return classifier, tuple(marks)
+    rows, held_out = torch.cat(list(features)), torch.cat(held)
+    classifier = fit(rows[~held_out], classes[~held_out], len(features))
+    correct = classifier(rows).argmax(1) == classes
+    scores = []
+    for number, mask in enumerate(held):
+        test = held_out & (classes == number)
+        scores.append(ClassifierScore(int((~mask).sum()), int(mask.sum()), int((correct & test).sum())))
+    return classifier, tuple(scores)
 
 
-def _held_out(texts: Sequence[str], share: float, generator: torch.Generator) -> Tensor:
-    """Which rows (n,) are held out: all those of some of the different texts, at least of one and not of all."""
-    different = list(dict.fromkeys(texts))
-    count = min(len(different) - 1, max(1, round(share * len(different))))
-    chosen = {different[place] for place in torch.randperm(len(different), generator=generator)[:count].tolist()}
+def _held_out(texts: Sequence[str], holdout: float, generator: torch.Generator) -> Tensor:
+    """A mask (n,) of the held-out rows: all rows of a random part of the different texts, at least one and not all."""
+    unique = list(dict.fromkeys(texts))
+    count = min(len(unique) - 1, max(1, round(holdout * len(unique))))
+    chosen = {unique[index] for index in torch.randperm(len(unique), generator=generator)[:count].tolist()}
     return torch.tensor([text in chosen for text in texts])

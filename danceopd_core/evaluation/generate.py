@@ -16,7 +16,7 @@ from ..algorithm.fields import VelocityField, guided
 from ..data.csv_rows import Item
 from ..errors import InputError
 from ..models.backbone import Backbone
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..runs.session import encode_items
 from .folder import EvalFolder
 from .layouts import BenchmarkPrompt, Files, Layout, as_png
@@ -136,7 +136,7 @@ def _generate(
     width, height = batch[0].width, batch[0].height
     encoded = encode_items(backbone, items, width, height, [config.negative] if config.guidance != 1 else [])
     rows = list(by_number)
-    (images,) = pictures(
+    (images,) = sample_pictures(
         backbone,
         guided(field, config.guidance, config.negative),
         encoded.select([rows.index(job.prompt.number) for job in batch]),

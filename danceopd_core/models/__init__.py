@@ -1,4 +1,4 @@
-"""Model families behind one protocol, and how they are found, loaded, quantised, offloaded and sampled.
+"""Model families behind the Backbone protocol, and how they are found, loaded, quantised, offloaded and sampled.
 
-May import `algorithm` and `weights`.
+Imports `algorithm` (fields and flow only), `weights`, `errors` and `lookup` from the rest of the project.
 """

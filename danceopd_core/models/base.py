@@ -1,4 +1,4 @@
-"""What every family does alike around a diffusers transformer; a family adds its texts, its clock and its sigmas."""
+"""The part of a Backbone that all diffusers families share; a family adds its text encoding, clock and sigmas."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from .registry import FAMILIES
 from .sigma_schedule import scheduled
 from .vaes import Vae
 
-Made = TypeVar("Made")
-Own = TypeVar("Own", bound="DiffusersBackbone")
+T = TypeVar("T")
+Self = TypeVar("Self", bound="DiffusersBackbone")
 
 
-class Once:
-    """Makes each thing once: prompts share negatives, and edits share much of their text."""
+class EncodingCache:
+    """Encodes each text once: prompts share negative prompts, and edits share much of their text."""
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, Any] = {}
+        self._values: dict[Hashable, Any] = {}
 
-    def __call__(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+    def __call__(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The value of this key, computed on its first use."""
+        if key not in self._values:
+            self._values[key] = compute()
+        return self._values[key]
 
 
 @dataclass(frozen=True, eq=False)
 class DiffusersBackbone(ABC):
-    """A Backbone but for what its family decides: `velocity`, `sigmas`, `_texts` and which encoders it has."""
+    """A Backbone except for what its family defines: `velocity`, `sigmas`, text encoding and its limits."""
 
     network: nn.Module
     vae: Vae
@@ -46,7 +47,7 @@ class DiffusersBackbone(ABC):
 
     @property
     def title(self) -> str:
-        """The family's name for people."""
+        """The family's display name."""
         return FAMILIES[self.family].title
 
     @property
@@ -56,12 +57,12 @@ class DiffusersBackbone(ABC):
     @property
     @abstractmethod
     def max_sources(self) -> float:
-        """How many pictures one prompt may edit."""
+        """The number of source pictures that one prompt may have."""
 
     @property
     @abstractmethod
     def _encoders(self) -> tuple[nn.Module, ...]:
-        """The text encoders that there are."""
+        """The text encoders."""
 
     @abstractmethod
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor: ...
@@ -70,11 +71,11 @@ class DiffusersBackbone(ABC):
     def sigmas(self, steps: int, width: int, height: int) -> Tensor: ...
 
     @abstractmethod
-    def _texts(self, prompt: str, pictures: tuple[Tensor, ...], once: Once) -> Mapping[str, Value]:
-        """The values of a prompt that edits these pictures (H, W, 3), without their latents."""
+    def _encode_prompt(self, prompt: str, pictures: tuple[Tensor, ...], cache: EncodingCache) -> Mapping[str, Value]:
+        """The text values of a prompt that edits these pictures (H, W, 3); the pictures' latents are added later."""
 
-    def _source(self, picture: Tensor) -> Tensor:
-        """The clean latents (C, h, w) of a source picture, as the network is shown them."""
+    def _encode_source(self, picture: Tensor) -> Tensor:
+        """The clean latents (C, h, w) of a source picture, as the network receives them."""
         return self.encode_image(picture[None])[0]
 
     @torch.no_grad()
@@ -88,13 +89,15 @@ class DiffusersBackbone(ABC):
             if len(given) > self.max_sources:
                 raise InputError(
                     f"this {self.title} model edits at most {self.max_sources} source pictures, but the prompt "
-                    f"{prompt!r} has {len(given)}: remove them, or open a model that edits"
+                    f"{prompt!r} has {len(given)}: remove them, or use a model that edits"
                 )
-        once, samples = Once(), []
+        cache, samples = EncodingCache(), []
         for prompt, given in zip(prompts, pictures, strict=True):
-            held: dict[str, Value] = {"sources": tuple(map(self._source, given))} if given else {}
-            nulls = {negative: Sample({**self._texts(negative, given, once), **held}) for negative in negatives}
-            samples.append(Sample({**self._texts(prompt, given, once), **held}, nulls))
+            latents: dict[str, Value] = {"sources": tuple(map(self._encode_source, given))} if given else {}
+            nulls = {
+                negative: Sample({**self._encode_prompt(negative, given, cache), **latents}) for negative in negatives
+            }
+            samples.append(Sample({**self._encode_prompt(prompt, given, cache), **latents}, nulls))
         return Conditioning(tuple(samples))
 
     def prompt_embeddings(self, cond: Conditioning) -> Tensor:
@@ -118,20 +121,20 @@ class DiffusersBackbone(ABC):
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
         if width % self.size_multiple or height % self.size_multiple or min(width, height) <= 0:
             raise InputError(
-                f"{self.title} takes no picture of {width} x {height} pixels: "
+                f"{self.title} cannot process a picture of {width} x {height} pixels: "
                 f"make width and height multiples of {self.size_multiple}"
             )
         return (self.vae.channels, height // self.vae.factor, width // self.vae.factor)
 
     def _scheduled(self, width: int, height: int, spacing: Mapping[str, Any]) -> Tensor:
-        """The scheduler's sigmas for this spacing, shifted for the picture's tokens if its configuration says so."""
+        """The scheduler's sigmas for this spacing, shifted by picture size if its configuration says so."""
         _, rows, columns = self.latent_shape(width, height)
         return scheduled(self.scheduler, (rows // 2) * (columns // 2), spacing)
 
-    def with_network(self: Own, network: nn.Module) -> Own:
+    def with_network(self: Self, network: nn.Module) -> Self:
         return replace(self, network=network)
 
-    def to(self: Own, device: torch.device | str) -> Own:
+    def to(self: Self, device: torch.device | str) -> Self:
         self.network.to(device)
         self.offload_encoders(device)
         return self
@@ -145,47 +148,13 @@ class DiffusersBackbone(ABC):
         return [part.to(x.device, self.dtype) for part in parts]
 
     def _stacked(self, name: str, cond: Conditioning, x: Tensor) -> Tensor:
-        """A value that has the same shape in every sample, as a batch for the network."""
+        """A value with the same shape in every sample, as a batch for the network."""
         return torch.stack([self._cast(sample.values[name], x)[0] for sample in cond.samples])
 
 
 def _embedding(sample: Sample) -> Tensor:
-    """(D,): the mean over the tokens of a text, in all its segments, and what the family pools of it, if it does."""
+    """(D,): the mean over all tokens of a text, followed by the pooled embedding if the family has one."""
     text = sample.values["text"]
     mean = (text if isinstance(text, Tensor) else torch.cat(text)).float().mean(0)
     pooled = sample.values.get("pooled", ())
     return torch.cat([mean, *(part.float() for part in ((pooled,) if isinstance(pooled, Tensor) else pooled))])
-
-
-def in_groups(
-    alike: Callable[[Sample], Hashable],
-    call: Callable[[Tensor, Tensor, Conditioning], Tensor],
-    x: Tensor,
-    sigma: Tensor,
-    cond: Conditioning,
-) -> Tensor:
-    """`call` on a batch, once for each kind of sample: the networks number image positions once a call."""
-    groups: dict[Hashable, list[int]] = {}
-    for row, sample in enumerate(cond.samples):
-        groups.setdefault(alike(sample), []).append(row)
-    if len(groups) == 1:
-        return call(x, sigma, cond)
-    answers = [call(x[rows], sigma[rows], cond.select(rows)) for rows in groups.values()]
-    order = torch.tensor([row for rows in groups.values() for row in rows], device=x.device).argsort()
-    return torch.cat(answers)[order]
-
-
-def source_shapes(sample: Sample) -> tuple[torch.Size, ...]:
-    """Samples with the same ones can share a call."""
-    return tuple(latents.shape for latents in sample.values.get("sources", ()))
-
-
-def packed(latents: Tensor) -> Tensor:
-    """Latents (B, C, h, w) as tokens (B, h w / 4, 4 C), one for each patch of 2 x 2, row by row."""
-    return nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
-
-
-def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of `packed` for latents of this height and width."""
-    patches = tokens.transpose(1, 2).unflatten(2, (height // 2, width // 2))
-    return nn.functional.pixel_shuffle(patches, 2)

@@ -1,4 +1,4 @@
-"""Whether a teacher's diffusers folder is of the model's kind: the same architecture, and the same grid of sigmas."""
+"""Compares a teacher's diffusers folder with the model's: architecture and sigma schedule must be the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from .sigma_schedule import read_config
 
-GRID: dict[str, Any] = {
+SCHEDULER_DEFAULTS: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "shift": 1.0,
     "use_dynamic_shifting": False,
@@ -25,17 +25,17 @@ GRID: dict[str, Any] = {
     "use_beta_sigmas": False,
     "time_shift_type": "exponential",
 }
-"""What decides the sigmas of diffusers' FlowMatchEulerDiscreteScheduler, with its defaults."""
-DYNAMIC = ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type")
-"""Of these, what counts only where sigmas are shifted by the picture's size; then `shift` does not."""
+"""The settings of diffusers' FlowMatchEulerDiscreteScheduler that determine its sigmas, with their defaults."""
+DYNAMIC_SHIFTING = ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type")
+"""Those that apply only with dynamic shifting (by picture size); `shift` then does not apply."""
 
 
-def differences(checkpoint: Path, model: Path, own_grid: bool) -> Iterator[str]:
-    """A line for each way in which a teacher's transformer folder, or its pipeline, is unlike the model's.
+def incompatibilities(checkpoint: Path, model: Path, model_schedule: bool) -> Iterator[str]:
+    """A line for each incompatibility of a teacher's transformer or pipeline folder with the model.
 
-    The teacher's network is the model's with other weights, asked on the model's grid: what its own configuration
-    says otherwise would be lost without a word. A single file has no configuration; its weights are checked when it
-    is read. own_grid: whether the run takes the grid of the model, and so would have the teacher's.
+    The teacher is run as the model's network with other weights, on the model's sigmas, so differing settings in its
+    own configuration would be silently ignored. A single file has no configuration; its weights are checked when it
+    is read. model_schedule: whether the run uses the model's sigma schedule; schedules are compared only then.
     """
     if not checkpoint.is_dir():
         return
@@ -43,31 +43,31 @@ def differences(checkpoint: Path, model: Path, own_grid: bool) -> Iterator[str]:
     file = folder / "config.json"
     if file.is_file():
         expected = read_config(model / "transformer" / "config.json")
-        if told := _differing(*_architectures(expected, read_config(file))):
-            yield f"{file} is another architecture than the model's: {told}. Give a fine-tune of this very model"
+        if changes := _changes(*_architectures(expected, read_config(file))):
+            yield f"{file} is of another architecture than the model: {changes}. Give a fine-tune of this very model"
     file = folder.parent / "scheduler" / "scheduler_config.json"
-    if own_grid and file.is_file():
+    if model_schedule and file.is_file():
         expected = read_config(model / "scheduler" / "scheduler_config.json")
-        if told := _differing(_grid(expected), _grid(read_config(file))):
+        if changes := _changes(_schedule(expected), _schedule(read_config(file))):
             yield (
-                f"{file} spaces sigmas otherwise than the model's: {told}. Say on which grid the student learns "
-                "(sigmas: paper, or a shift), or give a teacher of the model's own"
+                f"{file} has another sigma schedule than the model: {changes}. Set the schedule of the run (sigmas: "
+                "paper, or a shift), or give a teacher with the model's schedule"
             )
 
 
-def _differing(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def _changes(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     names = [name for name in dict.fromkeys([*expected, *found]) if expected.get(name) != found.get(name)]
     return ", ".join(f"{name} is {found.get(name)!r}, expected {expected.get(name)!r}" for name in names)
 
 
 def _architectures(expected: dict[str, Any], found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both without what only says who wrote them, and with the defaults of what one of them leaves out."""
-    kind, other = ({"_class_name": config.get("_class_name")} for config in (expected, found))
-    if kind != other:
-        return kind, other
+    """Both configurations without metadata, and with default values for what only one of them lists."""
+    expected_class, found_class = ({"_class_name": config.get("_class_name")} for config in (expected, found))
+    if expected_class != found_class:
+        return expected_class, found_class
     both = [{k: v for k, v in config.items() if not k.startswith("_")} for config in (expected, found)]
     if both[0].keys() != both[1].keys():  # written by different versions of diffusers
-        both = [{**_defaults(str(kind["_class_name"])), **config} for config in both]
+        both = [{**_defaults(str(expected_class["_class_name"])), **config} for config in both]
     return both[0], both[1]
 
 
@@ -77,12 +77,12 @@ def _defaults(name: str) -> dict[str, Any]:
     if name not in dir(diffusers):
         return {}
     parameters = inspect.signature(getattr(diffusers, name).__init__).parameters.values()
-    given = {p.name: p.default for p in parameters if p.default is not p.empty}
-    return json.loads(json.dumps(given))  # tuples become lists, as in the files
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return json.loads(json.dumps(defaults))  # tuples become lists, as in the files
 
 
-def _grid(config: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: config.get(name, default) for name, default in GRID.items()}
-    unused = ("shift",) if found["use_dynamic_shifting"] else DYNAMIC
-    kind = {"_class_name": config.get("_class_name")}
-    return kind | {name: value for name, value in found.items() if name not in unused}
+def _schedule(config: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {name: config.get(name, default) for name, default in SCHEDULER_DEFAULTS.items()}
+    unused = ("shift",) if settings["use_dynamic_shifting"] else DYNAMIC_SHIFTING
+    scheduler = {"_class_name": config.get("_class_name")}
+    return scheduler | {name: value for name, value in settings.items() if name not in unused}

@@ -1,7 +1,7 @@
-"""FLUX.1, after diffusers' FluxPipeline (text) and FluxKontextPipeline (text and perhaps one source picture).
+"""FLUX.1, as in diffusers' FluxPipeline (text) and FluxKontextPipeline (text and at most one source picture).
 
-The embedded guidance of a guidance-distilled model is an input of the network, not classifier-free guidance: it goes
-with every call, and `fields.guided` comes on top of it. A source keeps its own size (`_auto_resize=False`).
+The embedded guidance of a guidance-distilled model is an input of the network, not classifier-free guidance: it is
+passed to every call, and `fields.guided` is applied on top of it. A source keeps its size (`_auto_resize=False`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, Value
-from .base import DiffusersBackbone, Once, in_groups, packed, source_shapes, unpacked
+from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, load_module, load_part, padded_ids
-from .sigma_schedule import evenly as spacing
+from .network_inputs import call_by_group, pack_latents, source_shapes, unpack_latents
+from .sigma_schedule import even_spacing as spacing
 from .vaes import KlVae
 
 T5_TOKENS = 512  # as in the pipeline; nothing is masked
@@ -25,9 +26,9 @@ GUIDANCE = 3.5  # the pipelines' default
 
 @dataclass(frozen=True, eq=False)
 class Flux(DiffusersBackbone):
-    """`guidance`: the embedded one, which a network without guidance_embeds never sees."""
+    """guidance: the embedded one, unused by a network without guidance_embeds."""
 
-    edits: bool  # whether it is Kontext
+    edits: bool  # whether it is FLUX.1 Kontext
     text_encoder: Any
     tokenizer: Any
     text_encoder_2: Any
@@ -44,45 +45,43 @@ class Flux(DiffusersBackbone):
     def _encoders(self) -> tuple[nn.Module, ...]:
         return (self.text_encoder, self.text_encoder_2)
 
-    # Not `proj_out`, which would name the single blocks' and the last layer of the network alike.
-
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        return in_groups(source_shapes, self._alike, x, sigma, cond)
+        return call_by_group(source_shapes, self._group_velocity, x, sigma, cond)
 
-    def _alike(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        tokens, places = [packed(x.to(self.dtype))], [_places(0, x)]
+    def _group_velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        tokens, positions = [pack_latents(x.to(self.dtype))], [_positions(0, x)]
         for latents in zip(*(sample.values.get("sources", ()) for sample in cond.samples), strict=True):
-            tokens.append(packed(torch.stack(self._cast(latents, x))))
-            places.append(_places(1, latents[0]))
+            tokens.append(pack_latents(torch.stack(self._cast(latents, x))))
+            positions.append(_positions(1, latents[0]))
         text = self._stacked("text", cond, x)
         config: Any = self.network.config
-        answer = self.network(
+        output = self.network(
             hidden_states=torch.cat(tokens, 1),
             timestep=(1000 * sigma.float()).to(self.dtype) / 1000,  # rounded as the pipeline rounds it
             guidance=torch.full((len(x),), self.guidance, device=x.device) if config.guidance_embeds else None,
             encoder_hidden_states=text,
             pooled_projections=self._stacked("pooled", cond, x),
             txt_ids=torch.zeros(text.shape[1], 3, device=x.device, dtype=self.dtype),
-            img_ids=torch.cat(places).to(x.device, self.dtype),
+            img_ids=torch.cat(positions).to(x.device, self.dtype),
             return_dict=False,
         )[0]
-        return unpacked(answer[:, : tokens[0].shape[1]], *x.shape[2:]).float()
+        return unpack_latents(output[:, : tokens[0].shape[1]], *x.shape[2:]).float()
 
-    def _texts(self, prompt: str, pictures: tuple[Tensor, ...], once: Once) -> Mapping[str, Value]:
-        return once(prompt, lambda: self._encode_text(prompt))
+    def _encode_prompt(self, prompt: str, pictures: tuple[Tensor, ...], cache: EncodingCache) -> Mapping[str, Value]:
+        return cache(prompt, lambda: self._encode_text(prompt))
 
     def _encode_text(self, prompt: str) -> Mapping[str, Value]:
-        short = padded_ids(self.tokenizer, prompt, self.tokenizer.model_max_length)
-        long = padded_ids(self.tokenizer_2, prompt, T5_TOKENS)
-        pooled = self.text_encoder(short.to(self.text_encoder.device)).pooler_output[0]
-        return {"text": self.text_encoder_2(long.to(self.text_encoder_2.device))[0][0], "pooled": pooled}
+        clip_ids = padded_ids(self.tokenizer, prompt, self.tokenizer.model_max_length)
+        t5_ids = padded_ids(self.tokenizer_2, prompt, T5_TOKENS)
+        pooled = self.text_encoder(clip_ids.to(self.text_encoder.device)).pooler_output[0]
+        return {"text": self.text_encoder_2(t5_ids.to(self.text_encoder_2.device))[0][0], "pooled": pooled}
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return self._scheduled(width, height, spacing(steps))
 
 
-def _places(frame: int, latents: Tensor) -> Tensor:
-    """The (frame, row, column) of each patch, (tokens, 3); sources are frame 1."""
+def _positions(frame: int, latents: Tensor) -> Tensor:
+    """The (frame, row, column) of each patch, (tokens, 3); the source is frame 1."""
     rows, columns = latents.shape[-2] // 2, latents.shape[-1] // 2
     return torch.cartesian_prod(torch.tensor([frame]), torch.arange(rows), torch.arange(columns)).float()
 

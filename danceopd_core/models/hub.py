@@ -1,6 +1,6 @@
-"""Models by their Hugging Face id, owner/name: fetched into the hub's own cache, only the parts that a pipeline needs.
+"""Downloads models by their Hugging Face id, owner/name, into the hub's own cache: only what the pipeline needs.
 
-Only a person's recipe or command brings an id here; ComfyUI's nodes name folders, so a workflow makes nobody download.
+Ids come only from a user's recipe or command; ComfyUI's nodes take folders, so a workflow never starts a download.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ VARIANTS = ("*.fp16*", "*.bf16*", "*.non_ema*")
 
 
 def is_hub_id(name: str, folder: str | Path = "") -> bool:
-    """Whether a name is owner/name and no path: neither it nor a folder "owner" is here or in `folder`."""
-    near = (Path(), Path(folder))
+    """Whether a name is owner/name and not a path: neither it nor a folder "owner" exists here or in `folder`."""
+    roots = (Path(), Path(folder))
     return bool(ID.fullmatch(name)) and not any(
-        os.path.lexists(place / name) or (place / name).parent.is_dir() for place in near
+        os.path.lexists(root / name) or (root / name).parent.is_dir() for root in roots
     )
 
 
 def fetched(name: str, without: Collection[str] = ()) -> Path:
-    """The folder of a model's pipeline in the hub's cache, fetched where it is not there yet.
+    """The folder of a model's pipeline in the hub's cache, downloaded if it is not there yet.
 
-    without: parts whose weights come from elsewhere; of them only the configuration is fetched. Weights are fetched
-    as safetensors only. InputError if it cannot be.
+    without: parts whose weights come from elsewhere; only their configuration is downloaded. Weights are downloaded
+    as safetensors only. InputError if the download fails.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
         index = json.loads(Path(hf_hub_download(name, "model_index.json")).read_text(encoding="utf-8"))
-        parts = [part for part, made in index.items() if isinstance(made, list) and made[0] is not None]
-        wanted = ["model_index.json"]
+        parts = [part for part, cls in index.items() if isinstance(cls, list) and cls[0] is not None]
+        patterns = ["model_index.json"]
         for part in parts:
-            kinds = SETTINGS if part in without else (*SETTINGS, "*.safetensors")
-            wanted += [f"{part}/{kind}" for kind in kinds]
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=list(VARIANTS)))
+            files = SETTINGS if part in without else (*SETTINGS, "*.safetensors")
+            patterns += [f"{part}/{file}" for file in files]
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=list(VARIANTS)))
     except (OSError, ValueError, TypeError, AttributeError, LookupError, EntryNotFoundError) as error:
         raise InputError(
-            f"model: there is no folder {name} here, and a model of that name cannot be fetched from Hugging Face "
+            f"model: there is no folder {name} here, and a model of that name cannot be downloaded from Hugging Face "
             f"({' '.join(str(error).split())[:300]}). Give the path of a diffusers folder, or go online and give the "
             "id of a model in diffusers' layout; for one with restricted access, log in with `hf auth login`"
         ) from error

@@ -1,6 +1,6 @@
-"""Quantised frozen bases: what each kind needs, how diffusers is asked for it, and what its weights take.
+"""Quantisation of the frozen base model: required packages, diffusers configuration and memory by kind.
 
-The transformer's linear layers are quantised while they are loaded; LoRAs over them are not.
+The transformer's linear layers are quantised while they are loaded; LoRAs on top of them are not.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from ..lookup import lookup
 
 @dataclass(frozen=True)
 class Quantisation:
-    """package, least: what has to be installed, from which version on. config: dtype of the products -> diffusers'
-    quantization_config. stored: (out, in) of a linear layer -> bytes of its weight, scales included."""
+    """A kind of quantisation.
+
+    package, min_version: required to load it. config: compute dtype -> diffusers' quantization_config. weight_bytes:
+    (out, in) of a linear layer -> bytes of its stored weight, including scales.
+    """
 
     package: str
-    least: str
+    min_version: str
     config: Callable[[torch.dtype], Any]
-    stored: Callable[[int, int], int]
+    weight_bytes: Callable[[int, int], int]
     needs_gpu: bool = False
 
 
@@ -56,16 +59,16 @@ def _nf4(dtype: torch.dtype) -> Any:
 
 
 def _nf4_bytes(outputs: int, inputs: int) -> int:
-    """Two weights a byte; a byte of scale for 64 weights, and 4 for 256 of those (QLoRA's double quantisation).
+    """Two weights per byte, one byte of scale per 64 weights, 4 bytes per 256 scales (QLoRA's double quantisation).
 
-    Code books, a few KiB in all, are left out.
+    Code books, a few KiB in total, are not counted.
     """
     blocks = -(-outputs * inputs // 64)
     return -(-outputs * inputs // 2) + blocks + 4 * -(-blocks // 256)
 
 
 QUANTISATIONS = {
-    # Rows have a float32 scale, and in int8 a zero point of one byte.
+    # Each row has a float32 scale, and with int8 a zero point of one byte.
     "int8": Quantisation("torchao", "0.16.0", _int8, lambda outputs, inputs: outputs * (inputs + 5)),
     "fp8": Quantisation("torchao", "0.16.0", _fp8, lambda outputs, inputs: outputs * (inputs + 4)),
     "nf4": Quantisation("bitsandbytes", "0.43.3", _nf4, _nf4_bytes, needs_gpu=True),
@@ -73,36 +76,41 @@ QUANTISATIONS = {
 
 
 def check_quantise(name: str, device: torch.device | str) -> None:
-    """InputError where this quantisation cannot be loaded here: its package is not installed, or there is no GPU."""
+    """InputError if this quantisation cannot be loaded: its package is not installed, or it needs a GPU."""
     from packaging.version import Version
 
     kind = lookup(QUANTISATIONS, name, "quantisation")
     if kind.needs_gpu and (str(device) == "cpu" or not torch.cuda.is_available()):
         others = ", ".join(other for other, row in QUANTISATIONS.items() if not row.needs_gpu)
-        raise InputError(f"{name} is loaded on a GPU only, and the device is {device}: take {others}, or none")
+        raise InputError(f"{name} can be loaded on a GPU only, and the device is {device}: use {others}, or none")
     try:
-        found = version(kind.package)
+        installed = version(kind.package)
     except PackageNotFoundError:
         raise InputError(f"{name} needs {kind.package}: pip install {kind.package}, or leave quantise out") from None
-    if Version(found) < Version(kind.least):
-        raise InputError(f"{name} needs {kind.package} {kind.least}, not {found}: pip install -U {kind.package}")
+    if Version(installed) < Version(kind.min_version):
+        raise InputError(
+            f"{name} needs {kind.package} {kind.min_version}, not {installed}: pip install -U {kind.package}"
+        )
 
 
-def loading(name: str, dtype: torch.dtype, device: torch.device | str) -> dict[str, Any]:
-    """What `from_pretrained` of a diffusers model is told so that its linear layers are quantised."""
-    return {"quantization_config": QUANTISATIONS[name].config(dtype), **_place(torch.device(device))}
+def from_pretrained_kwargs(name: str, dtype: torch.dtype, device: torch.device | str) -> dict[str, Any]:
+    """Arguments of a diffusers model's `from_pretrained` that quantise its linear layers."""
+    return {"quantization_config": QUANTISATIONS[name].config(dtype), **_device_map(torch.device(device))}
 
 
-def _place(device: torch.device) -> dict[str, Any]:
-    # diffusers takes a place on the CPU for one that a model is offloaded to, and quantises nothing there.
+def _device_map(device: torch.device) -> dict[str, Any]:
+    # diffusers treats a device map on the CPU as offloading, and quantises nothing there.
     return {} if device.type == "cpu" else {"device_map": {"": str(device)}}
 
 
-def network_bytes(network: nn.Module, each: int, name: str | None) -> int:
-    """What a network (it may be on the meta device) takes in a file's dtype of `each` bytes, quantised or not."""
-    whole = each * sum(tensor.numel() for tensor in network.state_dict().values())
+def network_bytes(network: nn.Module, itemsize: int, name: str | None) -> int:
+    """Bytes of a network's weights in a dtype of `itemsize` bytes, quantised if `name` is given.
+
+    The network may be on the meta device.
+    """
+    plain = itemsize * sum(tensor.numel() for tensor in network.state_dict().values())
     if name is None:
-        return whole
+        return plain
     weights = [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
-    stored = QUANTISATIONS[name].stored
-    return whole - sum(each * weight.numel() - stored(*weight.shape) for weight in weights)
+    weight_bytes = QUANTISATIONS[name].weight_bytes
+    return plain - sum(itemsize * weight.numel() - weight_bytes(*weight.shape) for weight in weights)

@@ -1,7 +1,8 @@
-"""Qwen-Image, after diffusers' QwenImagePipeline, QwenImageEditPipeline and QwenImageEditPlusPipeline.
+"""Qwen-Image, as in diffusers' QwenImagePipeline, QwenImageEditPipeline and QwenImageEditPlusPipeline.
 
-An edit's text encoder sees the pictures too. A prompt without pictures is read as Qwen-Image reads it, whichever
-folder is open. The pipelines rescale guided velocities to the length of the unguided ones; `fields.guided` does not.
+The text encoder also sees the source pictures of an edit. A prompt without pictures is encoded as by Qwen-Image,
+whichever model is open. The pipelines rescale guided velocities to the norm of the unguided ones; `fields.guided` does
+not.
 """
 
 from __future__ import annotations
@@ -17,33 +18,34 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, Value
-from .base import DiffusersBackbone, Once, in_groups, packed, source_shapes, unpacked
+from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, load_module, load_part
-from .sigma_schedule import evenly as spacing
+from .network_inputs import call_by_group, pack_latents, source_shapes, unpack_latents
+from .sigma_schedule import even_spacing as spacing
 from .vaes import VideoVae
 
-MAX_TOKENS = 512  # of a text without pictures, behind its template
-DRAW = (
+MAX_TOKENS = 512  # of a text without pictures, after its template
+TEXT_TEMPLATE = (
     "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
     "objects and background:"
 )
-EDIT = (
+EDIT_TEMPLATE = (
     "Describe the key features of the input image (color, shape, size, texture, objects, background), then explain "
     "how the user's text instruction should alter or modify the image. Generate a new image that meets the user's "
     "requirements while maintaining consistency with the original input where appropriate."
 )
-DROPPED = {DRAW: 34, EDIT: 64}  # tokens of the template that the network never sees
+TEMPLATE_TOKENS = {TEXT_TEMPLATE: 34, EDIT_TEMPLATE: 64}  # leading tokens, which are not passed to the network
 
 
 class Editing(NamedTuple):
-    """How a model edits: at most so many pictures, each behind a label, in about so many pixels whatever their own
-    size: `seen_area` for the text encoder, `area` for the VAE.
+    """How a model edits: the largest number of source pictures, the label before each in the prompt, and the area in
+    pixels to which they are resized for the text encoder and for the VAE.
     """
 
-    most: float
+    max_sources: float
     label: str
-    seen_area: int
-    area: int
+    encoder_area: int
+    vae_area: int
 
 
 EDITING = {
@@ -55,7 +57,7 @@ EDITING = {
 
 @dataclass(frozen=True, eq=False)
 class QwenImage(DiffusersBackbone):
-    """`image_processor`: the text encoder's, where the model edits."""
+    """image_processor: of the text encoder, None unless the model edits."""
 
     editing: Editing
     text_encoder: Any
@@ -66,24 +68,24 @@ class QwenImage(DiffusersBackbone):
 
     @property
     def max_sources(self) -> float:
-        return self.editing.most
+        return self.editing.max_sources
 
     @property
     def _encoders(self) -> tuple[nn.Module, ...]:
         return (self.text_encoder,)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        return in_groups(source_shapes, self._alike, x, sigma, cond)
+        return call_by_group(source_shapes, self._group_velocity, x, sigma, cond)
 
-    def _alike(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        tokens, frames = [packed(x.to(self.dtype))], [x]
+    def _group_velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        tokens, frames = [pack_latents(x.to(self.dtype))], [x]
         for latents in zip(*(sample.values.get("sources", ()) for sample in cond.samples), strict=True):
-            tokens.append(packed(torch.stack(self._cast(latents, x))))
+            tokens.append(pack_latents(torch.stack(self._cast(latents, x))))
             frames.append(latents[0])
         texts = [self._cast(sample.values["text"], x)[0] for sample in cond.samples]
         lengths = torch.tensor([len(text) for text in texts], device=x.device)
         mask = torch.arange(int(lengths.max()), device=x.device) < lengths[:, None]
-        answer = self.network(
+        output = self.network(
             hidden_states=torch.cat(tokens, 1),
             timestep=(1000 * sigma.float()).to(self.dtype) / 1000,  # rounded as the pipeline rounds it
             encoder_hidden_states=nn.utils.rnn.pad_sequence(texts, batch_first=True),
@@ -91,42 +93,42 @@ class QwenImage(DiffusersBackbone):
             img_shapes=[[(1, frame.shape[-2] // 2, frame.shape[-1] // 2) for frame in frames]] * len(x),
             return_dict=False,
         )[0]
-        return unpacked(answer[:, : tokens[0].shape[1]], *x.shape[2:]).float()
+        return unpack_latents(output[:, : tokens[0].shape[1]], *x.shape[2:]).float()
 
-    def _texts(self, prompt: str, pictures: tuple[Tensor, ...], once: Once) -> Mapping[str, Value]:
-        if pictures:  # what is made of a prompt differs from picture to picture
-            return {"text": self._read(EDIT, prompt, pictures)}
-        return {"text": once(prompt, lambda: self._read(DRAW, prompt, ())[:MAX_TOKENS])}
+    def _encode_prompt(self, prompt: str, pictures: tuple[Tensor, ...], cache: EncodingCache) -> Mapping[str, Value]:
+        if pictures:  # the encoding depends on the pictures, so it is not cached
+            return {"text": self._encode_text(EDIT_TEMPLATE, prompt, pictures)}
+        return {"text": cache(prompt, lambda: self._encode_text(TEXT_TEMPLATE, prompt, ())[:MAX_TOKENS])}
 
-    def _read(self, task: str, prompt: str, pictures: Sequence[Tensor]) -> Tensor:
-        seen: dict[str, Tensor] = {}
-        shown = ""
+    def _encode_text(self, template: str, prompt: str, pictures: Sequence[Tensor]) -> Tensor:
+        vision: dict[str, Tensor] = {}
+        placeholders = ""
         if pictures:
-            images = [_resized(picture, self.editing.seen_area) for picture in pictures]
-            seen = dict(self.image_processor(images=images, return_tensors="pt"))
-            patches = seen["image_grid_thw"].prod(1) // self.image_processor.merge_size**2
-            shown = "".join(
+            images = [_resized(picture, self.editing.encoder_area) for picture in pictures]
+            vision = dict(self.image_processor(images=images, return_tensors="pt"))
+            patches = vision["image_grid_thw"].prod(1) // self.image_processor.merge_size**2
+            placeholders = "".join(
                 f"{self.editing.label.format(number)}<|vision_start|>{'<|image_pad|>' * count}<|vision_end|>"
                 for number, count in enumerate(patches.tolist(), 1)
             )
         text = (
-            f"<|im_start|>system\n{task}<|im_end|>\n<|im_start|>user\n{shown}{prompt}<|im_end|>\n"
+            f"<|im_start|>system\n{template}<|im_end|>\n<|im_start|>user\n{placeholders}{prompt}<|im_end|>\n"
             "<|im_start|>assistant\n"
         )
-        limit = {} if pictures else {"truncation": True, "max_length": 1024 + DROPPED[task]}
+        limit = {} if pictures else {"truncation": True, "max_length": 1024 + TEMPLATE_TOKENS[template]}
         tokens = self.tokenizer(text, return_tensors="pt", **limit)
         if pictures:
-            # Without them transformers 5 numbers the patches of a picture like words, not by row and column.
-            seen["mm_token_type_ids"] = (tokens.input_ids == self.text_encoder.config.image_token_id).int()
-        asked = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask, **seen}
+            # Without it transformers 5 gives image patches the positions of text tokens, not rows and columns.
+            vision["mm_token_type_ids"] = (tokens.input_ids == self.text_encoder.config.image_token_id).int()
+        inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask, **vision}
         device = self.text_encoder.device
-        answer = self.text_encoder(
-            **{name: value.to(device) for name, value in asked.items()}, output_hidden_states=True
+        output = self.text_encoder(
+            **{name: value.to(device) for name, value in inputs.items()}, output_hidden_states=True
         )
-        return answer.hidden_states[-1][0, DROPPED[task] :]
+        return output.hidden_states[-1][0, TEMPLATE_TOKENS[template] :]
 
-    def _source(self, picture: Tensor) -> Tensor:
-        image = np.asarray(_resized(picture, self.editing.area))
+    def _encode_source(self, picture: Tensor) -> Tensor:
+        image = np.asarray(_resized(picture, self.editing.vae_area))
         return self.encode_image(torch.from_numpy(image.copy())[None].float() / 255)[0]
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
@@ -134,7 +136,7 @@ class QwenImage(DiffusersBackbone):
 
 
 def _resized(picture: Tensor, area: int) -> Image.Image:
-    """A picture (H, W, 3) in [0, 1] at about `area` pixels, its sides multiples of 32 near its aspect ratio."""
+    """A picture (H, W, 3) in [0, 1] resized to about `area` pixels; sides are multiples of 32, close to its aspect."""
     height, width = picture.shape[:2]
     ratio = width / height
     wide = math.sqrt(area * ratio)
@@ -158,6 +160,6 @@ def open_model(
         editing=editing,
         text_encoder=load_module(Qwen2_5_VLForConditionalGeneration, folder, "text_encoder", dtype, device),
         tokenizer=load_part(Qwen2Tokenizer, folder, "tokenizer"),
-        # Of the processor only this half: the whole one also wants a video processor, and so torchvision.
-        image_processor=load_part(Qwen2VLImageProcessorPil, folder, "processor") if editing.most else None,
+        # Only this part of the processor: the whole one also needs a video processor, and with it torchvision.
+        image_processor=load_part(Qwen2VLImageProcessorPil, folder, "processor") if editing.max_sources else None,
     )

@@ -1,4 +1,4 @@
-"""The table of model families, and how a diffusers folder finds its own."""
+"""The table of model families, and opening a diffusers folder with the family of its pipeline."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .quantise import check_quantise
 class Family(NamedTuple):
     """A row of the registry.
 
-    title: the family's name for people. module: of this package, imported when it is chosen; its `open_model(folder,
-    index, dtype, device)` opens a ModelFolder, given what its model_index.json says, and its `spacing(steps)` is how
-    the family's pipeline asks its scheduler for sigmas. pipelines: the diffusers pipeline classes, as model_index.json
-    names them, each with the number of source pictures that a prompt may have. targets: endings of the names of the
-    linear layers that a fresh LoRA adapts.
+    title: display name. module: of this package, imported when it is chosen; its `open_model(folder, index, dtype,
+    device)` opens a ModelFolder, given the content of its model_index.json, and its `spacing(steps)` returns the
+    arguments of `set_timesteps` with which the family's pipeline requests its sigmas. pipelines: the diffusers pipeline
+    classes, as in model_index.json, each with the number of source pictures that a prompt may have. targets:
+    module-name endings of the linear layers that a fresh LoRA adapts.
     """
 
     title: str
@@ -33,9 +33,9 @@ class Family(NamedTuple):
     targets: tuple[str, ...]
 
 
-JOINT = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
-"""The attention of transformers that read pictures and text jointly."""
-# Not `proj_out`, which would name the single blocks' and the last layer of the network alike.
+JOINT_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+"""Attention layers of the transformers with joint attention over image and text tokens."""
+# Not `proj_out`: that ending matches the last layer of the network as well as those of the single blocks.
 FLUX_MLPS = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp")
 
 FAMILIES = {
@@ -45,13 +45,13 @@ FAMILIES = {
         {"ZImagePipeline": math.inf},
         ("to_q", "to_k", "to_v", "to_out.0", "w1", "w2", "w3"),
     ),
-    "sd3": Family("Stable Diffusion 3", "sd3", {"StableDiffusion3Pipeline": 0}, JOINT),
-    "flux": Family("FLUX.1", "flux", {"FluxPipeline": 0, "FluxKontextPipeline": 1}, (*JOINT, *FLUX_MLPS)),
+    "sd3": Family("Stable Diffusion 3", "sd3", {"StableDiffusion3Pipeline": 0}, JOINT_ATTENTION),
+    "flux": Family("FLUX.1", "flux", {"FluxPipeline": 0, "FluxKontextPipeline": 1}, (*JOINT_ATTENTION, *FLUX_MLPS)),
     "qwen": Family(
         "Qwen-Image",
         "qwen",
         {"QwenImagePipeline": 0, "QwenImageEditPipeline": 1, "QwenImageEditPlusPipeline": math.inf},
-        (*JOINT, "img_mlp.net.0.proj", "img_mlp.net.2"),
+        (*JOINT_ATTENTION, "img_mlp.net.0.proj", "img_mlp.net.2"),
     ),
 }
 
@@ -63,29 +63,31 @@ def open_backbone(
     components: Mapping[str, Path] | None = None,
     quantise: str | None = None,
 ) -> Backbone:
-    """The frozen backbone in a local diffusers folder; InputError if it is none, or of an unknown family.
+    """Opens a local diffusers folder as a frozen backbone; InputError if it is none, or of an unknown family.
 
-    components: single weight files, by the part (`COMPONENTS`) whose weights they stand for; of that part the
-    folder need only hold the configuration. quantise: the transformer's linear layers, by a name of
-    `quantise.QUANTISATIONS`; not those of a single file.
+    components: single weight files, by the part (of `COMPONENTS`) whose weights they replace; the folder then needs
+    only the configuration of that part. quantise: quantisation of the transformer's linear layers, a name of
+    `quantise.QUANTISATIONS`; not with a single file for the transformer.
     """
     folder, files = Path(folder), dict(components or {})
     family, index = family_of(folder)
-    idle = sorted(part for part in files if part not in COMPONENTS or (index.get(part) or [None])[0] is None)
-    if idle:
+    unknown = sorted(part for part in files if part not in COMPONENTS or (index.get(part) or [None])[0] is None)
+    if unknown:
         parts = ", ".join(part for part in COMPONENTS if (index.get(part) or [None])[0] is not None)
         pipeline = index["_class_name"]
-        raise InputError(f"components: the {pipeline} in {folder} has no {', '.join(idle)}: it has {parts}")
+        raise InputError(f"components: the {pipeline} in {folder} has no {', '.join(unknown)}: it has {parts}")
     if quantise is not None:
         if "transformer" in files:
-            raise InputError(f"{files['transformer']} is a single file, which is not quantised: give a whole folder")
+            raise InputError(
+                f"{files['transformer']} is a single file, which is not quantised: use the transformer of a folder"
+            )
         check_quantise(quantise, device)
     module = import_module(f".{family.module}", __package__)
     return module.open_model(ModelFolder(folder, files, quantise), index, dtype, device)
 
 
 def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
-    """The family that opens a diffusers folder, and what its model_index.json says; InputError if there is none."""
+    """The family of a diffusers folder, and the content of its model_index.json; InputError if there is none."""
     file = folder / "model_index.json"
     if not file.is_file():
         raise InputError(
@@ -94,18 +96,18 @@ def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
         )
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
-        found = index["_class_name"]
+        pipeline = index["_class_name"]
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{file} does not name its pipeline (_class_name): {error!r}. Fetch it again") from error
+        raise InputError(f"{file} does not name its pipeline (_class_name): {error!r}. Download it again") from error
     for family in FAMILIES.values():
-        if found in family.pipelines:
+        if pipeline in family.pipelines:
             return family, index
     table = "; ".join(f"{name}: {', '.join(family.pipelines)}" for name, family in FAMILIES.items())
-    raise InputError(f"{file} holds a {found}, which no family opens. Known families are {table}")
+    raise InputError(f"{file} is of a {pipeline}, which no family opens. Known families are {table}")
 
 
 def default_targets(pipeline: str) -> tuple[str, ...]:
-    """Those of the family that opens a diffusers pipeline of this class."""
+    """The default LoRA targets of the family that opens a diffusers pipeline of this class."""
     for family in FAMILIES.values():
         if pipeline in family.pipelines:
             return family.targets

@@ -1,4 +1,4 @@
-"""Pictures from a field: the probability-flow ODE from seeded noise to the clean end."""
+"""Samples pictures from a field by the probability-flow ODE, from seeded noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .backbone import Backbone
 
 
 def seeded_noise(shape: Sequence[int], seeds: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """One noise (1, *shape) a seed, stacked: a sample's noise does not depend on its neighbours."""
+    """Standard normal noise (len(seeds), *shape), one row per seed: a sample's noise does not depend on its batch."""
     rows = [torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(rows).to(device)
 
@@ -26,16 +26,16 @@ def integrate(
     cond: Conditioning,
     step: Callable[[int, Tensor], None] = lambda index, x: None,
 ) -> Tensor:
-    """Clean latents (B, ...) by Euler steps along sigmas (N + 1,), 1 -> 0; `step` sees every new state."""
-    x, grid = noise, sigmas.to(noise.device)
-    for index in range(len(grid) - 1):
-        now, then = grid[index].expand(len(x)), grid[index + 1].expand(len(x))
-        x = euler(x, field(x, now, cond), now, then)
+    """Clean latents (B, ...) by Euler steps along sigmas (N + 1,), 1 -> 0; `step` is called with every new state."""
+    x, sigmas = noise, sigmas.to(noise.device)
+    for index in range(len(sigmas) - 1):
+        sigma, sigma_next = sigmas[index].expand(len(x)), sigmas[index + 1].expand(len(x))
+        x = euler(x, field(x, sigma, cond), sigma, sigma_next)
         step(index, x)
     return x
 
 
-def pictures(
+def sample_pictures(
     backbone: Backbone,
     field: VelocityField,
     samples: Conditioning,
@@ -49,9 +49,9 @@ def pictures(
     sigmas: Tensor | None = None,
     step: Callable[[int, Tensor], None] = lambda index, x: None,
 ) -> Iterator[Tensor]:
-    """Pictures (b, H, W, 3) in [0, 1] on the CPU, batch by batch in the order of the samples.
+    """Yields pictures (b, H, W, 3) in [0, 1] on the CPU, batch by batch in the order of the samples.
 
-    sigmas: (steps + 1,), None: the model's own. `step` sees every new state of every batch.
+    sigmas: (steps + 1,), None: the model's own schedule. `step` is called with every new state of every batch.
     """
     sigmas = backbone.sigmas(steps, width, height) if sigmas is None else sigmas
     shape = backbone.latent_shape(width, height)

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5, after diffusers' StableDiffusion3Pipeline: text-to-image only."""
+"""Stable Diffusion 3 and 3.5, as in diffusers' StableDiffusion3Pipeline: text-to-image only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, Value
-from .base import DiffusersBackbone, Once
+from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, load_module, load_part, padded_ids
 from .vaes import KlVae
 
@@ -19,7 +19,7 @@ T5_TOKENS = 256  # as in the pipeline; nothing is masked, so the length is part 
 
 @dataclass(frozen=True, eq=False)
 class StableDiffusion3(DiffusersBackbone):
-    """`clips` are the two CLIP text encoders with their tokenizers, `t5` the third; without one its part is zeros."""
+    """clips: the two CLIP text encoders with their tokenizers. t5: the third, or None (zeros instead)."""
 
     clips: tuple[tuple[Any, Any], ...]
     t5: tuple[Any, Any] | None
@@ -35,17 +35,17 @@ class StableDiffusion3(DiffusersBackbone):
         return tuple(encoder for encoder, _ in (*self.clips, *([self.t5] if self.t5 else [])))
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        answer = self.network(
+        output = self.network(
             hidden_states=x.to(self.dtype),
-            timestep=1000 * sigma.float(),  # not cast: the pipeline does not round its time either
+            timestep=1000 * sigma.float(),  # not cast: the pipeline does not round its timestep either
             encoder_hidden_states=self._stacked("text", cond, x),
             pooled_projections=self._stacked("pooled", cond, x),
             return_dict=False,
         )
-        return answer[0].float()
+        return output[0].float()
 
-    def _texts(self, prompt: str, pictures: tuple[Tensor, ...], once: Once) -> Mapping[str, Value]:
-        return once(prompt, lambda: self._encode_text(prompt))
+    def _encode_prompt(self, prompt: str, pictures: tuple[Tensor, ...], cache: EncodingCache) -> Mapping[str, Value]:
+        return cache(prompt, lambda: self._encode_text(prompt))
 
     def _encode_text(self, prompt: str) -> Mapping[str, Value]:
         config: Any = self.network.config
@@ -53,25 +53,25 @@ class StableDiffusion3(DiffusersBackbone):
         hidden, pooled = [], []
         for encoder, tokenizer in self.clips:
             ids = padded_ids(tokenizer, prompt, self.clips[0][1].model_max_length)
-            answer = encoder(ids.to(encoder.device), output_hidden_states=True)
-            hidden.append(answer.hidden_states[-2][0])
-            pooled.append(answer.text_embeds[0])
+            output = encoder(ids.to(encoder.device), output_hidden_states=True)
+            hidden.append(output.hidden_states[-2][0])
+            pooled.append(output.text_embeds[0])
         clip = torch.cat(hidden, -1)
         clip = nn.functional.pad(clip, (0, width - clip.shape[-1]))
         if self.t5:
             encoder, tokenizer = self.t5
-            long = encoder(padded_ids(tokenizer, prompt, T5_TOKENS).to(encoder.device))[0][0]
+            t5 = encoder(padded_ids(tokenizer, prompt, T5_TOKENS).to(encoder.device))[0][0]
         else:
-            long = clip.new_zeros(T5_TOKENS, width)
-        return {"text": torch.cat([clip, long]), "pooled": torch.cat(pooled)}
+            t5 = clip.new_zeros(T5_TOKENS, width)
+        return {"text": torch.cat([clip, t5]), "pooled": torch.cat(pooled)}
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return self._scheduled(width, height, spacing(steps))
 
 
 def spacing(steps: int) -> dict[str, Any]:
-    """How the pipeline asks its scheduler for sigmas."""
-    # The pipeline leaves it to the scheduler, which spaces evenly between shifted ends and shifts again.
+    """The arguments of `set_timesteps` with which the pipeline requests its sigmas."""
+    # The pipeline leaves them to the scheduler, which spaces them evenly between shifted ends and shifts them again.
     return {"num_inference_steps": steps}
 
 

@@ -1,4 +1,4 @@
-"""The sigmas of a rollout: a model's own, from the configuration files of its folder, or evenly spaced and shifted."""
+"""Sigma schedules of rollouts: the model's own, from its folder's configuration, or evenly spaced and shifted."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from .loading import ModelFolder, load_part
 from .registry import family_of
 from .vaes import FACTORS
 
-GRIDS: dict[str, float | None] = {"model": None, "paper": 3.0}
-"""Schedules by name: the shift of evenly spaced sigmas; None: what the model's scheduler makes.
+SIGMA_SCHEDULES: dict[str, float | None] = {"model": None, "paper": 3.0}
+"""Schedules by name: the shift of evenly spaced sigmas; None: the model's own schedule.
 
-paper: the schedule on which DanceOPD trained Z-Image.
+paper: the schedule with which DanceOPD trained Z-Image.
 """
 
 
 def path_sigmas(chosen: str | float, steps: int, own: Callable[[], Tensor]) -> Tensor:
-    """The (steps + 1,) sigmas of a rollout, from 1 to 0: of a name of `GRIDS`, or of a shift; `own` gives the model's.
+    """The (steps + 1,) sigmas of a rollout, from 1 to 0, by a name of `SIGMA_SCHEDULES` or a shift.
 
-    A shift takes the place of all that the model's scheduler does: shifting by picture size (FLUX, Qwen-Image), the
-    stretch to a last sigma (Qwen-Image), the second shift (Stable Diffusion 3).
+    `own` computes the model's schedule. A shift replaces all that the model's scheduler does: shifting by picture size
+    (FLUX, Qwen-Image), the stretch to a terminal sigma (Qwen-Image), the second shift (Stable Diffusion 3).
     """
-    shift = lookup(GRIDS, chosen, "sigma schedule") if isinstance(chosen, str) else chosen
+    shift = lookup(SIGMA_SCHEDULES, chosen, "sigma schedule") if isinstance(chosen, str) else chosen
     return own() if shift is None else linear_sigmas(steps, shift)
 
 
 def scheduled(scheduler: Any, tokens: int, spacing: Mapping[str, Any]) -> Tensor:
-    """The scheduler's sigmas (steps + 1,), shifted for this many tokens if its configuration says so."""
+    """The scheduler's sigmas (steps + 1,), shifted for this number of tokens if its configuration says so."""
     scheduler = copy.deepcopy(scheduler)
     config = scheduler.config
     slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
@@ -46,13 +46,13 @@ def scheduled(scheduler: Any, tokens: int, spacing: Mapping[str, Any]) -> Tensor
     return scheduler.sigmas.float()
 
 
-def evenly(steps: int) -> dict[str, Any]:
-    """How pipelines ask their scheduler for sigmas that fall evenly from 1 to 1 / steps (FLUX.1, Qwen-Image)."""
+def even_spacing(steps: int) -> dict[str, Any]:
+    """Arguments of `set_timesteps` for sigmas that fall evenly from 1 to 1 / steps (FLUX.1, Qwen-Image)."""
     return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
 def folder_sigmas(folder: Path, steps: int, width: int, height: int) -> Tensor:
-    """What `Backbone.sigmas` of that folder gives, for a size that its model takes."""
+    """`Backbone.sigmas` of the model in a folder, without opening it, for a picture size that it supports."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     family, _ = family_of(folder)
@@ -63,20 +63,20 @@ def folder_sigmas(folder: Path, steps: int, width: int, height: int) -> Tensor:
 
 
 def size_multiple(folder: Path) -> int:
-    """What widths and heights are multiples of: a patch of 2 x 2 latents."""
+    """`Backbone.size_multiple` of the model in a folder, without opening it: a patch of 2 x 2 latents."""
     config = read_config(folder / "vae" / "config.json")
     try:
         return 2 * FACTORS[config["_class_name"]](config)
     except KeyError as error:
-        raise InputError(f"{folder / 'vae' / 'config.json'} is of no VAE known here: {error} is not there") from error
+        raise InputError(f"{folder / 'vae' / 'config.json'} is not of a supported VAE: it has no {error}") from error
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A configuration file; InputError if it is absent or none."""
+    """Reads a JSON configuration file; InputError if it is absent or not a mapping."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {error}. Fetch the model again") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{file} holds no settings by name. Fetch the model again")
-    return found
+        raise InputError(f"{file} cannot be read: {error}. Download the model again") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file} is not a mapping of settings. Download the model again")
+    return config

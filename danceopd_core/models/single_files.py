@@ -1,4 +1,4 @@
-"""A part of a pipeline filled from one weight file, as ComfyUI keeps them: every key used, or nothing loaded."""
+"""Loads a part of a pipeline from a single weight file, as ComfyUI keeps them; every key must be used."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import torch
 from ..errors import InputError
 from ..weights.full_checkpoints import checked_weights
 from ..weights.key_conversion import refuse_quantised
-from ..weights.safetensors_io import finite, listed, opened
+from ..weights.safetensors_io import finite, listed, open_safetensors
 
-SPARE = re.compile(r"(.*\.)?(lm_head\.weight|logit_scale|text_projection\.weight|position_ids)")
-"""What files of text encoders hold beside the encoder: heads of the model that it was cut out of, and constants."""
+IGNORED_KEYS = re.compile(r"(.*\.)?(lm_head\.weight|logit_scale|text_projection\.weight|position_ids)")
+"""Keys in text-encoder files that are not part of the encoder: heads of the original model, and constants."""
 
 
-def filled(cls: Any, folder: Path, file: Path, *, output_loading_info: bool, **settings: Any) -> tuple[Any, Any]:
-    """A module of this class on the CPU, configured by a part's folder, with a file's weights; and a report.
+def load_single_file(
+    cls: Any, folder: Path, file: Path, *, output_loading_info: bool, **settings: Any
+) -> tuple[Any, Any]:
+    """A module of this class on the CPU with a file's weights, configured by a part's folder; and a loading report.
 
-    `settings` are those of from_pretrained, and so is the report. InputError, naming the file and the first keys,
-    unless all weights are used, all are there, their shapes fit, and they are finite and not quantised.
+    Arguments and report are those of from_pretrained. InputError, naming the file and the first keys, unless the
+    weights are complete, all used, finite, not quantised and of the right shapes.
     """
     if cls.__module__.startswith("transformers."):
         return _encoder(cls, folder, file, settings["dtype"])
@@ -31,7 +33,7 @@ def filled(cls: Any, folder: Path, file: Path, *, output_loading_info: bool, **s
 def _network(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> Any:
     from accelerate import init_empty_weights
 
-    with init_empty_weights():  # parameters only: buffers that no file holds are made as usual
+    with init_empty_weights():  # parameters only: buffers that no file holds are initialised as usual
         module = cls.from_config(cls.load_config(folder, local_files_only=True))
     state = {name: tensor.to(dtype, copy=True) for name, tensor in checked_weights(module, file, fp8=False)}
     module.load_state_dict(state, strict=True, assign=True)
@@ -39,24 +41,24 @@ def _network(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> Any:
 
 
 def _encoder(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    own = cls.config_class.from_pretrained(folder, local_files_only=True)
-    with opened(file) as handle:
+    config = cls.config_class.from_pretrained(folder, local_files_only=True)
+    with open_safetensors(file) as handle:
         keys = list(handle.keys())
-        kinds = {key: str(handle.get_slice(key).get_dtype()) for key in keys if not SPARE.fullmatch(key)}
-        refuse_quantised(file, kinds, fp8=False)
+        dtypes = {key: str(handle.get_slice(key).get_dtype()) for key in keys if not IGNORED_KEYS.fullmatch(key)}
+        refuse_quantised(file, dtypes, fp8=False)
         state = {key: handle.get_tensor(key).clone() for key in keys}  # out of the mapped file
-    bad = [key for key in kinds if not finite(state[key])]
+    bad = [key for key in dtypes if not finite(state[key])]
     if bad:
-        raise InputError(f"{file} cannot be used: {listed(bad)} hold NaN or infinity; fetch it again")
-    # transformers knows the earlier names of its models' weights, by which ComfyUI's files mostly go.
-    module, report = cls.from_pretrained(None, config=own, state_dict=state, dtype=dtype, output_loading_info=True)
-    unknown = [key for key in report["unexpected_keys"] if not SPARE.fullmatch(key)]
+        raise InputError(f"{file} cannot be used: {listed(bad)} hold NaN or infinity; download it again")
+    # transformers converts the earlier names of its models' weights, which most of ComfyUI's files use.
+    module, report = cls.from_pretrained(None, config=config, state_dict=state, dtype=dtype, output_loading_info=True)
+    unknown = [key for key in report["unexpected_keys"] if not IGNORED_KEYS.fullmatch(key)]
     missing = [*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])]
     if unknown or missing:
-        told = [f"{len(names)} {fault} ({listed(names)})" for fault, names in
+        faults = [f"{len(names)} {fault} ({listed(names)})" for fault, names in
                 (("unknown", unknown), ("missing or of another shape", missing)) if names]  # fmt: skip
         raise InputError(
-            f"{file} does not fill the {cls.__name__} of {folder}: {'; '.join(told)}. Give a text encoder's own file, "
+            f"{file} does not fit the {cls.__name__} of {folder}: {'; '.join(faults)}. Give a text encoder's own file, "
             "under the names of transformers, not one of a whole model"
         )
     return module, report

@@ -1,4 +1,4 @@
-"""The VAEs of the families as values: pictures to latents of the model's space, and back."""
+"""The VAEs of the model families: pictures to normalised latents, and back."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ FACTORS: dict[str, Callable[[Mapping[str, Any]], int]] = {
     "AutoencoderKL": lambda config: 2 ** (len(config["block_out_channels"]) - 1),
     "AutoencoderKLQwenImage": lambda config: 2 ** len(config["temperal_downsample"]),
 }
-"""Pixels a latent, by the VAE's class and from its configuration."""
+"""Spatial compression, in pixels per latent, by VAE class: a function of its configuration."""
 
 
 class Vae(Protocol):
-    """A picture is (B, 3, H, W) in [-1, 1], its latents are (B, channels, H / factor, W / factor)."""
+    """Encodes pictures (B, 3, H, W) in [-1, 1] to latents (B, channels, H / factor, W / factor), and decodes them."""
 
     @property
     def module(self) -> Any: ...
 
     @property
     def factor(self) -> int:
-        """Pixels a latent."""
+        """Spatial compression, in pixels per latent."""
         ...
 
     @property
     def channels(self) -> int: ...
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """The most likely latents, not a draw: a sample is the same each time it is encoded."""
+        """The mode of the latent distribution, not a random draw, so that encoding is deterministic."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor: ...
@@ -39,7 +39,7 @@ class Vae(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class KlVae:
-    """diffusers' AutoencoderKL, whose latents are shifted and scaled as a whole."""
+    """diffusers' AutoencoderKL; latents are normalised by one shift and scale."""
 
     module: Any
 
@@ -62,7 +62,7 @@ class KlVae:
 
 @dataclass(frozen=True, eq=False)
 class VideoVae:
-    """diffusers' AutoencoderKLQwenImage: a picture is one frame, and each channel has its mean and deviation."""
+    """diffusers' AutoencoderKLQwenImage: a picture is one frame; latents are normalised by channel."""
 
     module: Any
 
@@ -76,17 +76,17 @@ class VideoVae:
 
     def encode(self, pixels: Tensor) -> Tensor:
         latents = self.module.encode(pixels.unsqueeze(2)).latent_dist.mode()
-        mean, deviation = self._statistics(latents)
-        return ((latents - mean) / deviation).squeeze(2)
+        mean, std = self._statistics(latents)
+        return ((latents - mean) / std).squeeze(2)
 
     def decode(self, latents: Tensor) -> Tensor:
-        mean, deviation = self._statistics(latents)
-        return self.module.decode(latents.unsqueeze(2) / (1 / deviation) + mean, return_dict=False)[0].squeeze(2)
+        mean, std = self._statistics(latents)
+        return self.module.decode(latents.unsqueeze(2) / (1 / std) + mean, return_dict=False)[0].squeeze(2)
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         config = self.module.config
-        mean, deviation = (
+        mean, std = (
             torch.tensor(values).to(like.device, like.dtype).view(1, -1, 1, 1, 1)
             for values in (config.latents_mean, config.latents_std)
         )
-        return mean, deviation
+        return mean, std

@@ -133,8 +133,8 @@ class Recipe:
     transformer's linear layers, by a name of `quantise.QUANTISATIONS`. steps: updates, each of
     `batch` x `accumulate` samples. rollout_steps: of a path. save_every: in updates. offload: full-checkpoint teachers
     wait in host memory, and one at a time is on the device. out: the run's folder. eta, group (None: the method's own)
-    and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD. sigmas: the path's grid, a name of `grids.GRIDS` or a
-    shift; any but "model" takes the place of the model's scheduler, dynamic shifting too. router: how an update
+    and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD. sigmas: a name of `SIGMA_SCHEDULES` or a shift;
+    any but "model" takes the place of the model's scheduler, dynamic shifting too. router: how an update
     chooses among the routes, a name of `routing.ROUTERS`. learned_router: gives routes to prompts that have none.
     """
 

@@ -14,7 +14,7 @@ from ..algorithm.routers import ROUTERS
 from ..errors import InputError
 from ..lookup import lookup
 from ..models.backbone import COMPONENTS
-from ..models.sigma_schedule import GRIDS
+from ..models.sigma_schedule import SIGMA_SCHEDULES
 from ..shapes.language import KINDS
 from ..weights.adapters import STUDENT
 from .parsing import sound
@@ -58,7 +58,7 @@ def broken_rules(recipe: Recipe) -> Iterator[str]:
             torch.device(recipe.device)
         except RuntimeError:
             yield f"device: {recipe.device!r} is no device: there are auto, cpu, cuda, cuda:1, mps and the like"
-    if isinstance(recipe.sigmas, str) and (told := _unknown(GRIDS, recipe.sigmas, "grid of sigmas")):
+    if isinstance(recipe.sigmas, str) and (told := _unknown(SIGMA_SCHEDULES, recipe.sigmas, "grid of sigmas")):
         yield f"sigmas: {told}; or give a shift, {{shift: 3.0}}"
     if sound(recipe.method):
         told = _unknown(METHODS, recipe.method, "method")

@@ -13,7 +13,7 @@ from ..algorithm.fields import mixed
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..models.registry import open_backbone
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..recipe.from_graph import teacher_of
 from ..recipe.graph import FieldSpec, ModelSpec, RoutesSpec
 from ..recipe.schema import Teacher
@@ -63,7 +63,7 @@ def draw(
     found = {}
     for label, name in names.items():
         field = opened[name] if isinstance(name, str) else mixed([(opened[n], w) for n, w in name.items()])
-        made = pictures(
+        made = sample_pictures(
             backbone,
             field,
             samples,

@@ -17,9 +17,10 @@ from ..models.quantise import network_bytes
 from ..models.registry import default_targets
 from ..recipe.schema import Recipe
 from ..shapes import locate
-from ..weights.adapters import fresh_lora, linear_shapes
-from ..weights.lora_io import Shapes, weights_file
-from ..weights.safetensors_io import opened
+from ..weights.lora import Shapes, fresh_lora
+from ..weights.lora_io import weights_file
+from ..weights.lora_layers import linear_shapes
+from ..weights.safetensors_io import open_safetensors
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -115,5 +116,5 @@ def _part(folder: Path) -> int:
 
 
 def _elements(file: Path) -> int:
-    with opened(file) as handle:
+    with open_safetensors(file) as handle:
         return sum(math.prod(handle.get_slice(key).get_shape()) for key in handle.keys())  # noqa: SIM118 (no dict)

@@ -20,7 +20,7 @@ from ..algorithm.query import query_distribution
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..errors import InputError
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from ..recipe.schema import Recipe
 from ..weights.adapters import STUDENT
 from .live_status import LiveStatus, plain
@@ -195,7 +195,7 @@ class _Loop:
 
     def _pictures(self) -> list[torch.Tensor]:
         recipe, opened = self.job.recipe, self.opened
-        made = pictures(
+        made = sample_pictures(
             opened.backbone,
             opened.fields[STUDENT],
             self.samples,

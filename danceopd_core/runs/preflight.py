@@ -13,9 +13,9 @@ from ..algorithm.methods import METHODS
 from ..data.buckets import load_bucket
 from ..data.csv_rows import CsvRow, numbered_rows
 from ..data.images import picture_fault
-from ..data.prompt_assignment import unroutable
+from ..data.prompt_assignment import assignment_faults
 from ..errors import InputError
-from ..models.compatibility import differences
+from ..models.compatibility import incompatibilities
 from ..models.hub import is_hub_id
 from ..models.quantise import check_quantise
 from ..models.registry import family_of
@@ -25,8 +25,8 @@ from ..recipe.parsing import refuse
 from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
 from ..weights.full_checkpoints import weight_files
-from ..weights.lora_io import KEY, weights_file
-from ..weights.safetensors_io import opened
+from ..weights.lora_io import LORA_KEY, weights_file
+from ..weights.safetensors_io import open_safetensors
 
 TOLD = 10
 """Faulty rows of a route that are told one by one."""
@@ -116,27 +116,29 @@ def _unlike(recipe: Recipe) -> Iterator[str]:
         if teacher.checkpoint is None:
             continue
         try:
-            found = differences(locate(teacher.checkpoint), locate(recipe.model), own_grid=recipe.sigmas == "model")
+            found = incompatibilities(
+                locate(teacher.checkpoint), locate(recipe.model), model_schedule=recipe.sigmas == "model"
+            )
             yield from (f"teachers.{name}.checkpoint: {fault}" for fault in found)
         except InputError as error:
             yield f"teachers.{name}.checkpoint: {error}"
 
 
 def _check_component(path: Path) -> None:
-    with opened(path):
+    with open_safetensors(path):
         pass
 
 
 def check_lora(path: Path) -> None:
     """InputError if the file, or the one in the folder, is no LoRA; no weights are read."""
-    with opened(weights_file(path)) as handle:
-        if not any(KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, no dict)
+    with open_safetensors(weights_file(path)) as handle:
+        if not any(LORA_KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, no dict)
             raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
 
 
 def _check_checkpoint(path: Path) -> None:
     for file in weight_files(path):
-        with opened(file):
+        with open_safetensors(file):
             pass
 
 
@@ -169,7 +171,7 @@ def _buckets(recipe: Recipe, model: _Model) -> Iterator[str]:
         yield from _pictures(path, bucket, loaded[bucket], needs_target, recipe.method, seen)
     if recipe.learned_router is not None and len(loaded) == len(set(recipe.buckets())):
         *own, asked = ([row.item for row in loaded[bucket]] for bucket in recipe.buckets())
-        yield from unroutable([route.name for route in recipe.routes], own, asked)
+        yield from assignment_faults([route.name for route in recipe.routes], own, asked)
 
 
 def _load(bucket: Bucket, recipe: Recipe) -> tuple[CsvRow, ...]:

@@ -23,7 +23,7 @@ from ..data.csv_rows import read_csv
 from ..errors import InputError
 from ..recipe.schema import Recipe
 from ..shapes import is_embedded, locate
-from ..weights.safetensors_io import opened
+from ..weights.safetensors_io import open_safetensors
 from .run_dir import RunFolder
 
 NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
@@ -55,7 +55,7 @@ class RunRecord:
         if self.path.exists() and any(self.path.iterdir()) and not (self.path / "identity.json").exists():
             raise InputError(f"name: {self.path} holds something else than a run: choose another name")
         if self.lora.exists():
-            with opened(self.lora) as handle:
+            with open_safetensors(self.lora) as handle:
                 if "danceopd" not in (handle.metadata() or {}):
                     raise InputError(f"name: the LoRA {self.lora} was not made here: choose another name")
 

@@ -52,7 +52,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if resume and self.state.exists():
             state = load_state(self.state)
-            if state.get("under", "") != run.adapters.under_digest():
+            if state.get("under", "") != run.adapters.base_lora_digest():
                 raise InputError(
                     f"student.over: {run.recipe.student.over} is no longer the LoRA that the run of {self.path} lies "
                     "over: put that file back, or begin a new run"
@@ -87,7 +87,8 @@ class RunFolder:
         kept.parent.mkdir(exist_ok=True)
         run.write_student(kept, date)
         run.write_student(self.student, date)
-        state = {**run.trainer.state_dict(), "under": run.adapters.under_digest()}
+        # The keys are those of version 0.1.0, whose runs resume: "under" is the digest of the base LoRA.
+        state = {**run.trainer.state_dict(), "under": run.adapters.base_lora_digest()}
         save_state(self.state, {**state, "routed": _routed(run)} if run.routing else state)
 
     @staticmethod

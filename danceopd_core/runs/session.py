@@ -21,7 +21,7 @@ from ..algorithm.trainer import ProcessGroup, RouteData, Settings, Trainer
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import open_picture
-from ..data.prompt_assignment import Encoded, Routing, join
+from ..data.prompt_assignment import Encoded, Routing, assign_prompts
 from ..errors import InputError
 from ..lookup import lookup
 from ..models.backbone import Backbone
@@ -31,8 +31,9 @@ from ..models.registry import open_backbone
 from ..models.sigma_schedule import folder_sigmas, path_sigmas
 from ..recipe.schema import Bucket, LearnedRouter, Recipe, Route, Teacher
 from ..shapes import locate
-from ..weights.adapters import STUDENT, Adapters, fresh_lora
+from ..weights.adapters import STUDENT, Adapters
 from ..weights.full_checkpoints import load_full_checkpoint
+from ..weights.lora import fresh_lora
 from ..weights.lora_io import lora_metadata, read_lora, write_lora
 from .preflight import preflight
 
@@ -200,7 +201,7 @@ def open_teachers(
         if teacher.checkpoint:
             copies[name] = load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
             if slot is not None:
-                slot.put_out(copies[name], backbone.network)
+                slot.offload(copies[name], backbone.network)
     adapters = Adapters(backbone.network)
     return adapters, {
         name: _teacher(teacher, backbone, adapters, copies.get(name), slot) for name, teacher in teachers.items()
@@ -258,7 +259,7 @@ def _joined(
     negatives = [_negatives(route, recipe) for route in recipe.routes]
     asked = _encoded(learned.bucket, recipe, backbone, sorted({n for own in negatives for n in own}), needs_clean)
     names = [route.name for route in recipe.routes]
-    return join(names, parts, negatives, asked, backbone.prompt_embeddings, learned.holdout, recipe.seed)
+    return assign_prompts(names, parts, negatives, asked, backbone.prompt_embeddings, learned.holdout, recipe.seed)
 
 
 def as_tensor(picture: Any, width: int, height: int) -> Tensor:

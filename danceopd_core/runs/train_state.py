@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
-from ..weights.safetensors_io import opened
+from ..weights.safetensors_io import open_safetensors
 
 _KEY = "danceopd_state"
 
@@ -40,7 +40,7 @@ def save_state(path: str | Path, state: dict[str, Any]) -> None:
 
 def load_state(path: str | Path) -> dict[str, Any]:
     """The tree that `save_state` wrote; InputError for a file that is no such state, or a damaged one."""
-    with opened(Path(path)) as handle:
+    with open_safetensors(Path(path)) as handle:
         metadata = handle.metadata() or {}
         tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (no dict)
     if _KEY not in metadata:

@@ -11,7 +11,7 @@ import torch
 
 from ..algorithm.fields import Conditioning, VelocityField
 from ..models.backbone import Backbone
-from ..models.sampling import pictures
+from ..models.sampling import sample_pictures
 from .judge import score_caption, score_edit, score_style
 from .language import EDIT, T2I, Caption, Edit, items
 from .render import render
@@ -68,7 +68,7 @@ class HeldOutSet:
         self, backbone: Backbone, field: VelocityField, batch: int = 32, device: torch.device | str = "cpu"
     ) -> Iterator[np.ndarray]:
         """The field's image for each item, (size, size, 3) uint8, in order."""
-        batches = pictures(
+        batches = sample_pictures(
             backbone,
             field,
             self.samples,

@@ -1,4 +1,4 @@
-"""Weights: LoRA adapters in a network, LoRA files in every layout, full checkpoints.
+"""Weights: LoRAs and their files, adapters in a network, full checkpoints, key conversion, safetensors reading.
 
-May import `algorithm`.
+Imports only `errors` and `algorithm.fields` from the rest of the project.
 """

@@ -1,4 +1,4 @@
-"""Teachers that are whole fine-tuned transformers: a frozen copy of the network with other weights."""
+"""Full checkpoints as teachers: a frozen copy of the network with the weights of a fine-tuned transformer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .key_conversion import WHOLE, converted_shapes, converter, refuse_quantised
-from .safetensors_io import finite, listed, opened
+from .key_conversion import MODEL_PARTS, converted_shapes, converter, refuse_quantised
+from .lora_layers import has_adapters
+from .safetensors_io import finite, listed, open_safetensors
 
-PREFIXES = ("", *WHOLE[:2], "diffusion_model.", "transformer.", "model.", "module.", "vae.")
+PREFIXES = ("", *MODEL_PARTS[:2], "diffusion_model.", "transformer.", "model.", "module.", "vae.")
 
 
 class _Weight(NamedTuple):
@@ -25,50 +26,50 @@ class _Weight(NamedTuple):
 
 
 def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
-    """A frozen copy of `network`, on its device and in its dtype, that holds the weights of a checkpoint.
+    """A frozen copy of `network` with the weights of a checkpoint, on its device and in its dtype.
 
-    What the checkpoint does not change shares its storage with `network`. InputError as of `checked_weights`,
-    and where the network is quantised; ValueError after adapters were put in.
+    Weights that the checkpoint does not change share their storage with `network`. InputError as for
+    `checked_weights`, and for a quantised network; ValueError if adapters have been injected.
     """
-    if any(name.endswith(".base_layer") for name, _ in network.named_modules()):
-        raise ValueError("the network has adapters already: load full checkpoints before they are put in")
+    if has_adapters(network):
+        raise ValueError("the network has adapters already: load full checkpoints before they are injected")
     if is_quantised(network):
-        raise InputError(f"{path} is no teacher over a quantised model: open the model without, or give a LoRA")
+        raise InputError(f"{path} cannot be a teacher of a quantised model: open the model unquantised, or give a LoRA")
     expected = network.state_dict()
     changed: dict[str, Tensor] = {}
     for name, tensor in checked_weights(network, path):
-        own = expected[name]
-        tensor = tensor.to(own.device, own.dtype, copy=True)  # out of the mapped file
-        if not tensor.equal(own):
+        base = expected[name]
+        tensor = tensor.to(base.device, base.dtype, copy=True)  # out of the mapped file
+        if not tensor.equal(base):
             changed[name] = tensor
-    teacher = _sharing_copy(network)
+    teacher = _copy_sharing_storage(network)
     for name, tensor in changed.items():
-        owner, _, last = name.rpartition(".")
-        module = teacher.get_submodule(owner)
-        setattr(module, last, nn.Parameter(tensor) if last in module._parameters else tensor)
+        parent, _, attribute = name.rpartition(".")
+        module = teacher.get_submodule(parent)
+        setattr(module, attribute, nn.Parameter(tensor) if attribute in module._parameters else tensor)
     return teacher.requires_grad_(False).eval()
 
 
 def checked_weights(network: nn.Module, path: str | Path, fp8: bool = True) -> Iterable[tuple[str, Tensor]]:
-    """All weights of `network` by name, as a checkpoint has them, still in the file's mapped memory.
+    """The checkpoint's weights for all parameters of `network` by name, still memory-mapped.
 
     `path` is a safetensors file, a diffusers transformer folder (sharded or not), or a pipeline folder, under
     diffusers' names or those of the original model where diffusers can convert them (Z-Image, Stable Diffusion 3,
-    FLUX.1, AutoencoderKL), as ComfyUI has them. Of a ComfyUI file that holds a whole model only this part is taken.
-    fp8: whether plain 8-bit floats will do. InputError, naming the file and the first keys, unless names and shapes
-    agree exactly and all weights are finite, and for quantised weights.
+    FLUX.1, AutoencoderKL), as in ComfyUI's files. From a ComfyUI file of a whole model only this part is read.
+    fp8: whether plain 8-bit floats are accepted. InputError, naming the file and the first keys, unless names and
+    shapes agree exactly and all weights are finite, and for quantised weights.
     """
     weights = _weights(weight_files(Path(path)))
     expected = network.state_dict()
 
-    def known(start: str) -> tuple[int, int]:
-        """How many names it explains; an original model may share none with diffusers' names."""
-        shared = sum(f"{start}{name}" in weights for name in expected)
-        return shared, sum(key.startswith(start) for key in weights if start)
+    def matches(prefix: str) -> tuple[int, int]:
+        """Keys that become diffusers' names without it, then keys that have it: original names may match none."""
+        matched = sum(f"{prefix}{name}" in weights for name in expected)
+        return matched, sum(key.startswith(prefix) for key in weights if prefix)
 
-    prefix = max(PREFIXES, key=known)
-    if prefix in WHOLE:
-        others = tuple(part for part in WHOLE if part != prefix)
+    prefix = max(PREFIXES, key=matches)
+    if prefix in MODEL_PARTS:
+        others = tuple(part for part in MODEL_PARTS if part != prefix)
         weights = {key: weight for key, weight in weights.items() if not key.startswith(others)}
     refuse_quantised(path, {key: weight.dtype for key, weight in weights.items()}, fp8)
     named = {
@@ -85,7 +86,7 @@ def checked_weights(network: nn.Module, path: str | Path, fp8: bool = True) -> I
 def _weights(files: list[Path]) -> dict[str, _Weight]:
     found = {}
     for file in files:
-        with opened(file) as handle:
+        with open_safetensors(file) as handle:
             for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
                 part = handle.get_slice(key)
                 found[key] = _Weight(file, key, tuple(part.get_shape()), str(part.get_dtype()))
@@ -94,22 +95,23 @@ def _weights(files: list[Path]) -> dict[str, _Weight]:
 
 def _tensors(named: dict[str, _Weight]) -> Iterator[tuple[str, Tensor]]:
     for file in {weight.file: None for weight in named.values()}:
-        with opened(file) as handle:
+        with open_safetensors(file) as handle:
             for name, weight in named.items():
                 if weight.file != file:
                     continue
                 tensor = handle.get_tensor(weight.key)
                 if not finite(tensor):
-                    raise InputError(f"{file} cannot be used: {weight.key} holds NaN or infinity; fetch it again")
+                    raise InputError(f"{file} cannot be used: {weight.key} holds NaN or infinity; download it again")
                 yield name, tensor
 
 
 def is_quantised(network: nn.Module) -> bool:
-    """Whether weights of a network without adapters are other than plain numbers."""
+    """Whether a network without adapters has quantised weights."""
     return any(type(p) is not nn.Parameter for p in network.parameters())
 
 
 def weight_files(path: Path) -> list[Path]:
+    """The safetensors files of a checkpoint: the file itself, or those of a folder (its shards by their index)."""
     if not path.is_dir():
         return [path]
     folder = path / "transformer" if (path / "transformer").is_dir() else path
@@ -118,7 +120,7 @@ def weight_files(path: Path) -> list[Path]:
         try:
             shards = set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{indices[0]} is no index of shards: {error!r}; fetch it again") from error
+            raise InputError(f"{indices[0]} is no index of shards: {error!r}; download it again") from error
         return [folder / shard for shard in sorted(shards)]
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1 or indices:
@@ -132,25 +134,25 @@ def weight_files(path: Path) -> list[Path]:
 def _check(
     path: str | Path, expected: dict[str, Tensor], found: dict[str, tuple[int, ...]], keys: dict[str, str]
 ) -> None:
-    """`found`: shapes by the network's names; `keys`: what the file calls them, where it is known."""
+    """InputError unless names and shapes agree. found: shapes by the network's names. keys: their names in the file."""
     missing = expected.keys() - found.keys()
-    stray = {keys.get(name, name) for name in found.keys() - expected.keys()}
-    misshapen = [
+    unknown = {keys.get(name, name) for name in found.keys() - expected.keys()}
+    mismatched = [
         f"{name}: {found[name]} for {tuple(expected[name].shape)}"
         for name in expected.keys() & found.keys()
         if found[name] != tuple(expected[name].shape)
     ]
-    faults = {"missing": missing, "unknown": stray, "of another shape": misshapen}
-    told = "; ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in faults.items() if names)
-    if told:
+    faults = {"missing": missing, "unknown": unknown, "of another shape": mismatched}
+    details = "; ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in faults.items() if names)
+    if details:
         raise InputError(
-            f"{path} is no checkpoint of this network: expected {len(expected)} weights, found {len(found)}; "
-            f"{told}. Give weights of this very model, under diffusers' or the original names"
+            f"{path} is not a checkpoint of this network: expected {len(expected)} weights, found {len(found)}; "
+            f"{details}. Give weights of this very model, under diffusers' or the original names"
         )
 
 
-def _sharing_copy(network: nn.Module) -> nn.Module:
-    """A copy over shared storage with its own parameter objects, so that it moves between devices alone."""
+def _copy_sharing_storage(network: nn.Module) -> nn.Module:
+    """A copy that shares storage but has separate parameter objects, so that it can move between devices alone."""
     memo: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
     memo |= {id(buffer): buffer.detach() for buffer in network.buffers()}
     return copy.deepcopy(network, memo)

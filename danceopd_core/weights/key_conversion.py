@@ -1,6 +1,6 @@
-"""Checkpoints under the names of the original models, which ComfyUI keeps, brought to diffusers' names.
+"""Converts checkpoints from the original models' key names, which ComfyUI keeps, to diffusers' names.
 
-The work is done by diffusers' own converters; here they are told apart and made to account for every key.
+diffusers' own converters do the work; this module selects one and makes sure that it accounts for every key.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .safetensors_io import listed
 
-MARKS = {
+ORIGINAL_KEYS = {
     "ZImageTransformer2DModel": ".attention.qkv.",
     "SD3Transformer2DModel": "joint_blocks.",
     "FluxTransformer2DModel": "double_blocks.",
     "AutoencoderKL": ".mid.block_1.",
 }
-"""Part of a name that only the original model has, by class of diffusers."""
-WHOLE = ("model.diffusion_model.", "first_stage_model.", "text_encoders.")
-"""What stands side by side in ComfyUI's files of a whole model: the transformer, the VAE and the text encoders."""
+"""Part of a key that only occurs in the original model's checkpoints, by diffusers class."""
+MODEL_PARTS = ("model.diffusion_model.", "first_stage_model.", "text_encoders.")
+"""Key prefixes in ComfyUI's files of a whole model: the transformer, the VAE and the text encoders."""
 QUANTISED = re.compile(
     r"(.*\.)?(scaled_fp8|comfy_quant|scale_weight|scale_input|weight_scale(_2)?|input_scale|absmax|quant_map|quant_state.*)"
 )
@@ -34,73 +34,77 @@ State = dict[str, Tensor]
 
 
 def refuse_quantised(path: str | Path, dtypes: Mapping[str, str], fp8: bool = True) -> None:
-    """InputError if names or dtypes (as safetensors writes them) tell of weights that need scales to be read.
+    """InputError if keys or dtypes (as safetensors names them) are those of quantised weights, which need scales.
 
-    fp8: whether plain 8-bit floats are taken as the rounded weights that they are.
+    fp8: whether plain 8-bit floats are accepted, as the rounded weights that they are.
     """
     scales = [key for key in dtypes if QUANTISED.fullmatch(key)]
-    odd = [key for key, dtype in dtypes.items() if not dtype.startswith(("F", "BF")) or dtype.startswith("F4")]
-    small = [] if fp8 else [key for key, dtype in dtypes.items() if dtype.startswith("F8")]
-    if scales or odd or small:
-        how = "with scales or as integers" if scales or odd else "in 8 bits"
+    integers = [key for key, dtype in dtypes.items() if not dtype.startswith(("F", "BF")) or dtype.startswith("F4")]
+    eight_bits = [] if fp8 else [key for key, dtype in dtypes.items() if dtype.startswith("F8")]
+    if scales or integers or eight_bits:
+        form = "with scales or as integers" if scales or integers else "in 8 bits"
         raise InputError(
-            f"{path} holds quantised weights, {how} ({listed(scales or odd or small)}): give the "
+            f"{path} holds quantised weights, {form} ({listed(scales or integers or eight_bits)}): give the "
             "checkpoint in bfloat16, float16 or float32"
         )
 
 
 def converter(path: str | Path, network: nn.Module, names: Iterable[str]) -> Callable[[State], State] | None:
-    """What turns a state under these names into the network's; None if the names are diffusers' already.
+    """A function from a state with these keys to the network's state; None if the keys are diffusers' already.
 
-    The converter raises InputError, naming keys, for a state that lacks some or holds some that it does not know.
+    It raises InputError, naming the keys, for a state with missing or unknown ones.
     """
     kind = type(network).__name__
-    if kind not in MARKS or not any(MARKS[kind] in name for name in names):
+    if kind not in ORIGINAL_KEYS or not any(ORIGINAL_KEYS[kind] in name for name in names):
         return None
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
     table: dict[str, Any] = SINGLE_FILE_LOADABLE_CLASSES
     mapping = partial(table[kind]["checkpoint_mapping_fn"], config=dict(network.config))  # type: ignore[arg-type]
     if kind == "AutoencoderKL":
-        mapping = partial(_vae, mapping)
+        mapping = partial(_convert_vae, mapping)
 
     def convert(state: State) -> State:
-        left = dict(state)  # the converters take out what they use
+        remaining = dict(state)  # the converters remove the keys that they use
         try:
-            converted = mapping(left)
+            converted = mapping(remaining)
         except KeyError as error:
-            raise InputError(f"{path} is no whole checkpoint of this network: it lacks {error.args[0]}") from error
+            raise InputError(
+                f"{path} is not a complete checkpoint of this network: it lacks {error.args[0]}"
+            ) from error
         except (IndexError, ValueError, RuntimeError) as error:
-            raise InputError(f"{path} is no checkpoint that diffusers can convert to {kind}: {error}") from error
-        if left:
-            raise InputError(f"{path} is no checkpoint of this network: {len(left)} unknown weights ({listed(left)})")
+            raise InputError(f"{path} is not a checkpoint that diffusers can convert to {kind}: {error}") from error
+        if remaining:
+            raise InputError(
+                f"{path} is not a checkpoint of this network: {len(remaining)} unknown weights ({listed(remaining)})"
+            )
         return converted
 
     return convert
 
 
-def _vae(mapping: Callable[[State], State], state: State) -> State:
-    """The VAE's converter, made to take out what it uses as the others do; it passes over what it does not know."""
+def _convert_vae(mapping: Callable[[State], State], state: State) -> State:
+    """diffusers' VAE converter, which ignores unknown keys, made to remove the keys that it uses as the others do."""
 
-    def converted(some: State) -> State:
+    def convert(some: State) -> State:
         return {name: tensor for name, tensor in mapping(some).items() if tensor is not None}
 
-    def idle(name: str) -> bool:
+    def unused(name: str) -> bool:
         try:
-            return len(converted({other: state[other] for other in state if other != name})) == len(made)
+            return len(convert({other: state[other] for other in state if other != name})) == len(converted)
         except KeyError:
             return False
 
-    made = converted(state)
-    left = [name for name in state if len(made) != len(state) and idle(name)]
-    for name in state.keys() - left:
+    converted = convert(state)
+    remaining = [name for name in state if len(converted) != len(state) and unused(name)]
+    for name in state.keys() - remaining:
         del state[name]
-    return made
+    return converted
 
 
 def converted_shapes(
     convert: Callable[[State], State], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """The shapes that a conversion would give, found without reading a weight."""
+    """The shapes after a conversion, computed on the meta device without reading a weight."""
     empty = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     return {name: tuple(tensor.shape) for name, tensor in convert(empty).items()}

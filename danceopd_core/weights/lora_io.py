@@ -1,17 +1,15 @@
-"""LoRA files: read strictly in the layouts in use, written in the one that ComfyUI and diffusers both read.
+"""LoRA files: read strictly in the common layouts, written in the one that both ComfyUI and diffusers read.
 
-That is `transformer.<module>.lora_A.weight` / `.lora_B.weight`, the scale alpha / rank folded into lora_B.
-ComfyUI takes no alpha from metadata, and diffusers refuses or ignores alpha tensors under that prefix.
+That is `transformer.<module>.lora_A.weight` / `.lora_B.weight` with the scale alpha / rank folded into lora_B:
+ComfyUI reads no alpha from metadata, and diffusers rejects or ignores alpha tensors under that prefix.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,100 +17,71 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .lora_keys import Place, places, what_else
-from .safetensors_io import finite, listed, opened
+from .lora import Lora, Shapes
+from .lora_alpha import layer_scale, peft_settings
+from .lora_keys import FileLayer, describe_unknown, layer_names
+from .safetensors_io import finite, listed, open_safetensors
 
-ROLES = {
+FACTORS = {
     "lora_A": "down", "lora_down": "down", "lora.down": "down",
     "lora_B": "up", "lora_up": "up", "lora.up": "up",
 }  # fmt: skip
-KEY = re.compile(rf"(?P<layer>.+)\.(?:(?P<role>{'|'.join(map(re.escape, ROLES))})(?:\.\w+)?\.weight|alpha)")
-
-Shapes = Mapping[str, tuple[int, int]]  # linear layer of the network -> (out, in)
-
-
-@dataclass(frozen=True, eq=False)
-class Lora:
-    """W + scale * up @ down for some linear layers: `down` (rank, in) and `up` (out, rank) by module name."""
-
-    down: Mapping[str, Tensor]
-    up: Mapping[str, Tensor]
-    scale: float = 1.0
-
-    @property
-    def rank(self) -> int:
-        """The largest rank of its layers."""
-        return max(len(down) for down in self.down.values())
-
-    def folded(self) -> Lora:
-        """The same change with scale 1."""
-        return Lora(self.down, {module: up * self.scale for module, up in self.up.items()})
-
-
-def stacked(first: Lora, second: Lora) -> Lora:
-    """Both changes as one of scale 1, exactly: up = [up_1 scale_1 | up_2 scale_2], down = [down_1; down_2]."""
-    first, second = first.folded(), second.folded()
-    both = first.down.keys() & second.down.keys()
-    down, up = {**first.down, **second.down}, {**first.up, **second.up}
-    for module in both:
-        down[module] = torch.cat([first.down[module], second.down[module]])
-        up[module] = torch.cat([first.up[module], second.up[module]], 1)
-    return Lora(down, up)
+LORA_KEY = re.compile(rf"(?P<layer>.+)\.(?:(?P<factor>{'|'.join(map(re.escape, FACTORS))})(?:\.\w+)?\.weight|alpha)")
 
 
 def read_lora(path: str | Path, shapes: Shapes) -> Lora:
-    """A LoRA file, or a peft folder, as float32 factors of scale 1 by diffusers' module names.
+    """Reads a LoRA file, or a peft folder, as float32 factors with scale 1 by diffusers' module names.
 
-    `lora_names` has the layouts: diffusers, peft, ComfyUI and the original models, kohya. A layer that
-    stands for several of the network's is split by its output rows, which is exact; they share `down`.
+    The layouts of diffusers, peft, ComfyUI, the original models and kohya are in `lora_keys`. A layer that covers
+    several of the network's is split by its output rows, which is exact; the parts share `down`.
     Alpha is taken from `.alpha` tensors, else from the diffusers metadata or peft's adapter_config.json,
     else it is the rank. InputError, naming the file and the first keys, unless every key is used, every
     layer has both factors, all shapes fit `shapes` and all weights are finite.
     """
     path = weights_file(Path(path))
-    known = places(shapes)
+    names = layer_names(shapes)
     faults: dict[str, list[str]] = {}
-    slots: dict[Place, dict[str, Tensor]] = {}  # down, up and perhaps alpha
-    layers: dict[Place, str] = {}  # as the file names them
-    with opened(path) as handle:
-        settings = _settings(path, handle.metadata() or {})
+    tensors: dict[FileLayer, dict[str, Tensor]] = {}  # down, up and optionally alpha
+    file_names: dict[FileLayer, str] = {}
+    with open_safetensors(path) as handle:
+        settings = peft_settings(path, handle.metadata() or {})
         for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
-            match = KEY.fullmatch(key)
-            if match is None or match["layer"] not in known:
-                faults.setdefault(what_else(key), []).append(key)
+            match = LORA_KEY.fullmatch(key)
+            if match is None or match["layer"] not in names:
+                faults.setdefault(describe_unknown(key), []).append(key)
                 continue
-            place = known[match["layer"]]
-            layers.setdefault(place, match["layer"])
-            slot = ROLES[match["role"]] if match["role"] else "alpha"
+            layer = names[match["layer"]]
+            file_names.setdefault(layer, match["layer"])
+            part = FACTORS[match["factor"]] if match["factor"] else "alpha"
             tensor = handle.get_tensor(key).clone()  # out of the mapped file
-            if slot in slots.setdefault(place, {}):
-                faults.setdefault("say again what another key says", []).append(key)
-            elif not finite(tensor.float() if slot == "alpha" else tensor):
+            if part in tensors.setdefault(layer, {}):
+                faults.setdefault("repeat another key", []).append(key)
+            elif not finite(tensor.float() if part == "alpha" else tensor):
                 faults.setdefault("hold NaN, infinity or no real numbers", []).append(key)
-            slots[place][slot] = tensor
-    taken: set[str] = set()
-    for place, factors in slots.items():
-        rows = sum(shapes[module][0] for module in place.modules)
-        fault = _misfit(factors, (rows, shapes[place.modules[0]][1]))
-        if not taken.isdisjoint(place.modules):
-            fault = "say again what another key says"
-        taken.update(place.modules)
+            tensors[layer][part] = tensor
+    covered: set[str] = set()
+    for layer, factors in tensors.items():
+        rows = sum(shapes[module][0] for module in layer.modules)
+        fault = _shape_fault(factors, (rows, shapes[layer.modules[0]][1]))
+        if not covered.isdisjoint(layer.modules):
+            fault = "repeat another key"
+        covered.update(layer.modules)
         if fault:
-            faults.setdefault(fault, []).append(layers[place])
-    if faults or not slots:
-        told = "; ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in faults.items())
+            faults.setdefault(fault, []).append(file_names[layer])
+    if faults or not tensors:
+        details = "; ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in faults.items())
         raise InputError(
-            f"{path} cannot be used as a LoRA: {told or 'it is empty'}. Give a plain LoRA of this very model, "
+            f"{path} cannot be used as a LoRA: {details or 'it is empty'}. Give a plain LoRA of this very model, "
             "without text-encoder weights"
         )
     down, up = {}, {}
-    for place, factors in slots.items():
-        whole = factors["up"].float() * _scale(path, layers[place], factors, settings)
-        if place.swapped:
+    for layer, factors in tensors.items():
+        whole = factors["up"].float() * layer_scale(path, file_names[layer], factors, settings)
+        if layer.swapped:
             whole = whole.roll(len(whole) // 2, 0)
-        shares = whole.split([shapes[module][0] for module in place.modules])
-        for module, share in zip(place.modules, shares, strict=True):
-            down[module], up[module] = factors["down"].float(), share
+        parts = whole.split([shapes[module][0] for module in layer.modules])
+        for module, up_part in zip(layer.modules, parts, strict=True):
+            down[module], up[module] = factors["down"].float(), up_part
     return Lora(down, up)
 
 
@@ -122,7 +91,7 @@ def write_lora(
     metadata: Mapping[str, str] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Writes `lora` in full beside `path`, then moves it there: a reader meets the old file or the new one.
+    """Writes a LoRA file atomically: a reader sees either the old file or the complete new one.
 
     InputError if the weights are not finite in `dtype`.
     """
@@ -137,7 +106,7 @@ def write_lora(
         tensors[f"transformer.{module}.lora_B.weight"] = up.detach().to("cpu", dtype).contiguous()
     bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
-        raise InputError(f"{path} is not written: NaN or infinity in {listed(bad)} as {dtype}; save as float32")
+        raise InputError(f"{path} is not written: {listed(bad)} would be NaN or infinity as {dtype}; save as float32")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -159,11 +128,11 @@ def lora_metadata(
     learning_rate: float | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """What LoRA managers read from a file (modelspec.*, ss_*), and `extra` as JSON under "danceopd".
+    """Metadata that LoRA managers read (modelspec.*, ss_*), and `extra` as JSON under "danceopd".
 
-    Alpha is the rank, since the scale is folded. `date` is ISO 8601; what is empty is left out.
+    Alpha is the rank, since the scale is folded in. `date` is ISO 8601; empty entries are left out.
     """
-    told = {
+    fields = {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": f"{family}/lora",
         "modelspec.implementation": "diffusers",
@@ -177,10 +146,11 @@ def lora_metadata(
         "ss_learning_rate": "" if learning_rate is None else str(learning_rate),
         "danceopd": json.dumps(extra, sort_keys=True) if extra else "",
     }
-    return {key: value for key, value in told.items() if value}
+    return {key: value for key, value in fields.items() if value}
 
 
 def weights_file(path: Path) -> Path:
+    """The LoRA file itself, or the only safetensors file of a folder; InputError unless there is exactly one."""
     if not path.is_dir():
         return path
     files = sorted(path.glob("*.safetensors"))
@@ -192,55 +162,14 @@ def weights_file(path: Path) -> Path:
     return files[0]
 
 
-def _settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """peft's settings of the file, without prefix; empty if it came with none."""
-    config = path.with_name("adapter_config.json")
-    try:
-        if "lora_adapter_metadata" in metadata:
-            settings = json.loads(metadata["lora_adapter_metadata"])
-        elif path.stem == "adapter_model" and config.is_file():
-            settings = json.loads(config.read_text(encoding="utf-8"))
-        else:
-            return {}
-        settings = {key.removeprefix("transformer."): value for key, value in settings.items()}
-        if "lora_alpha" in settings:
-            settings["lora_alpha"] = float(settings["lora_alpha"])
-        start = str(settings.get("init_lora_weights"))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"the LoRA settings that came with {path} cannot be read: {error!r}") from error
-    if start.startswith(("pissa", "olora", "corda", "loftq")):
-        raise InputError(
-            f"{path} was trained from a start ({start}) that changes the base model too: save it converted to a "
-            "plain LoRA (peft's path_initial_model_for_weight_conversion)"
-        )
-    return settings
-
-
-def _misfit(slots: Mapping[str, Tensor], shape: tuple[int, int]) -> str:
-    """What is wrong with one layer's tensors; empty if nothing is."""
-    if "down" not in slots or "up" not in slots:
+def _shape_fault(tensors: Mapping[str, Tensor], shape: tuple[int, int]) -> str:
+    """What is wrong with one layer's tensors, as a plural predicate; empty if nothing is."""
+    if "down" not in tensors or "up" not in tensors:
         return "lack one of their two factors"
-    down, up = slots["down"], slots["up"]
+    down, up = tensors["down"], tensors["up"]
     sizes = f"{tuple(up.shape)} times {tuple(down.shape)} for a layer of {shape}"
     if (up.ndim, down.ndim) != (2, 2) or up.shape[1] != down.shape[0] or 0 in down.shape:
         return f"have factors that do not multiply, {sizes}"
     if (up.shape[0], down.shape[1]) != shape:
         return f"do not fit the network, {sizes}"
-    return "have an alpha that is no number" if "alpha" in slots and slots["alpha"].numel() != 1 else ""
-
-
-def _scale(path: Path, layer: str, slots: Mapping[str, Tensor], settings: Mapping[str, Any]) -> float:
-    rank = len(slots["down"])
-    if "alpha" in slots:
-        return slots["alpha"].item() / rank
-    try:
-        # As peft matches them: a pattern is a regular expression for the end of a layer's name.
-        alphas = [
-            float(alpha)
-            for pattern, alpha in (settings.get("alpha_pattern") or {}).items()
-            if re.fullmatch(rf"(.*\.)?({pattern.removeprefix('^')})", layer)
-        ]
-    except (re.error, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"the alpha_pattern of the LoRA settings that came with {path} is none: {error!r}") from error
-    alpha = alphas[0] if alphas else settings.get("lora_alpha", rank)
-    return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+    return "have an alpha that is not a number" if "alpha" in tensors and tensors["alpha"].numel() != 1 else ""

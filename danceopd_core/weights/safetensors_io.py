@@ -1,4 +1,4 @@
-"""Reading safetensors so that a bad file is named instead of half loaded."""
+"""Reading safetensors files, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..errors import InputError
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """The file's safetensors handle; InputError, naming the file, if it is absent or unreadable."""
+def open_safetensors(path: Path) -> Iterator[Any]:
+    """Opens a safetensors file for reading; InputError, naming the file, if it is absent or unreadable."""
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file")
     try:
@@ -25,11 +25,12 @@ def opened(path: Path) -> Iterator[Any]:
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} is not a readable safetensors file ({error}): it may be truncated or of another format; "
-            "fetch it again, or save it as safetensors"
+            "download it again, or save it as safetensors"
         ) from error
 
 
 def finite(tensor: Tensor) -> bool:
+    """Whether the tensor holds only finite floating-point numbers."""
     return tensor.is_floating_point() and bool(torch.isfinite(tensor.float()).all())
 
 

@@ -1,4 +1,4 @@
-"""What the laws of the core are stated with: fields that are linear in x, so that every answer is known."""
+"""Fixtures of the algorithm's tests: fields that are linear in x, so that every result is known."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ DIM = 4
 
 
 class Linear:
-    """v = x A' + b c, with c from the conditioning; counts the rows it is asked for."""
+    """v = x A' + b c, with c from the conditioning; counts the rows of its calls."""
 
     def __init__(self, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)

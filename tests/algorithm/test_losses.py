@@ -89,7 +89,7 @@ def gradient(objective: ClippedPolicy, draws: int) -> tuple[torch.Tensor, torch.
     return each.mean(1), each.std(1) / draws**0.5
 
 
-def test_a_detached_reward_teaches_nothing_and_the_kl_teaches_all():
+def test_a_detached_reward_has_no_expected_gradient_and_the_kl_has_the_whole():
     """On policy E[KL grad log p] = 0; what is left is the KL's own gradient, along student - teacher."""
     noise, error = gradient(ClippedPolicy(ETA, detach_reward=True), 4000)
     assert (noise.abs() < 5 * error).all()

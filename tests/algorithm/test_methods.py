@@ -53,11 +53,11 @@ def test_every_method_brings_the_student_to_its_teacher(name, student, linear, s
     assert distance(student, teacher, start) < 0.01
 
 
-def test_a_detached_reward_leaves_flow_opd_astray(student, linear, start, generator):
+def test_with_a_detached_reward_flow_opd_does_not_converge(student, linear, start, generator):
     """The official DanceOPD code's reading of Flow-OPD has an expected gradient of zero: it walks at random,
-    where the law above arrives with all else the same."""
-    astray = method("flowopd", group=2, objective=ClippedPolicy(detach_reward=True))
-    train(astray, student, linear(), start, generator, updates=250)
+    while the test above converges with everything else the same."""
+    detached = method("flowopd", group=2, objective=ClippedPolicy(detach_reward=True))
+    train(detached, student, linear(), start, generator, updates=250)
     assert distance(student, linear(), start) > 0.8
 
 
@@ -70,17 +70,17 @@ def test_the_student_at_its_teacher_has_no_loss(name, student, linear, start, ge
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_teacher_gets_no_gradient_and_is_asked_first(name, student, start, generator):
+def test_the_teacher_gets_no_gradient_and_is_evaluated_first(name, student, start, generator):
     teacher = type(student)()
-    asked = []
+    calls = []
 
     def student_field(x, sigma, cond, /):
         if torch.is_grad_enabled():
-            asked.append("student")
+            calls.append("student")
         return student(x, sigma, cond)
 
     def teacher_field(x, sigma, cond, /):
-        asked.append("teacher")
+        calls.append("teacher")
         assert not torch.is_grad_enabled()
         return teacher(x, sigma, cond) + 1
 
@@ -90,8 +90,8 @@ def test_the_teacher_gets_no_gradient_and_is_asked_first(name, student, start, g
         term.loss.backward()
     assert all(p.grad is None for p in teacher.parameters())
     assert all(p.grad is not None and p.grad.any() for p in student.parameters() if p.ndim == 1)
-    assert set(pairwise(asked)) <= {("teacher", "student"), ("student", "teacher")}
-    assert asked[0] == "teacher"
+    assert set(pairwise(calls)) <= {("teacher", "student"), ("student", "teacher")}
+    assert calls[0] == "teacher"
 
 
 def test_danceopd_costs_the_queried_index_and_two_calls(linear, student, start, generator):
@@ -142,7 +142,7 @@ def test_the_anchor_field_reaches_the_objective(linear, start, generator):
         next(state_losses(which, field, field, begin, SIGMAS, generator))
 
 
-def test_an_unknown_method_is_told_the_nearest_and_the_table():
+def test_an_unknown_method_is_an_error_with_the_nearest_name_and_the_table():
     with pytest.raises(ValueError, match=r"'danceop' \(did you mean 'danceopd'\?\): there are danceopd, diffusionopd"):
         method("danceop")
     with pytest.raises(ValueError, match="did you mean 'flowopd'"):

@@ -73,29 +73,29 @@ def test_every_is_the_whole_path(generator):
     assert every(SIGMAS, 2, generator).tolist() == [list(range(N))] * 2
 
 
-def test_where_is_asked_is_the_law_of_the_sampler():
-    told = query_distribution(Beta(5, 2), SIGMAS)
+def test_the_query_distribution_is_that_of_the_sampler():
+    bins = query_distribution(Beta(5, 2), SIGMAS)
     exact = Beta(5, 2).probabilities(N)
     kept = (exact >= 0.005).nonzero().flatten()
-    assert [part.sigma for part in told] == pytest.approx(SIGMAS[kept].tolist())
-    assert [part.share for part in told] == pytest.approx(exact[kept].tolist(), abs=0.006)
+    assert [part.sigma for part in bins] == pytest.approx(SIGMAS[kept].tolist())
+    assert [part.share for part in bins] == pytest.approx(exact[kept].tolist(), abs=0.006)
     assert [part.share for part in query_distribution(every, SIGMAS)] == [1 / N] * N
     assert {part.sigma for part in query_distribution(BySigma(0.2, 0.4, 2), SIGMAS)} <= {
         s for s in SIGMAS.tolist() if s <= 0.4
     }
 
 
-def test_a_long_path_is_told_in_parts():
-    told = query_distribution(Uniform(), linear_sigmas(1000))
-    assert len(told) == 16
-    assert sum(part.share for part in told) == pytest.approx(1)
-    assert told[0].sigma == pytest.approx(1 - 0.031, abs=3e-3)
+def test_a_long_path_is_summarised_in_bins():
+    bins = query_distribution(Uniform(), linear_sigmas(1000))
+    assert len(bins) == 16
+    assert sum(part.share for part in bins) == pytest.approx(1)
+    assert bins[0].sigma == pytest.approx(1 - 0.031, abs=3e-3)
 
 
-def test_the_words_name_sigmas_and_shares():
+def test_the_text_names_sigmas_and_shares():
     assert (
         query_text(query_distribution(every, linear_sigmas(4)))
-        == "asks at sigma 1 25 %, 0.75 25 %, 0.5 25 %, 0.25 25 %"
+        == "queries at sigma 1 25 %, 0.75 25 %, 0.5 25 %, 0.25 25 %"
     )
 
 
@@ -109,7 +109,7 @@ def test_by_sigma_is_uniform_in_sigma_on_a_shifted_grid(generator):
         assert (drawn < cut).mean() == pytest.approx((cut - low) / (high - low), abs=0.03)
 
 
-def test_by_sigma_with_one_state_in_range_takes_it(generator):
+def test_by_sigma_with_one_state_in_range_returns_it(generator):
     assert BySigma(0.49, 0.51)(SIGMAS, 3, generator).tolist() == [[8]] * 3
 
 
@@ -124,11 +124,11 @@ def test_by_sigma_names_a_range_without_states(generator):
     "sampler", [Uniform(17), Beta(5, 2, k=17), Uniform(0)], ids=lambda value: getattr(value, "__name__", str(value))
 )
 def test_more_states_than_the_path_has_are_refused(sampler, generator):
-    with pytest.raises(ValueError, match="states asked of 16"):
+    with pytest.raises(ValueError, match="queries per path of 16 states"):
         sampler(SIGMAS, 1, generator)
 
 
-def test_the_biases_lean_as_their_names_say(generator):
+def test_the_biases_favour_the_sigmas_of_their_names(generator):
     mean = {name: QUERIES[name](SIGMAS, DRAWS, generator).double().mean() for name in ("low", "mid", "high")}
     assert mean["low"] > mean["mid"] > mean["high"]
     assert mean["low"].item() == pytest.approx(10.9, abs=0.1)

@@ -98,12 +98,12 @@ def test_sde_without_noise_is_the_ode(linear, start):
     assert torch.equal(still.x, plain.x)
 
 
-def test_sde_asks_for_a_generator(linear, start):
+def test_sde_requires_a_generator(linear, start):
     with pytest.raises(ValueError, match="Sde draws noise"):
         Sde()(linear(), start(1), SIGMAS, torch.tensor([[1]]), None)
 
 
-def test_straight_is_the_line_to_the_data_and_asks_the_field_nothing(linear, start):
+def test_straight_is_the_line_to_the_data_and_never_calls_the_field(linear, start):
     field, begin, indices = linear(), start(2), [[0, 3], [2, 7]]
     for k, state in enumerate(walk(straight, field, begin, indices)):
         assert state.index.tolist() == [row[k] for row in indices]

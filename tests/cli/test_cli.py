@@ -47,7 +47,7 @@ out: {out}
 @pytest.fixture
 def recipe(zimage_folder: Path, opened_zimage, tmp_path: Path) -> Path:
     """A recipe file with all that it needs: two routes, one of them editing with a LoRA teacher."""
-    from danceopd_core.weights.adapters import linear_shapes
+    from danceopd_core.weights.lora_layers import linear_shapes
 
     lora = random_lora(linear_shapes(opened_zimage.network), 4, seed=1)
     write_lora(tmp_path / "edit.safetensors", lora, lora_metadata(lora, family="zimage", title="edit"))
@@ -134,9 +134,9 @@ def test_a_dry_run_tells_where_the_teachers_are_asked(recipe, capsys):
         assert main(["train", str(recipe), "--dry-run", *overrides]) == 0
         return capsys.readouterr().out.splitlines()[1]
 
-    assert told("query.bias=every") == "asks at sigma 1 33 %, 0.86 33 %, 0.6 33 %"
-    assert told("query.bias=every", "sigmas.shift=1") == "asks at sigma 1 33 %, 0.67 33 %, 0.33 33 %"
-    assert told("query.sigma=[0.5, 0.7]") == "asks at sigma 0.6 100 %"
+    assert told("query.bias=every") == "queries at sigma 1 33 %, 0.86 33 %, 0.6 33 %"
+    assert told("query.bias=every", "sigmas.shift=1") == "queries at sigma 1 33 %, 0.67 33 %, 0.33 33 %"
+    assert told("query.sigma=[0.5, 0.7]") == "queries at sigma 0.6 100 %"
 
 
 def test_a_run_on_another_grid_asks_there(recipe, tmp_path):

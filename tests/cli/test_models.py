@@ -106,7 +106,7 @@ def test_without_a_connection_an_id_is_one_message(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match=r"no folder owner/gone here, and .* cannot be fetched from Hugging Face"):
+    with pytest.raises(InputError, match=r"no folder owner/gone here, and .* cannot be downloaded from Hugging Face"):
         fetched("owner/gone")
 
 

@@ -1,4 +1,4 @@
-"""Laws of buckets: as many items as were asked, the same from the same seed, none that is kept for evaluation."""
+"""Laws of buckets: the requested number of items, the same from the same seed, none that is held out for evaluation."""
 
 from collections import Counter
 
@@ -24,7 +24,7 @@ def test_rows_of_a_csv(csv_file):
 
 
 @pytest.mark.parametrize(("kind", "count"), [("t2i", 20), ("edit", 7), ("local", 4), ("global", 3), ("recolour", 5)])
-def test_the_embedded_world_gives_as_many_as_asked_spread_evenly(kind, count):
+def test_the_embedded_world_gives_the_requested_number_spread_evenly(kind, count):
     found = load_bucket(Bucket(shapes=kind, count=count), 0)
     each = Counter(item.task for item in found)
     assert len(found) == count
@@ -37,7 +37,7 @@ def test_no_count_is_a_fair_number(kind, count):
     assert len(load_bucket(Bucket(shapes=kind), 0, 8, 8)) == count
 
 
-def test_every_category_can_be_asked_alone():
+def test_every_category_can_be_requested_alone():
     for category in T2I + EDIT:
         assert {item.task for item in load_bucket(Bucket(shapes=category, count=2), 0)} == {category}
 

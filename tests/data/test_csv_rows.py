@@ -73,7 +73,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "has no column prompt: it has none"),
         (b"text,task\na,b\n", "has no column prompt: it has text, task"),
@@ -81,12 +81,12 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
         (b"prompt,task\n ,edit\n", "holds no prompts"),
         (b"prompt,task\nok,t\na cat, sitting,edit\n", "row 3, is longer than the header"),
         (b"prompt\ncaf\xe9\n", "is not UTF-8 text"),
-        (b"prompt\na\x00b\n" + b"x" * 200_000, "is no readable CSV file|cannot be read"),
+        (b"prompt\na\x00b\n" + b"x" * 200_000, "is not a readable CSV file|cannot be read"),
     ],
 )
-def test_files_that_would_be_misread_are_refused(tmp_path, content, told):
+def test_files_that_would_be_misread_are_refused(tmp_path, content, message):
     (tmp_path / "bad.csv").write_bytes(content)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         read_csv(tmp_path / "bad.csv")
     assert "bad.csv" in str(caught.value)
 

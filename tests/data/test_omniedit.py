@@ -1,4 +1,4 @@
-"""OmniEdit's metadata becomes a CSV that this package reads, or, with every fault of it told, nothing at all."""
+"""OmniEdit's metadata becomes a CSV that this package reads, or all its faults are reported and nothing is written."""
 
 import csv
 import io
@@ -111,16 +111,16 @@ TOLD = [
     r"row 1: it has no prompt\n",
     r"row 2: it has no task; its source in/none\.png cannot be read \(No such file",
     r"row 3: it has no source picture\n",
-    r"row 5: its target is no readable picture",
-    r"row 6: its source is an address, https://example\.com/a\.png: fetch it",
-    r"row 7: its source is of type int, no picture",
-    r"row 8: it has no o_score to compare, but 'good'",
-    r"row 9: it is no JSON",
-    r"row 10: it is no mapping",
+    r"row 5: its target is not a readable picture",
+    r"row 6: its source is a URL, https://example\.com/a\.png: download it",
+    r"row 7: its source is of type int, not a picture",
+    r"row 8: its o_score is not a number: 'good'",
+    r"row 9: it is not valid JSON",
+    r"row 10: it is not a mapping",
 ]
 
 
-def test_every_bad_row_is_told_at_once_and_nothing_is_written(metadata, tmp_path):
+def test_every_bad_row_is_reported_at_once_and_nothing_is_written(metadata, tmp_path):
     path = metadata(BAD)
     with open(path, "a", encoding="utf-8") as file:
         file.write("\n{\n[1]\n")
@@ -155,19 +155,19 @@ def test_an_interrupt_leaves_nothing(metadata, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
-        ("a.json", "[", "is no readable .json file"),
-        ("a.json", '{"a": [1], "b": [2]}', "is no list of rows"),
-        ("a.jsonl", "", "holds no edits"),
+        ("a.json", "[", "is not a readable .json file"),
+        ("a.json", '{"a": [1], "b": [2]}', "is neither a list of rows"),
+        ("a.jsonl", "", "holds no usable edits"),
         ("a.csv", "prompt,task\nx,y\n", r"has no column for the source \(src_img, source_image\): it has prompt, task"),
         ("a.csv", "prompt,task,src_img\nx,y,z,w\n", r"row 2: it is longer than the header"),
         ("a.txt", "", r"is neither a \.csv, \.json, \.jsonl file nor"),
     ],
 )
-def test_what_is_no_metadata_is_refused(tmp_path, name, content, told):
+def test_files_without_metadata_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         convert_omniedit(str(tmp_path / name), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="cannot be read"):
@@ -213,7 +213,7 @@ def test_a_dataset_holds_its_pictures_itself(metadata, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "lib")
     monkeypatch.delitem(sys.modules, "datasets", raising=False)
     made = convert_omniedit("some/edits", tmp_path / "out", split="dev", skip_bad=True)
-    assert "a path, in/a.png, and a dataset has no folder" in made.left_out[0]
+    assert "a path, in/a.png, but a dataset has no folder" in made.left_out[0]
     (item,) = read_csv(tmp_path / "out" / "edits.csv")
     assert item.source.read_bytes() == (tmp_path / "in" / "a.png").read_bytes()
     assert Image.open(io.BytesIO(item.target.read_bytes())).getpixel((0, 0)) == (255, 0, 0)
@@ -222,9 +222,9 @@ def test_a_dataset_holds_its_pictures_itself(metadata, tmp_path, monkeypatch):
     del sys.modules["datasets"]  # monkeypatch would put it back in the end
 
 
-def test_without_datasets_the_way_out_is_told(tmp_path, monkeypatch):
+def test_without_datasets_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("danceopd_core.data.metadata_rows.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"some/edits is no file;.*pip install datasets"):
+    with pytest.raises(InputError, match=r"some/edits is not a file;.*pip install datasets"):
         convert_omniedit("some/edits", tmp_path / "out")
 
 
@@ -233,7 +233,7 @@ def test_the_command_says_what_it_wrote_and_what_it_left_out(metadata, tmp_path,
     assert main(["data", "omniedit", path, "--out", str(tmp_path / "out")]) == 2
     assert "row 2: it has no source picture" in capsys.readouterr().err
     assert main(["data", "omniedit", path, "--out", str(tmp_path / "out"), "--skip-bad"]) == 0
-    told = capsys.readouterr().err
-    assert "left out row 2" in told
-    assert f"wrote {tmp_path / 'out' / 'edits.csv'}: 1 global_edit, 1 local_edit" in told
+    err = capsys.readouterr().err
+    assert "left out row 2" in err
+    assert f"wrote {tmp_path / 'out' / 'edits.csv'}: 1 global_edit, 1 local_edit" in err
     assert len(os.listdir(tmp_path / "out" / "source")) == 2

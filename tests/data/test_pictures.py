@@ -1,4 +1,4 @@
-"""Laws of pictures: upright, opaque, eight bits, cropped at the centre, of the size that was asked."""
+"""Laws of pictures: upright, opaque, eight bits, cropped at the centre, of the requested size."""
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_damaged_files_are_named(tmp_path, picture_file, suffix):
         bad.write_bytes(content)
         assert str(bad) in picture_fault(bad)
         assert "\n" not in picture_fault(bad)
-        with pytest.raises(InputError, match=f"bad.{suffix} is no readable picture"):
+        with pytest.raises(InputError, match=f"bad.{suffix} is not a readable picture"):
             open_picture(bad, 8, 8)
 
 
@@ -107,7 +107,7 @@ def test_absent_files_and_folders_are_named(tmp_path):
 
 def test_floating_point_pictures_are_refused(tmp_path):
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tiff")
-    with pytest.raises(InputError, match=r"a\.tiff is no readable picture \(it holds floating-point numbers"):
+    with pytest.raises(InputError, match=r"a\.tiff is not a readable picture \(it holds floating-point numbers"):
         open_picture(tmp_path / "a.tiff", 8, 8)
 
 

@@ -57,7 +57,7 @@ def recipe(zimage_folder, tmp_path) -> Recipe:
     )
 
 
-def test_prompts_join_the_route_that_they_are_like(recipe):
+def test_prompts_are_assigned_to_the_route_that_they_resemble(recipe):
     heard = []
     run = open_session(recipe, tell=heard.append)
     assert run.routing is not None
@@ -70,8 +70,8 @@ def test_prompts_join_the_route_that_they_are_like(recipe):
         "remove it": "edits",  # the only route with source pictures
     }
     assert run.routing.accuracy == 1
-    assert set(run.routing.marks) == {"large", "small"}
-    assert any("right on 4 of 4 held-out prompts (100.0%)" in line for line in heard)
+    assert set(run.routing.scores) == {"large", "small"}
+    assert any("correct on 4 of 4 held-out prompts (100.0%)" in line for line in heard)
     lanes = {lane.name: lane.samples.samples for lane in run.trainer.lanes}
     assert {name: len(samples) for name, samples in lanes.items()} == {"large": 10, "small": 10, "edits": 2}
     assert all("sources" in sample.values for sample in lanes["edits"])
@@ -88,7 +88,7 @@ def test_prompts_join_the_route_that_they_are_like(recipe):
     assert joined.nulls["bad"].values["text"].equal(alone.nulls["bad"].values["text"])
 
 
-def test_without_a_learned_router_nothing_is_asked(recipe):
+def test_without_a_learned_router_no_prompts_are_assigned(recipe):
     run = open_session(replace(recipe, learned_router=None))
     assert run.routing is None
     assert [len(lane.samples) for lane in run.trainer.lanes] == [8, 8, 1]
@@ -105,11 +105,11 @@ def test_a_run_keeps_what_the_router_did_and_resumes_to_the_bit(recipe, tmp_path
     whole, pieces = (load_file(tmp_path / name / "student.safetensors") for name in ("whole", "run"))
     assert all(whole[key].equal(pieces[key]) for key in whole | pieces)
     assert read_recipe(tmp_path / "run" / "recipe.yaml").learned_router == recipe.learned_router
-    told = json.loads(kept)
-    assert told["accuracy"] == 1
-    assert told["routes"]["large"] == {"learned": 6, "held_out": 2, "right": 2, "accuracy": 1, "joined": 2}
-    assert told["routes"]["edits"] == {"joined": 1}
-    assert told["prompts"][2] == {"prompt": "remove it", "route": "edits", "probability": 1}
+    report = json.loads(kept)
+    assert report["accuracy"] == 1
+    assert report["routes"]["large"] == {"learned": 6, "held_out": 2, "right": 2, "accuracy": 1, "joined": 2}
+    assert report["routes"]["edits"] == {"joined": 1}
+    assert report["prompts"][2] == {"prompt": "remove it", "route": "edits", "probability": 1}
 
 
 def test_a_run_is_not_resumed_with_other_prompts_in_its_routes(recipe, tmp_path, capsys):
@@ -125,11 +125,12 @@ def test_a_run_is_not_resumed_with_other_prompts_in_its_routes(recipe, tmp_path,
     assert "learned_router: it gives some prompts another route" in capsys.readouterr().err
 
 
-def test_a_dry_run_tells_what_the_router_will_do(recipe, tmp_path, capsys):
+def test_a_dry_run_describes_the_assignment(recipe, tmp_path, capsys):
     write_recipe(tmp_path / "recipe.yaml", recipe)
     assert main(["train", str(tmp_path / "recipe.yaml"), "--dry-run"]) == 0
-    told = "a router will be trained on 16 prompts of 2 routes, but for 25% of them to test it, and asked for 5"
-    assert told in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "a router will be trained on 16 prompts of 2 routes, with 25% of them held out to test it" in out
+    assert "will assign 5 prompts" in out
     assert not Path(recipe.out).exists()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from danceopd_core.data.buckets import load_bucket
-from danceopd_core.data.prompt_classifier import fit, learn
+from danceopd_core.data.prompt_classifier import fit, train_classifier
 from danceopd_core.models.registry import open_backbone
 from danceopd_core.recipe.schema import Bucket
 from danceopd_core.shapes import locate
@@ -21,29 +21,29 @@ def clouds(counts=(40, 60, 20), width=24, apart=6.0, seed=0):
     return rows, [[f"{number} {row}" for row in range(count)] for number, count in enumerate(counts)]
 
 
-def test_classes_that_lie_apart_are_told_apart():
+def test_separated_classes_are_classified_correctly():
     rows, texts = clouds()
-    classifier, marks = learn(rows, texts, 0.25, seed=0)
-    assert [(m.learned, m.held_out, m.right) for m in marks] == [(30, 10, 10), (45, 15, 15), (15, 5, 5)]
+    classifier, scores = train_classifier(rows, texts, 0.25, seed=0)
+    assert [(s.trained, s.held_out, s.correct) for s in scores] == [(30, 10, 10), (45, 15, 15), (15, 5, 5)]
     for number, own in enumerate(rows):
         odds = classifier(own).exp()
         assert (odds.argmax(1) == number).all()
         torch.testing.assert_close(odds.sum(1), torch.ones(len(own), dtype=torch.float64))
 
 
-def test_classes_that_are_alike_are_told_at_chance():
+def test_identical_classes_are_classified_at_chance():
     rows, texts = clouds(counts=(400, 400), apart=0.0)
-    _, marks = learn(rows, texts, 0.25, seed=0)
-    assert 0.35 < sum(m.right for m in marks) / sum(m.held_out for m in marks) < 0.65
+    _, scores = train_classifier(rows, texts, 0.25, seed=0)
+    assert 0.35 < sum(s.correct for s in scores) / sum(s.held_out for s in scores) < 0.65
 
 
 def test_the_same_prompts_give_the_same_classifier():
     rows, texts = clouds(apart=0.5)
-    (one, marks), (again, same), (other, _) = (learn(rows, texts, 0.25, seed) for seed in (0, 0, 1))
+    (one, scores), (again, same), (other, _) = (train_classifier(rows, texts, 0.25, seed) for seed in (0, 0, 1))
     assert one.weight.equal(again.weight)
     assert one.bias.equal(again.bias)
-    assert marks == same
-    assert not other.weight.equal(one.weight)  # it learned from others
+    assert scores == same
+    assert not other.weight.equal(one.weight)  # another held-out part
 
 
 def test_the_fit_is_where_the_gradient_is_zero():
@@ -54,20 +54,20 @@ def test_the_fit_is_where_the_gradient_is_zero():
     weight, bias = found.weight.clone().requires_grad_(), found.bias.clone().requires_grad_()
     terms = []
     for number, own in enumerate(rows):
-        told = ((own.double() - found.mean) / found.scale @ weight + bias).log_softmax(1)
-        terms.append(-told[:, number].mean())
+        log_probs = ((own.double() - found.mean) / found.scale @ weight + bias).log_softmax(1)
+        terms.append(-log_probs[:, number].mean())
     (torch.stack(terms).mean() + 0.5e-3 * weight.square().sum()).backward()
     assert weight.grad.abs().max() < 1e-5
     assert bias.grad.abs().max() < 1e-5
 
 
-def test_a_prompt_that_stands_there_often_is_wholly_learned_or_wholly_held_out():
+def test_all_rows_of_a_prompt_are_trained_on_or_all_are_held_out():
     rows = [torch.randn(40, 8), torch.randn(40, 8)]
     texts = [[f"{number} {row % 5}" for row in range(40)] for number in range(2)]
-    _, marks = learn(rows, texts, 0.25, seed=3)
-    assert [(m.learned, m.held_out) for m in marks] == [(32, 8), (32, 8)]
-    _, marks = learn(rows, texts, 0.99, seed=3)  # one text at least is learned from
-    assert [(m.learned, m.held_out) for m in marks] == [(8, 32), (8, 32)]
+    _, scores = train_classifier(rows, texts, 0.25, seed=3)
+    assert [(s.trained, s.held_out) for s in scores] == [(32, 8), (32, 8)]
+    _, scores = train_classifier(rows, texts, 0.99, seed=3)  # at least one text is trained on
+    assert [(s.trained, s.held_out) for s in scores] == [(8, 32), (8, 32)]
 
 
 def test_embeddings_are_means_over_tokens_and_segments_and_what_is_pooled(zimage, tmp_path):
@@ -84,7 +84,7 @@ def test_embeddings_are_means_over_tokens_and_segments_and_what_is_pooled(zimage
 
 
 @pytest.mark.parametrize("kinds", [("local", "global"), ("single", "count", "colour_attribute")])
-def test_the_embedded_worlds_prompts_are_told_by_their_embeddings(kinds):
+def test_the_embedded_worlds_prompts_are_classified_by_their_embeddings(kinds):
     """The shipped text encoder, untrained as it is; a few prompts a class."""
     backbone = open_backbone(locate("shapes"))
     buckets = [load_bucket(Bucket(shapes=kind, count=80), seed=0) for kind in kinds]
@@ -94,5 +94,5 @@ def test_the_embedded_worlds_prompts_are_told_by_their_embeddings(kinds):
         for items in buckets
     ]
     texts = [[item.prompt for item in items] for items in buckets]
-    _, marks = learn([backbone.prompt_embeddings(one) for one in samples], texts, 0.25, seed=0)
-    assert sum(m.right for m in marks) / sum(m.held_out for m in marks) >= 0.95
+    _, scores = train_classifier([backbone.prompt_embeddings(one) for one in samples], texts, 0.25, seed=0)
+    assert sum(s.correct for s in scores) / sum(s.held_out for s in scores) >= 0.95

@@ -80,7 +80,7 @@ def test_a_source_that_was_lost_is_written_again_and_nothing_else(go, edits, tmp
         ({0: {"key": ""}, 1: {"instruction": " "}}, ["its key is missing", "line 2: has no instruction"]),
         ({2: {"instruction_language": "de"}}, ["line 3: its instruction_language is 'de'"]),
         ({2: {"input_image": "gone.png"}, 3: {"input_image": ""}}, ["gone.png cannot be read", "line 4: it has no"]),
-        ({2: {"input_image": "edits.jsonl"}}, ["line 3: its input_image is no readable picture"]),
+        ({2: {"input_image": "edits.jsonl"}}, ["line 3: its input_image is not a readable picture"]),
         ({2: {"key": "K1", "task_type": "subject-add"}}, ["line 3: 'K1' would be written to the files of line 1"]),
         ({2: {"key": "k1_SRCIMG", "task_type": "subject-add"}}, ["line 3", "to the files of line 1"]),
     ],

@@ -11,7 +11,8 @@ from danceopd_core.algorithm.trainer import RouteData, Settings, Trainer
 from danceopd_core.errors import InputError
 from danceopd_core.models.registry import FAMILIES, family_of, open_backbone
 from danceopd_core.models.sigma_schedule import folder_sigmas, size_multiple
-from danceopd_core.weights.adapters import STUDENT, Adapters, fresh_lora
+from danceopd_core.weights.adapters import STUDENT, Adapters
+from danceopd_core.weights.lora import fresh_lora
 
 from ..loras import merged, random_lora
 from ..tiny import save_zimage
@@ -89,7 +90,7 @@ def test_the_sigmas_fall_from_one_to_zero_and_leave_the_scheduler_alone(opened):
     assert opened.scheduler.sigmas.equal(before)
 
 
-def test_pictures_and_latents_have_the_shapes_told(opened):
+def test_pictures_and_latents_have_the_declared_shapes(opened):
     latents = opened.encode_image(torch.rand(2, 48, 32, 3))
     assert latents.shape == (2, *opened.latent_shape(32, 48))
     pictures = opened.decode(latents)
@@ -108,7 +109,7 @@ def test_a_prompts_encoding_does_not_depend_on_its_batch(opened):
         assert null.values[name].equal(together.null("blurry").samples[1].values[name])
 
 
-def test_a_bfloat16_model_is_frozen_and_answers_in_float32(folder, opened):
+def test_a_bfloat16_model_is_frozen_and_its_velocities_are_float32(folder, opened):
     half = open_backbone(folder, torch.bfloat16)
     for part in (half.network, half.vae.module, *half._encoders):
         assert {p.dtype for p in part.parameters()} == {torch.bfloat16}

@@ -1,4 +1,4 @@
-"""Laws of likeness: a folder is like itself, and whatever would be lost in the model's place is told."""
+"""Laws of compatibility: a folder is compatible with itself, and differing settings are reported."""
 
 import inspect
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from danceopd_core.errors import InputError
-from danceopd_core.models.compatibility import GRID, differences
+from danceopd_core.models.compatibility import SCHEDULER_DEFAULTS, incompatibilities
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Shift, Teacher
 from danceopd_core.runs.preflight import preflight
 
@@ -31,29 +31,29 @@ def teacher(zimage_folder, tmp_path) -> Path:
     return tmp_path / "teacher"
 
 
-def faults(checkpoint, model, own_grid=True):
-    return list(differences(checkpoint, model, own_grid))
+def faults(checkpoint, model, model_schedule=True):
+    return list(incompatibilities(checkpoint, model, model_schedule))
 
 
-def test_a_folder_is_like_itself_however_it_is_named(teacher, zimage_folder):
+def test_a_folder_is_compatible_with_itself_however_it_is_given(teacher, zimage_folder):
     for checkpoint in (teacher, teacher / "transformer", zimage_folder):
         assert faults(checkpoint, zimage_folder) == []
     assert faults(zimage_folder / "transformer" / "any.safetensors", zimage_folder) == []
 
 
-def test_who_wrote_a_folder_and_what_it_leaves_at_the_default_is_no_difference(teacher, zimage_folder):
+def test_metadata_and_omitted_defaults_are_compatible(teacher, zimage_folder):
     changed(teacher, ARCHITECTURE, _diffusers_version="0.36.0", _name_or_path="x", rope_theta=...)
     changed(teacher, SCHEDULER, _diffusers_version="0.36.0", base_shift=0.9, stochastic_sampling=True, max_shift=...)
     assert faults(teacher, zimage_folder) == []
 
 
 @pytest.mark.parametrize("checkpoint", [".", "transformer"])
-def test_another_grid_is_told_with_what_was_expected(teacher, zimage_folder, checkpoint):
+def test_another_schedule_is_reported_with_the_expected_values(teacher, zimage_folder, checkpoint):
     changed(teacher, SCHEDULER, shift=6.0)
     (fault,) = faults(teacher / checkpoint, zimage_folder)
     assert fault.startswith(f"{teacher / SCHEDULER} ")
     assert "shift is 6.0, expected 3.0" in fault
-    assert faults(teacher / checkpoint, zimage_folder, own_grid=False) == []
+    assert faults(teacher / checkpoint, zimage_folder, model_schedule=False) == []
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_the_defaults_are_those_of_the_scheduler():
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     theirs = inspect.signature(FlowMatchEulerDiscreteScheduler.__init__).parameters
-    assert {name: theirs[name].default for name in GRID} == GRID
-    assert set(theirs) - set(GRID) == {"self", "stochastic_sampling"}
+    assert {name: theirs[name].default for name in SCHEDULER_DEFAULTS} == SCHEDULER_DEFAULTS
+    assert set(theirs) - set(SCHEDULER_DEFAULTS) == {"self", "stochastic_sampling"}
 
 
-def test_another_architecture_is_told_with_what_was_expected(teacher, zimage_folder):
+def test_another_architecture_is_reported_with_the_expected_values(teacher, zimage_folder):
     (fault,) = faults(changed(teacher, ARCHITECTURE, n_layers=3, rope_theta=100.0), zimage_folder)
     assert fault.startswith(f"{teacher / ARCHITECTURE} ")
     assert "n_layers is 3, expected 2" in fault

@@ -101,7 +101,7 @@ def test_editing_is_kontexts(kontext, guidance):
     assert (ours - changed).abs().max() > 1e-3
 
 
-def test_kontext_draws_without_a_source(kontext):
+def test_kontext_generates_without_a_source(kontext):
     ours = euler(kontext, kontext.velocity, kontext.encode(PROMPTS), 64, 64)
     torch.testing.assert_close(ours, sampled(kontext, 64, 64, PROMPTS, max_area=64 * 64), rtol=0, atol=2e-5)
 

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from danceopd_core.models.offload import TeacherOffloader
 from danceopd_core.recipe.schema import Teacher
 from danceopd_core.runs.session import open_teachers
-from danceopd_core.weights.adapters import linear_shapes
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.lora_io import write_lora
+from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import query, random_lora
 from ..tiny import randomize
@@ -23,7 +23,7 @@ def fine_tune(zimage, seed, path):
     save_file(network.state_dict(), path)
 
 
-def test_one_teacher_at_a_time_is_on_the_device_and_answers_to_the_bit(tmp_path, zimage, opened_zimage):
+def test_one_teacher_at_a_time_is_on_the_device_with_the_same_velocity_bit_for_bit(tmp_path, zimage, opened_zimage):
     for seed, name in enumerate(("one", "two"), 7):
         fine_tune(opened_zimage, seed, tmp_path / f"{name}.safetensors")
     lora = random_lora(linear_shapes(zimage.network), 3, 5)
@@ -37,20 +37,20 @@ def test_one_teacher_at_a_time_is_on_the_device_and_answers_to_the_bit(tmp_path,
     _, stay = open_teachers(teachers, opened_zimage.with_network(copy.deepcopy(opened_zimage.network)))
     expected = {name: field(x, sigma, cond) for name, field in stay.items()}
 
-    brought = []
+    copied = []
 
-    def bring(tensor):
-        brought.append(tensor.numel())
+    def to_device(tensor):
+        copied.append(tensor.numel())
         return tensor.clone()  # stands for the copy on the device
 
     own = sum(p.numel() for n, p in zimage.network.named_parameters() if not n.startswith("layers.0."))
-    _, fields = open_teachers(teachers, zimage, TeacherOffloader("cpu", bring))
-    assert not brought
+    _, fields = open_teachers(teachers, zimage, TeacherOffloader("cpu", to_device))
+    assert not copied
     for name in ("one", "one", "two", "base", "two", "one"):
         assert fields[name](x, sigma, cond).equal(expected[name])
     # One, two with its LoRA, one: not at every call, and the shared block never.
     factors = sum(factor.numel() for part in (lora.down, lora.up) for factor in part.values())
-    assert sum(brought) == 3 * own + factors
+    assert sum(copied) == 3 * own + factors
 
 
 def test_weights_in_host_memory_never_change(tmp_path, zimage):
@@ -58,10 +58,10 @@ def test_weights_in_host_memory_never_change(tmp_path, zimage):
     teacher = load_full_checkpoint(zimage.network, tmp_path / "one.safetensors")
     before = {name: p.clone() for name, p in teacher.named_parameters()}
     slot = TeacherOffloader("cpu", torch.clone)
-    slot.put_out(teacher, zimage.network)
+    slot.offload(teacher, zimage.network)
     other = load_full_checkpoint(zimage.network, tmp_path / "one.safetensors")
-    slot.put_out(other, zimage.network)
-    slot._admit(teacher)
-    slot._admit(other)
+    slot.offload(other, zimage.network)
+    slot._load(teacher)
+    slot._load(other)
     assert all(p.equal(before[name]) for name, p in teacher.named_parameters())
     assert all(p.equal(before[name]) for name, p in other.named_parameters())

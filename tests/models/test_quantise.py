@@ -18,9 +18,11 @@ from danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
 from danceopd_core.runs.memory import planned_memory
 from danceopd_core.runs.preflight import preflight
 from danceopd_core.runs.session import open_session
-from danceopd_core.weights.adapters import STUDENT, Adapters, fresh_lora, linear_shapes
+from danceopd_core.weights.adapters import STUDENT, Adapters
 from danceopd_core.weights.full_checkpoints import is_quantised, load_full_checkpoint
+from danceopd_core.weights.lora import fresh_lora
 from danceopd_core.weights.lora_io import read_lora, write_lora
+from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import merged, query, random_lora
 from ..tiny_families import save_sd3
@@ -38,7 +40,7 @@ def kind(request, monkeypatch) -> str:
         monkeypatch.setattr(BnB4BitDiffusersQuantizer, "validate_environment", lambda self, **settings: None)
         # Its inference-only packing for some CPUs is neither what a GPU has nor for so few features.
         monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
-        monkeypatch.setattr(quantise, "_place", lambda device: {"device_map": {"": "cpu"}})
+        monkeypatch.setattr(quantise, "_device_map", lambda device: {"device_map": {"": "cpu"}})
         for module in ("danceopd_core.models.registry", "danceopd_core.runs.preflight"):
             monkeypatch.setattr(f"{module}.check_quantise", lambda name, device: None)
     return request.param
@@ -150,22 +152,24 @@ def test_its_gradients_are_those_over_the_weights_it_stands_for(kind, zimage_fol
 
 
 @each_kind
-def test_two_updates_change_the_student_alone_and_take_what_was_told(kind, recipe, tmp_path, opened_zimage):
+def test_two_updates_change_only_the_student_and_use_the_planned_memory(kind, recipe, tmp_path, opened_zimage):
     recipe = parse_recipe({**recipe.to_dict(), "quantise": kind, "gradient_checkpointing": True})
-    told = planned_memory(recipe)
+    planned = planned_memory(recipe)
     run = open_session(recipe)
     own = {id(factor) for factor in run.adapters.parameters()}
     named = dict(run.backbone.network.named_parameters())
     teachers = [p for name, p in named.items() if ".lora_" in name and id(p) not in own]
     bases = [p for name, p in named.items() if ".lora_" not in name]
-    assert sum(map(stored, bases)) == told.base
-    assert sum(map(stored, teachers)) == told.loras
+    assert sum(map(stored, bases)) == planned.base
+    assert sum(map(stored, teachers)) == planned.loras
     before = {name: value(p) for name, p in named.items()}
     assert len(list(run.trainer)) == 2
     moments = [m for state in run.trainer._optimizer.state.values() for m in (state["exp_avg"], state["exp_avg_sq"])]
     weights = run.adapters.parameters()
     assert {p.dtype for p in weights} == {torch.float32}
-    assert 2 * sum(map(stored, weights)) + sum(map(stored, map(nn.Parameter, moments))) == told.student  # 2: gradients
+    assert (
+        2 * sum(map(stored, weights)) + sum(map(stored, map(nn.Parameter, moments))) == planned.student
+    )  # 2: gradients
     changed = {name for name, p in named.items() if not value(p).equal(before[name])}
     assert changed
     assert all(f".{STUDENT}." in name for name in changed)
@@ -179,7 +183,7 @@ def test_two_updates_change_the_student_alone_and_take_what_was_told(kind, recip
 @each_kind
 def test_full_checkpoints_are_no_teachers_over_it(kind, zimage_folder, tmp_path):
     backbone = open_backbone(zimage_folder, quantise=kind)
-    with pytest.raises(InputError, match=r"a\.safetensors is no teacher over a quantised model"):
+    with pytest.raises(InputError, match=r"a\.safetensors cannot be a teacher of a quantised model"):
         load_full_checkpoint(backbone.network, tmp_path / "a.safetensors")
 
 
@@ -189,14 +193,14 @@ def faults(recipe: Recipe) -> str:
     return str(caught.value)
 
 
-def test_an_absent_package_is_told_with_everything_else_and_before_a_model_is_opened(recipe, monkeypatch):
+def test_an_absent_package_is_reported_with_all_other_faults_before_a_model_is_opened(recipe, monkeypatch):
     def absent(name):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(quantise, "version", absent)
-    told = faults(parse_recipe({**recipe.to_dict(), "width": 33}))
-    assert "quantise: int8 needs torchao: pip install torchao, or leave quantise out" in told
-    assert "width: 33" in told
+    found = faults(parse_recipe({**recipe.to_dict(), "width": 33}))
+    assert "quantise: int8 needs torchao: pip install torchao, or leave quantise out" in found
+    assert "width: 33" in found
     with pytest.raises(InputError, match=r"pip install torchao"):
         open_backbone(recipe.model, quantise="fp8")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -204,11 +208,11 @@ def test_an_absent_package_is_told_with_everything_else_and_before_a_model_is_op
         check_quantise("nf4", "auto")
 
 
-def test_a_package_that_is_too_old_and_a_kind_that_needs_a_gpu_are_told(monkeypatch):
+def test_a_package_that_is_too_old_and_a_kind_that_needs_a_gpu_are_errors(monkeypatch):
     monkeypatch.setattr(quantise, "version", lambda name: "0.7.0")
     with pytest.raises(InputError, match=r"torchao 0\.16\.0, not 0\.7\.0"):
         check_quantise("int8", "cpu")
-    with pytest.raises(InputError, match=r"on a GPU only, and the device is cpu: take int8, fp8"):
+    with pytest.raises(InputError, match=r"on a GPU only, and the device is cpu: use int8, fp8"):
         check_quantise("nf4", "cpu")
     with pytest.raises(InputError, match=r"no quantisation is named 'int4'.*int8, fp8, nf4"):
         check_quantise("int4", "cpu")

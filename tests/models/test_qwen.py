@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from danceopd_core.errors import InputError
-from danceopd_core.models.base import unpacked
+from danceopd_core.models.network_inputs import unpack_latents
 from danceopd_core.models.registry import open_backbone
 
 from ..tiny_families import save_qwen
@@ -19,7 +19,7 @@ PLUS = "QwenImageEditPlusPipeline"
 
 def small(backbone):
     """The backbone with sources of a size for tests."""
-    return replace(backbone, editing=backbone.editing._replace(seen_area=56**2, area=64**2))
+    return replace(backbone, editing=backbone.editing._replace(encoder_area=56**2, vae_area=64**2))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def rescaled(pipe, field, scale):
             for answer in (field(x, sigma, cond), field(x, sigma, cond.null(NEGATIVE)))
         )
         both = null + scale * (v - null)
-        return unpacked(both * (v.norm(dim=-1, keepdim=True) / both.norm(dim=-1, keepdim=True)), *x.shape[2:])
+        return unpack_latents(both * (v.norm(dim=-1, keepdim=True) / both.norm(dim=-1, keepdim=True)), *x.shape[2:])
 
     return velocity if scale > 1 else field
 
@@ -168,7 +168,7 @@ def test_editing_is_edits(tmp_path, monkeypatch):
     sized = theirs_at.calculate_dimensions
     monkeypatch.setattr(theirs_at, "calculate_dimensions", lambda area, ratio: sized(64**2, ratio))
     backbone = open_backbone(save_qwen(tmp_path, "QwenImageEditPipeline"))
-    backbone = replace(backbone, editing=backbone.editing._replace(seen_area=64**2, area=64**2))
+    backbone = replace(backbone, editing=backbone.editing._replace(encoder_area=64**2, vae_area=64**2))
     sources, images = pictures((64, 96))
     ours = euler(backbone, backbone.velocity, backbone.encode(["make it blue"], [sources]), 64, 64)
     theirs = sampled(
@@ -194,7 +194,7 @@ def test_the_text_encoder_numbers_patches_by_row_and_column(plus):
     assert (ours - in_a_line[0]).abs().max() > 1e-3
 
 
-def test_a_prompt_without_pictures_is_read_alike_in_every_folder(qwen, plus):
+def test_a_prompt_without_pictures_is_encoded_the_same_by_every_model(qwen, plus):
     ours, theirs = (backbone.encode(PROMPTS[:1]).samples[0].values["text"] for backbone in (plus, qwen))
     assert ours.equal(theirs)
 
@@ -225,7 +225,7 @@ def test_pictures_are_encoded_and_decoded_as_in_the_pipeline(plus):
     torch.testing.assert_close(ours, theirs.permute(0, 2, 3, 1), rtol=0, atol=1e-5)
 
 
-def test_a_model_that_only_draws_refuses_sources(qwen):
+def test_a_text_to_image_model_refuses_sources(qwen):
     sources, _ = pictures((64, 64))
     with pytest.raises(InputError, match=r"at most 0 source pictures"):
         qwen.encode(["make it blue"], [sources])

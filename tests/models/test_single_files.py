@@ -142,7 +142,7 @@ def scaled(weights):
     weights[sorted(weights)[0].replace("weight", "scale_weight") + ".scale_weight"] = torch.ones(())
 
 
-HARMS = [
+DAMAGES = [
     (drop, r"missing|lacks"),
     (add, r"1 unknown.*extra\.weight"),
     (narrow, r"shape|size"),
@@ -152,14 +152,14 @@ HARMS = [
 ]
 
 
-@pytest.mark.parametrize(("harm", "told"), HARMS, ids=[harm.__name__ for harm, _ in HARMS])
+@pytest.mark.parametrize(("damage", "message"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
 @pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
-def test_a_harmed_file_is_refused_by_name(zimage_folder, tmp_path, part, harm, told):
+def test_a_damaged_file_is_refused_by_name(zimage_folder, tmp_path, part, damage, message):
     folder, files = split(zimage_folder, tmp_path)
     weights = load_file(files[part])
-    harm(weights)
+    damage(weights)
     save_file(weights, files[part])
-    with pytest.raises(InputError, match=rf"(?s){part}\.safetensors.*({told})"):
+    with pytest.raises(InputError, match=rf"(?s){part}\.safetensors.*({message})"):
         open_backbone(folder, components=files)
 
 
@@ -167,11 +167,11 @@ def drop_bias(weights):
     del weights["encoder.down.1.downsample.conv.bias"]
 
 
-@pytest.mark.parametrize("harm", [drop, drop_bias, add], ids=["drop", "bias", "add"])
-def test_a_harmed_vae_under_the_original_names_is_refused(zimage_folder, opened_zimage, tmp_path, harm):
+@pytest.mark.parametrize("damage", [drop, drop_bias, add], ids=["drop", "bias", "add"])
+def test_a_damaged_vae_under_the_original_names_is_refused(zimage_folder, opened_zimage, tmp_path, damage):
     folder, files = split(zimage_folder, tmp_path)
     native = vae_to_native(opened_zimage.vae.module)
-    harm(native)
+    damage(native)
     save_file(native, files["vae"])
     with pytest.raises(InputError, match=r"vae\.safetensors.*(1 missing|1 unknown weights \(extra\.weight\))"):
         open_backbone(folder, components=files)

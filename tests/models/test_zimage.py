@@ -179,7 +179,7 @@ def test_the_sigmas_are_the_pipelines_for_the_size_and_leave_the_scheduler_alone
         assert (sigmas.diff() < 0).all()
 
 
-def test_every_part_is_frozen_and_in_the_dtype_asked(zimage_folder):
+def test_every_part_is_frozen_and_in_the_given_dtype(zimage_folder):
     backbone = open_backbone(zimage_folder, torch.bfloat16)
     for part in (backbone.network, backbone.text_encoder, backbone.vae.module):
         assert {p.dtype for p in part.parameters()} == {torch.bfloat16}

@@ -1,4 +1,4 @@
-"""What a person sees of the nodes, as ComfyUI itself describes them."""
+"""The node schemas as ComfyUI itself reports them."""
 
 import ast
 import json
@@ -8,6 +8,8 @@ from danceopd_core.algorithm.methods import METHODS
 from danceopd_core.algorithm.query import QUERIES
 from danceopd_core.algorithm.routers import ROUTERS
 from danceopd_core.shapes.language import KINDS
+
+from ..web.texts import node_schemas
 
 ROOT = Path(__file__).parent.parent.parent
 NODES = {
@@ -20,7 +22,7 @@ NODES = {
 
 
 def every_input(group):
-    """(id, type, options) of the inputs of a schema, those inside dynamic combos too."""
+    """(id, type, options) of the inputs of a schema, including those inside dynamic combos."""
     for kind in ("required", "optional"):
         for name, (type_, options) in group.get(kind, {}).items():
             yield name, type_, options
@@ -43,7 +45,7 @@ def test_importing_the_pack_is_quick_and_imports_nothing_heavy(pack):
     assert pack["imported"] == ["pack"]
 
 
-def test_every_node_tells_what_it_is(pack):
+def test_every_node_describes_itself(pack):
     for name, node in pack["nodes"].items():
         assert node["category"] == "DanceOPD"
         assert node["display_name"], name
@@ -59,6 +61,22 @@ def test_every_input_and_output_has_a_tooltip(pack):
         for output in node["outputs"]:
             assert output["display_name"], f"{name}.{output['id']}"
             assert output["tooltip"], f"{name}.{output['id']}"
+
+
+def test_the_texts_read_from_source_are_those_that_comfyui_shows(pack):
+    nodes = {node.node_id: node for node in node_schemas.read_nodes()}
+    assert set(nodes) == set(pack["nodes"])
+    for name, node in pack["nodes"].items():
+        texts = nodes[name]
+        assert (texts.display_name, texts.description) == (node["display_name"], node["description"])
+        shown = {
+            (found, options.get("display_name") or found, options["tooltip"])
+            for found, _, options in every_input(node["input"])
+        }
+        read = {(socket.id, socket.name, socket.tooltip) for socket in texts.inputs}
+        assert {entry for entry in read if entry[0] != node_schemas.CONTROL} == shown
+        outputs = [(output["id"], output["display_name"], output["tooltip"]) for output in node["outputs"]]
+        assert [(socket.id, socket.name, socket.tooltip) for socket in texts.outputs] == outputs
 
 
 def test_ids_are_unique_over_inputs_and_outputs(pack):
@@ -87,7 +105,7 @@ def test_combos_offer_what_the_core_has(pack):
 
 
 def test_widgets_stand_where_saved_workflows_have_them(pack):
-    """Their values are told by position; what a prompt need not have is optional."""
+    """Widget values are saved by position; inputs that older prompts lack are optional."""
     page = json.loads((ROOT / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
     (saved,) = (list(node["widgets_values_named"]) for node in page["nodes"] if node["type"] == "DanceOPD_Train")
     group = pack["nodes"]["DanceOPD_Train"]["input"]

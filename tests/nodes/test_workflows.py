@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from danceopd_core.models.sigma_schedule import GRIDS
+from danceopd_core.models.sigma_schedule import SIGMA_SCHEDULES
 from danceopd_core.recipe.io import parse_recipe
 from danceopd_core.recipe.presets import preset_text, presets
 
@@ -83,7 +83,7 @@ def test_a_workflow_of_the_paper_is_its_recipe(name):
     same = ("method", "steps", "batch", "accumulate", "rollout_steps", "save_every", "gradient_checkpointing", "seed")
     assert {key: train[key] for key in same} == {key: recipe.__dict__[key] for key in same}
     assert (train["learning_rate"], train["k"], train["bias"]) == (2e-4, recipe.query.k, recipe.query.bias)
-    assert (train["schedule"], train["shift"]) == (recipe.optimizer.schedule, GRIDS[recipe.sigmas] or 0)
+    assert (train["schedule"], train["shift"]) == (recipe.optimizer.schedule, SIGMA_SCHEDULES[recipe.sigmas] or 0)
     assert (train["width"], train["sigma_low"], train["sigma_high"]) == (0, 0, 0)
     assert int(routes["routes"]) == len(recipe.routes)
     assert routes["router"] == recipe.router

@@ -18,7 +18,7 @@ from danceopd_core.research.bench.schedule import FORWARDS, UPDATES, milestones,
 from danceopd_core.research.bench.statistics import interval
 from danceopd_core.research.bench.trials import REGIMES, TASKS, BenchPlan, MethodConfig, Trial
 from danceopd_core.shapes.language import EDIT, T2I, is_held_out
-from danceopd_core.weights.lora_io import Lora
+from danceopd_core.weights.lora import Lora
 
 from ..loras import random_lora
 

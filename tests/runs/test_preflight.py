@@ -111,7 +111,7 @@ def test_pictures_that_cannot_be_used_are_named_with_their_rows(recipe, csv_file
     path = csv_file("prompt,source_image,target_image", "a,good.png,gone.png", "b,none.png,", "c,cut.png,")
     lines = faults_of(with_csv(recipe, path))
     assert lines[0] == f"route 'edits', {path}, row 3: {tmp_path / 'none.png'} does not exist or is not a file"
-    assert lines[1].startswith(f"route 'edits', {path}, row 4: {tmp_path / 'cut.png'} is no readable picture")
+    assert lines[1].startswith(f"route 'edits', {path}, row 4: {tmp_path / 'cut.png'} is not a readable picture")
     assert len(lines) == 2  # targets are for the method that learns from them
 
 
@@ -202,13 +202,13 @@ def test_a_learned_router_needs_routes_to_choose_among_and_prompts_to_learn_from
     preflight(with_router(recipe, asked, text, more))
     preflight(with_router(recipe, Bucket(shapes="edit", count=12), text, edits, Bucket(shapes="recolour", count=12)))
     (line,) = faults_of(with_router(recipe, asked, text, edits))
-    assert line.startswith("learned_router: its prompts have only one route to join, so there is nothing to choose")
+    assert line.startswith("learned_router: there is only one route for its prompts, so there is nothing to choose")
     (line,) = faults_of(with_router(recipe, asked, edits, edits))
-    assert line.startswith("learned_router: 2 of 2 prompts have no source picture, as all routes have")
+    assert line.startswith("learned_router: 2 of 2 prompts have no source picture, but all routes have")
     (line,) = faults_of(with_router(recipe, Bucket(shapes="edit", count=6), text, more))
-    assert line.startswith("learned_router: 6 of 6 prompts have a source picture, and no route has any")
+    assert line.startswith("learned_router: 6 of 6 prompts have a source picture, but no route has any")
     (line,) = faults_of(with_router(recipe, asked, text, Bucket(prompts=("a", "b", "c", "c", "c"))))
-    assert line == "learned_router: route 'r1' has 3 different prompts to learn from: give it 4 or more"
+    assert line == "learned_router: route 'r1' has 3 different prompts to train on: give it 4 or more"
 
 
 def test_prompts_without_a_route_may_be_of_both_kinds_and_their_files_are_looked_at(recipe, csv_file, picture_file):

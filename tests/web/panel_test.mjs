@@ -1,13 +1,12 @@
-// Laws of the panel's pure parts. `node --test` runs it beside a copy of web/danceopd/ (see test_complete.py).
+// Tests of the panel's modules that need no page. `node --test` runs it next to a copy of web/danceopd/ (test_complete.py).
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { durationText, logTicks, memoryText, numberText, queryText, ticks } from "./danceopd/format.js";
 import { nodeOf, ownValue, walk } from "./danceopd/graph.js";
-import {
-  addEvent, askedText, brief, duration, emptySeries, logTicks, memory, runningMean, seriesOf, thinned, ticks, valueAt,
-} from "./danceopd/series.js";
-import { say, speak } from "./danceopd/words.js";
+import { load, t } from "./danceopd/i18n.js";
+import { addEvent, downsample, emptySeries, runningMean, seriesFromHistory, valueAt } from "./danceopd/series.js";
 
 const history = {
   updates: [1, 2, 3],
@@ -15,14 +14,14 @@ const history = {
   validation: [{ update: 2, a: 0.5, b: null }],
 };
 
-test("a history becomes points, and what was not measured none", () => {
-  const series = seriesOf(history);
+test("a history becomes points, without those that were not measured", () => {
+  const series = seriesFromHistory(history);
   assert.deepEqual(series.routes.get("a"), { loss: [[1, 0.4], [3, 0.2]], error: [[2, 0.5]] });
   assert.deepEqual(series.routes.get("b"), { loss: [[2, 0.9]], error: [] });
   assert.equal(series.last, 3);
 });
 
-test("events give the points of the history that they tell", () => {
+test("events give the points of the history of the same updates", () => {
   const series = emptySeries();
   const events = [
     { update: 1, losses: { a: 0.4 }, validation: null },
@@ -31,53 +30,52 @@ test("events give the points of the history that they tell", () => {
     { update: 3, losses: { a: 0.2, b: 0.9 }, validation: { a: 0.5, b: null } },
   ];
   assert.deepEqual(events.map((event) => addEvent(series, event)), [false, false, false, false]);
-  const told = seriesOf(history);
-  assert.deepEqual([...series.routes], [...told.routes]);
+  assert.deepEqual([...series.routes], [...seriesFromHistory(history).routes]);
 });
 
-test("an event that skips updates, or goes back, asks for the history", () => {
-  const series = seriesOf(history);
+test("an event that skips updates, or goes back, needs the history", () => {
+  const series = seriesFromHistory(history);
   assert.equal(addEvent(series, { update: 9, losses: { a: 0.1 } }), true);
   assert.equal(addEvent(series, { update: 1, losses: {} }), true);
 });
 
-test("a NaN loss is no point", () => {
+test("a NaN loss adds no point", () => {
   const series = emptySeries();
   addEvent(series, { update: 1, losses: { a: null }, validation: null });
   assert.deepEqual(series.routes.get("a").loss, []);
 });
 
-test("the running mean of a constant is that constant, and thinning keeps the last update", () => {
+test("the running mean of a constant is that constant, and downsampling keeps the last update", () => {
   const points = Array.from({ length: 1000 }, (_, i) => [i + 1, 3]);
   assert.ok(runningMean(points, 7).every(([, value]) => Math.abs(value - 3) < 1e-12));
-  const few = thinned(points, 90);
-  assert.ok(few.length <= 90);
-  assert.deepEqual(few.at(-1), [1000, 3]);
-  assert.equal(thinned(points, 1000), points);
+  const means = downsample(points, 90);
+  assert.ok(means.length <= 90);
+  assert.deepEqual(means.at(-1), [1000, 3]);
+  assert.equal(downsample(points, 1000), points);
 });
 
 test("ticks are round, within the range, and few", () => {
   assert.deepEqual(ticks(0, 400, 4), [0, 100, 200, 300, 400]);
-  assert.deepEqual(ticks(0.03, 0.09, 3).map(brief), ["0.04", "0.06", "0.08"]);
+  assert.deepEqual(ticks(0.03, 0.09, 3).map(numberText), ["0.04", "0.06", "0.08"]);
   assert.deepEqual(ticks(1, 1, 4), [1]);
-  assert.deepEqual(logTicks(0.01, 10, 4).map(brief), ["0.01", "0.1", "1", "10"]);
-  assert.deepEqual(logTicks(0.09, 0.6, 3).map(brief), ["0.1", "0.2", "0.5"]);
+  assert.deepEqual(logTicks(0.01, 10, 4).map(numberText), ["0.01", "0.1", "1", "10"]);
+  assert.deepEqual(logTicks(0.09, 0.6, 3).map(numberText), ["0.1", "0.2", "0.5"]);
 });
 
-test("numbers are told briefly", () => {
-  assert.deepEqual([0.012345, 1.5e-5, 12.345, 0, NaN].map(brief), ["0.0123", "1.5e-5", "12.3", "0", "–"]);
-  assert.deepEqual([7, 750, 3723, null].map(duration), ["0:07", "12:30", "1:02:03", "–"]);
-  assert.deepEqual([850.4, 11500, 0].map(memory), ["850 MB", "11.2 GB", "–"]);
+test("numbers are formatted briefly", () => {
+  assert.deepEqual([0.012345, 1.5e-5, 12.345, 0, NaN].map(numberText), ["0.0123", "1.5e-5", "12.3", "0", "–"]);
+  assert.deepEqual([7, 750, 3723, null].map(durationText), ["0:07", "12:30", "1:02:03", "–"]);
+  assert.deepEqual([850.4, 11500, 0].map(memoryText), ["850 MB", "11.2 GB", "–"]);
   assert.equal(valueAt([[1, 5], [4, 6]], 3), 5);
   assert.equal(valueAt([[2, 5]], 1), undefined);
 });
 
-test("where the teachers are asked is told from noise to clean", () => {
-  assert.equal(askedText([[1, 0.041], [0.9278, 0.0949], [0.0089, 0.5]]), "1 4 % · 0.93 9 % · 0.0089 50 %");
-  assert.equal(askedText([]), "");
+test("the query distribution is formatted from noise to clean", () => {
+  assert.equal(queryText([[1, 0.041], [0.9278, 0.0949], [0.0089, 0.5]]), "1: 4 % · 0.93: 9 % · 0.0089: 50 %");
+  assert.equal(queryText([]), "");
 });
 
-test("a node in a subgraph is found by its execution id, and walked to under it", () => {
+test("walk yields nodes of subgraphs with the execution id by which nodeOf finds them", () => {
   const inner = { id: 3 };
   const middle = { id: 2, subgraph: { nodes: [inner] } };
   const root = { nodes: [{ id: 1, subgraph: { nodes: [middle] } }, { id: 4 }] };
@@ -89,16 +87,16 @@ test("a node in a subgraph is found by its execution id, and walked to under it"
   for (const [id, node] of walk(root)) assert.equal(nodeOf(root, id), node);
 });
 
-test("a widget's value is the node's own only where no link gives it", () => {
+test("a widget's value is the node's own only where no link provides it", () => {
   const widgets = [{ name: "name", value: "run" }];
   assert.equal(ownValue({ widgets, inputs: [{ widget: { name: "name" }, link: null }] }, "name"), "run");
   assert.equal(ownValue({ widgets, inputs: [{ widget: { name: "name" }, link: 5 }] }, "name"), undefined);
 });
 
-test("the panel speaks the page's language, and English where it has no words", () => {
-  speak({ ja: { danceopd: { loss: "損失" } } }, "ja");
-  assert.equal(say("loss"), "損失");
-  assert.equal(say("left"), "left");
-  speak({}, "fr");
-  assert.equal(say("loss"), "loss");
+test("texts are in the page's language, and in English without a translation", () => {
+  load({ ja: { danceopd: { loss: "損失" } } }, "ja");
+  assert.equal(t("loss"), "損失");
+  assert.equal(t("memory"), "memory");
+  load({}, "fr");
+  assert.equal(t("loss"), "loss");
 });

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from danceopd_core.errors import InputError
-from danceopd_core.weights.adapters import STUDENT, Adapters, fresh_lora, linear_shapes
+from danceopd_core.weights.adapters import STUDENT, Adapters
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
+from danceopd_core.weights.lora import fresh_lora
 from danceopd_core.weights.lora_io import read_lora, write_lora
+from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import merged, query, random_lora
 from ..tiny import randomize
@@ -97,13 +99,13 @@ def test_only_the_student_learns(zimage):
 def test_checkpointing_and_teachers_do_not_change_the_students_gradients(zimage, between):
     adapters, teacher = teacher_and_student(zimage)
     x, sigma, cond = query(zimage)
-    asked = adapters.field(zimage.velocity, teacher)
+    teacher_field = adapters.field(zimage.velocity, teacher)
     plain = gradients(adapters, zimage.velocity(x, sigma, cond).square().mean())
     zimage.network.enable_gradient_checkpointing()
-    asked(x, sigma, cond)
+    teacher_field(x, sigma, cond)
     loss = zimage.velocity(x, sigma, cond).square().mean()
     if between:
-        asked(x, sigma, cond)
+        teacher_field(x, sigma, cond)
     for saved, again in zip(plain, gradients(adapters, loss), strict=True):
         assert saved.equal(again)
 
@@ -154,10 +156,10 @@ def test_a_float32_student_and_teachers_of_the_base_dtype_share_a_half_precision
     teacher = adapters.add_teacher(lora)
     adapters.start_student(lora)
     assert {p.dtype for p in adapters.parameters()} == {torch.float32}
-    asked = adapters.field(half.velocity, teacher)(x, sigma, cond)
+    teacher_field = adapters.field(half.velocity, teacher)(x, sigma, cond)
     v = half.velocity(x, sigma, cond)
     assert v.dtype == torch.float32
-    assert v.equal(asked)
+    assert v.equal(teacher_field)
     assert (v - target).norm() < 0.2 * (bare - target).norm()
     assert {g.dtype for g in gradients(adapters, v.square().mean())} == {torch.float32}
 

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from danceopd_core.weights.adapters import STUDENT, Adapters, fresh_lora
-from danceopd_core.weights.lora_io import Lora, read_lora, stacked, write_lora
+from danceopd_core.weights.adapters import STUDENT, Adapters
+from danceopd_core.weights.lora import Lora, fresh_lora, stacked
+from danceopd_core.weights.lora_io import read_lora, write_lora
 
 from ..loras import merged, query, random_lora
 
@@ -16,11 +17,13 @@ def world(zimage, tmp_path):
     """(adapters, the LoRA under the student, a teacher's name); the two LoRAs share some of their layers."""
     adapters = Adapters(zimage.network)
     teacher = adapters.add_teacher(random_lora(adapters.shapes, 4, seed=1))
-    write_lora(tmp_path / "over.safetensors", random_lora(adapters.shapes, 3, seed=2, targets=("to_q", "w2"), scale=2))
-    over = read_lora(tmp_path / "over.safetensors", adapters.shapes)
+    write_lora(
+        tmp_path / "base_lora.safetensors", random_lora(adapters.shapes, 3, seed=2, targets=("to_q", "w2"), scale=2)
+    )
+    base_lora = read_lora(tmp_path / "base_lora.safetensors", adapters.shapes)
     fresh = fresh_lora(adapters.shapes, 2, 6.0, ("to_q", "to_v"), torch.Generator().manual_seed(0))
-    adapters.start_student(fresh, over)
-    return adapters, over, teacher
+    adapters.start_student(fresh, base_lora)
+    return adapters, base_lora, teacher
 
 
 def trained(adapters, backbone):
@@ -33,9 +36,9 @@ def trained(adapters, backbone):
 
 
 def test_it_starts_at_that_loras_field(world, zimage, opened_zimage):
-    adapters, over, _ = world
+    adapters, base_lora, _ = world
     other = Adapters(copy.deepcopy(opened_zimage.network))
-    alone = other.field(zimage.with_network(other.network).velocity, other.add_teacher(over))
+    alone = other.field(zimage.with_network(other.network).velocity, other.add_teacher(base_lora))
     x, sigma, cond = query(zimage)
     v = adapters.field(zimage.velocity, STUDENT)(x, sigma, cond)
     assert v.equal(alone(x, sigma, cond))
@@ -46,22 +49,22 @@ def test_it_starts_at_that_loras_field(world, zimage, opened_zimage):
 def test_only_the_student_moves_and_the_file_is_the_field_trained_with(
     world, zimage, opened_zimage, tmp_path, checkpointing
 ):
-    adapters, over, teacher = world
+    adapters, base_lora, teacher = world
     x, sigma, cond = query(zimage)
     others = [adapters.field(zimage.velocity, name) for name in (None, teacher)]
     before = [field(x, sigma, cond) for field in others]
-    start, digest = zimage.velocity(x, sigma, cond).detach(), adapters.under_digest()
+    start, digest = zimage.velocity(x, sigma, cond).detach(), adapters.base_lora_digest()
     if checkpointing:
         zimage.network.enable_gradient_checkpointing()
     trained(adapters, zimage)
     assert sum(factor.requires_grad for factor in zimage.network.parameters()) == len(adapters.parameters())
     assert all(field(x, sigma, cond).equal(v) for field, v in zip(others, before, strict=True))
-    assert adapters.under_digest() == digest
+    assert adapters.base_lora_digest() == digest
 
     write_lora(tmp_path / "student.safetensors", adapters.student())
     both = read_lora(tmp_path / "student.safetensors", adapters.shapes)
-    assert all(both.down[module][:3].equal(down) for module, down in over.down.items())
-    assert all(both.up[module][:, :3].equal(up) for module, up in over.up.items())
+    assert all(both.down[module][:3].equal(down) for module, down in base_lora.down.items())
+    assert all(both.up[module][:, :3].equal(up) for module, up in base_lora.up.items())
     assert {len(down) for down in both.down.values()} == {2, 3, 5}
     assert both.rank == 5
 
@@ -73,19 +76,19 @@ def test_only_the_student_moves_and_the_file_is_the_field_trained_with(
 
 
 def test_the_state_is_of_the_student_alone_and_the_digest_of_the_other(world, zimage, opened_zimage):
-    adapters, over, _ = world
+    adapters, base_lora, _ = world
     trained(adapters, zimage)
     state = {key: factor.clone() for key, factor in adapters.state_dict().items()}
     assert len(state) == len(adapters.parameters())
     again, plain = (Adapters(copy.deepcopy(opened_zimage.network)) for _ in range(2))
     fresh = fresh_lora(again.shapes, 2, 6.0, ("to_q", "to_v"), torch.Generator())
-    again.start_student(fresh, over)
+    again.start_student(fresh, base_lora)
     again.load_state_dict(state)
     x, sigma, cond = query(zimage)
     assert zimage.with_network(again.network).velocity(x, sigma, cond).equal(zimage.velocity(x, sigma, cond))
     plain.start_student(fresh)
-    assert plain.under_digest() == ""
-    assert again.under_digest() == adapters.under_digest()
+    assert plain.base_lora_digest() == ""
+    assert again.base_lora_digest() == adapters.base_lora_digest()
 
 
 def test_stacked_is_the_sum_of_both_changes(opened_zimage):

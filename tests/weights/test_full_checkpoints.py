@@ -89,7 +89,7 @@ def rename(tensors):
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("damage", "message"),
     [
         (drop, r"expected (\d+) weights, found \d+; 1 missing \(cap_pad_token\)"),
         (add, r"1 unknown \(vae\.decoder\.weight\)"),
@@ -99,14 +99,14 @@ def rename(tensors):
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
-def test_a_checkpoint_that_is_not_of_this_network_is_refused(tmp_path, zimage, other, harm, told, prefix):
+def test_a_checkpoint_that_is_not_of_this_network_is_refused(tmp_path, zimage, other, damage, message, prefix):
     tensors = {name: tensor.clone() for name, tensor in other.state_dict().items()}
-    harm(tensors)
-    if harm is not add:
+    damage(tensors)
+    if damage is not add:
         tensors = {prefix + name: tensor for name, tensor in tensors.items()}
-    save_file(tensors, tmp_path / "harmed.safetensors")
-    with pytest.raises(InputError, match=r"harmed\.safetensors .*" + told.replace(r"\(net", r"\(.*net")):
-        load_full_checkpoint(zimage.network, tmp_path / "harmed.safetensors")
+    save_file(tensors, tmp_path / "damaged.safetensors")
+    with pytest.raises(InputError, match=r"damaged\.safetensors .*" + message.replace(r"\(net", r"\(.*net")):
+        load_full_checkpoint(zimage.network, tmp_path / "damaged.safetensors")
 
 
 def test_a_missing_shard_a_truncated_file_and_an_empty_folder_are_refused(tmp_path, zimage, other):
@@ -128,5 +128,5 @@ def test_a_missing_shard_a_truncated_file_and_an_empty_folder_are_refused(tmp_pa
 def test_a_network_with_adapters_is_refused(tmp_path, zimage, other):
     adapters = Adapters(zimage.network)
     adapters.add_teacher(random_lora(adapters.shapes, 4, seed=1))
-    with pytest.raises(ValueError, match=r"before they are put in"):
+    with pytest.raises(ValueError, match=r"before they are injected"):
         load_full_checkpoint(zimage.network, tmp_path)

@@ -32,7 +32,7 @@ def world(request):
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "diffusion_model.", "module."])
-def test_a_comfyui_file_is_the_checkpoint_that_it_was_made_from(world, tmp_path, prefix):
+def test_a_comfyui_file_is_the_checkpoint_that_it_was_converted_from(world, tmp_path, prefix):
     network, other, velocity = world
     native = {prefix + name: tensor for name, tensor in to_native(other).items()}
     assert not native.keys() <= {prefix + name for name in other.state_dict()}
@@ -121,7 +121,7 @@ def integers(native):
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("damage", "message"),
     [
         (drop, r"lacks .*qkv\.weight|missing \(.*to_k\.weight"),
         (drop_shared_name, r"lacks context_embedder|1 missing \(cap_embedder\.1\."),
@@ -136,21 +136,21 @@ def integers(native):
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
-def test_a_harmed_comfyui_file_is_refused(world, tmp_path, harm, told, prefix):
+def test_a_damaged_comfyui_file_is_refused(world, tmp_path, damage, message, prefix):
     network, other, _ = world
     native = to_native(other)
-    harm(native)
-    save_file({prefix + name: tensor for name, tensor in native.items()}, tmp_path / "harmed.safetensors")
-    with pytest.raises(InputError, match=r"harmed\.safetensors .*(" + told + ")"):
-        load_full_checkpoint(network, tmp_path / "harmed.safetensors")
+    damage(native)
+    save_file({prefix + name: tensor for name, tensor in native.items()}, tmp_path / "damaged.safetensors")
+    with pytest.raises(InputError, match=r"damaged\.safetensors .*(" + message + ")"):
+        load_full_checkpoint(network, tmp_path / "damaged.safetensors")
 
 
 def test_the_files_of_another_family_are_refused(opened_zimage, tmp_path):
     save_file(to_native(tiny_sd3()), tmp_path / "a.safetensors")
-    with pytest.raises(InputError, match=r"a\.safetensors is no checkpoint of this network.*unknown"):
+    with pytest.raises(InputError, match=r"a\.safetensors is not a checkpoint of this network.*unknown"):
         load_full_checkpoint(opened_zimage.network, tmp_path / "a.safetensors")
     save_file(to_native(opened_zimage.network), tmp_path / "b.safetensors")
-    with pytest.raises(InputError, match=r"b\.safetensors is no checkpoint of this network.*unknown"):
+    with pytest.raises(InputError, match=r"b\.safetensors is not a checkpoint of this network.*unknown"):
         load_full_checkpoint(tiny_sd3(), tmp_path / "b.safetensors")
 
 

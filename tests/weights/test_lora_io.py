@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from danceopd_core.errors import InputError
 from danceopd_core.models.registry import FAMILIES
-from danceopd_core.weights.adapters import Adapters, linear_shapes
-from danceopd_core.weights.lora_io import Lora, lora_metadata, read_lora, write_lora
+from danceopd_core.weights.adapters import Adapters
+from danceopd_core.weights.lora import Lora
+from danceopd_core.weights.lora_io import lora_metadata, read_lora, write_lora
+from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import query, random_lora
 from ..native import sd3_velocity, tiny_sd3
@@ -123,7 +125,7 @@ def test_a_student_of_stable_diffusion_3_is_read_by_diffusers_with_the_same_velo
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_file_is_written_in_the_dtype_asked_and_read_again(tmp_path, shapes, lora, dtype):
+def test_a_file_is_written_in_the_given_dtype_and_read_again(tmp_path, shapes, lora, dtype):
     write_lora(tmp_path / "new" / "a.safetensors", lora, dtype=dtype)
     written = load_file(tmp_path / "new" / "a.safetensors")
     assert {tensor.dtype for tensor in written.values()} == {dtype}
@@ -135,7 +137,7 @@ def test_a_file_is_written_in_the_dtype_asked_and_read_again(tmp_path, shapes, l
 
 
 def test_what_managers_read_is_in_the_metadata(tmp_path, lora):
-    told = lora_metadata(
+    metadata = lora_metadata(
         lora,
         family="zimage",
         title="Mine",
@@ -144,7 +146,7 @@ def test_what_managers_read_is_in_the_metadata(tmp_path, lora):
         learning_rate=2e-4,
         extra={"routes": [1]},
     )
-    write_lora(tmp_path / "a.safetensors", lora, told)
+    write_lora(tmp_path / "a.safetensors", lora, metadata)
     with safe_open(tmp_path / "a.safetensors", "pt") as handle:
         found = handle.metadata()
     assert found["modelspec.title"] == "Mine"
@@ -225,10 +227,10 @@ def empty(tensors):
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("damage", "message"),
     [
         (drop, r"1 lack one of their two factors \(.*to_"),
-        (stray, r"1 are no LoRA of this network \(layers\.99"),
+        (stray, r"1 match no layer of this network \(layers\.99"),
         (text_encoder, r"1 belong to a text encoder, .*\(text_encoder.*without text-encoder weights"),
         (dora, r"1 belong to DoRA, .*\(.*magnitude"),
         (narrow, r"do not fit the network, \(32, 4\) times \(4, 31\) for a layer of \(32, 32\)"),
@@ -236,22 +238,22 @@ def empty(tensors):
         (nan, r"1 hold NaN"),
         (infinite_alpha, r"1 hold NaN, infinity"),
         (integers, r"no real numbers"),
-        (twice, r"say again"),
-        (vector_alpha, r"alpha that is no number"),
+        (twice, r"repeat another key"),
+        (vector_alpha, r"alpha that is not a number"),
         (empty, r"it is empty"),
     ],
 )
-def test_a_harmed_file_is_refused_by_name_and_fault(tmp_path, shapes, lora, harm, told):
+def test_a_damaged_file_is_refused_by_name_and_fault(tmp_path, shapes, lora, damage, message):
     tensors = {key: tensor.clone() for key, tensor in tensors_of(lora).items()}
-    harm(tensors)
-    save_file(tensors, tmp_path / "harmed.safetensors")
-    with pytest.raises(InputError, match=r"harmed\.safetensors cannot be used as a LoRA: .*" + told):
-        read_lora(tmp_path / "harmed.safetensors", shapes)
+    damage(tensors)
+    save_file(tensors, tmp_path / "damaged.safetensors")
+    with pytest.raises(InputError, match=r"damaged\.safetensors cannot be used as a LoRA: .*" + message):
+        read_lora(tmp_path / "damaged.safetensors", shapes)
 
 
 def test_all_strays_are_counted_and_the_first_three_named(tmp_path, shapes, lora):
     save_file(tensors_of(lora, "other."), tmp_path / "a.safetensors")
-    with pytest.raises(InputError, match=r"32 are no LoRA of this network \(other\.[^,]+, [^,]+, [^,]+ and 29 more"):
+    with pytest.raises(InputError, match=r"32 match no layer of this network \(other\.[^,]+, [^,]+, [^,]+ and 29 more"):
         read_lora(tmp_path / "a.safetensors", shapes)
 
 

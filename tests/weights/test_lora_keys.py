@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from danceopd_core.errors import InputError
-from danceopd_core.weights.adapters import Adapters, linear_shapes
+from danceopd_core.weights.adapters import Adapters
 from danceopd_core.weights.lora_io import read_lora, write_lora
-from danceopd_core.weights.lora_keys import places
+from danceopd_core.weights.lora_keys import layer_names
+from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import merged, query, random_lora
 from ..native import from_native, sd3_velocity, tiny_sd3, to_native
@@ -183,7 +184,7 @@ def test_a_peft_folder_is_read_as_peft_reads_it(zimage, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "message"),
     [
         ("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", r"belong to a text encoder.*\(lora_te1_"),
         ("text_encoder_2.encoder.layers.0.wo.lora_A.weight", r"belong to a text encoder.*\(text_encoder_2\."),
@@ -194,17 +195,17 @@ def test_a_peft_folder_is_read_as_peft_reads_it(zimage, tmp_path):
         ("diffusion_model.layers.0.attention.qkv.oft_blocks", r"belong to OFT"),
         ("diffusion_model.layers.0.attention_norm1.diff", r"change weights in full.*attention_norm1\.diff"),
         ("diffusion_model.layers.0.attention.qkv.lora_mid.weight", r"Tucker"),
-        ("diffusion_model.layers.9.attention.qkv.lora_A.weight", r"are no LoRA of this network.*layers\.9"),
-        ("transformer.layers.0.attention.to_k.lora_A.weight", r"say again .*"),
+        ("diffusion_model.layers.9.attention.qkv.lora_A.weight", r"match no layer of this network.*layers\.9"),
+        ("transformer.layers.0.attention.to_k.lora_A.weight", r"repeat another key .*"),
     ],
 )
-def test_what_is_no_plain_lora_is_named(opened_zimage, key, told, tmp_path):
+def test_keys_that_are_not_of_a_plain_lora_are_named(opened_zimage, key, message, tmp_path):
     shapes = linear_shapes(opened_zimage.network)
     factors = native_lora(to_native(opened_zimage.network))
     file = file_of(factors, tmp_path / "a.safetensors", "diffusion_model.")
     tensors = load_file(file) | {key: torch.zeros(RANK, 32)}
     save_file(tensors, tmp_path / "b.safetensors")
-    with pytest.raises(InputError, match=r"b\.safetensors cannot be used as a LoRA: .*" + told):
+    with pytest.raises(InputError, match=r"b\.safetensors cannot be used as a LoRA: .*" + message):
         read_lora(tmp_path / "b.safetensors", shapes)
 
 
@@ -215,7 +216,7 @@ def test_a_fused_layer_beside_its_parts_is_refused(opened_zimage, tmp_path):
         f"{name}.qkv": (torch.zeros(RANK, 32), torch.zeros(96, RANK)),
         f"{name}.to_k": (torch.zeros(RANK, 32), torch.zeros(32, RANK)),
     }
-    with pytest.raises(InputError, match=r"1 say again what another key says \(.*layers\.0\.attention"):
+    with pytest.raises(InputError, match=r"1 repeat another key \(.*layers\.0\.attention"):
         read_lora(file_of(factors, tmp_path / "a.safetensors", ""), shapes)
     factors = {f"{name}.qkv": (torch.zeros(RANK, 32), torch.zeros(95, RANK))}
     with pytest.raises(
@@ -235,7 +236,7 @@ def test_a_lora_that_changed_its_base_is_refused(opened_zimage, tmp_path):
         read_lora(tmp_path, shapes)
 
 
-def test_a_name_that_could_mean_two_layers_means_none():
-    known = places({"a.b_c": (1, 1), "a_b.c": (1, 1)})
+def test_an_ambiguous_name_refers_to_no_layer():
+    known = layer_names({"a.b_c": (1, 1), "a_b.c": (1, 1)})
     assert known["a.b_c"] != known["a_b.c"]
     assert "lora_unet_a_b_c" not in known

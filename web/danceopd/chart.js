@@ -1,7 +1,8 @@
-// Draws a series on a canvas: loss of every route above (logarithmic), its validation error below.
+// Draws a run on a canvas: the loss of each route (logarithmic) above, its validation error (linear) below.
 
-import { brief, logTicks, runningMean, thinned, ticks } from "./series.js";
-import { say } from "./words.js";
+import { logTicks, numberText, ticks } from "./format.js";
+import { t } from "./i18n.js";
+import { downsample, runningMean } from "./series.js";
 
 const COLOURS = ["#4c9be8", "#f0954b", "#54b884", "#e2699b", "#a78bea", "#c9a92c", "#3fb8c4", "#dd6a5b"];
 const LEFT = 44;
@@ -9,15 +10,15 @@ const RIGHT = 10;
 const TITLE = 17;
 const FONT = "10px Inter, system-ui, sans-serif";
 
-export function colourOf(number) {
-  return COLOURS[number % COLOURS.length];
+export function colourOf(index) {
+  return COLOURS[index % COLOURS.length];
 }
 
-// `steps`: the right end of the axis. `at`: the update under the pointer, or null.
-export function drawChart(canvas, series, steps, at) {
+// `steps`: the right end of the axis. `hovered`: the update under the pointer, or null.
+export function drawChart(canvas, series, steps, hovered) {
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   if (!width || !height) return;
-  // A zoomed canvas is drawn with the pixels that it has on the screen.
+  // The resolution follows the zoom of the graph, so that a zoomed chart stays sharp.
   const zoom = (canvas.getBoundingClientRect().width / width) * window.devicePixelRatio;
   const scale = Math.min(4, Math.max(1, zoom));
   canvas.width = Math.round(width * scale);
@@ -26,96 +27,98 @@ export function drawChart(canvas, series, steps, at) {
   context.scale(scale, scale);
   if (!series.last) return;
   context.font = FONT;
-  const ink = getComputedStyle(canvas).color;
+  const colour = getComputedStyle(canvas).color;
   const routes = [...series.routes.values()];
   const validated = routes.some((route) => route.error.length);
   const last = Math.max(steps || 0, series.last, 1);
   const bottom = height - 16;
   const middle = validated ? Math.round(bottom * 0.55) : bottom;
-  const across = (update) => LEFT + (update / last) * (width - LEFT - RIGHT);
+  const xOf = (update) => LEFT + (update / last) * (width - LEFT - RIGHT);
 
-  drawPane(context, ink, say("loss"), routes.map((route) => route.loss), [TITLE, middle], across, width, true);
+  drawPane(context, colour, t("loss"), routes.map((route) => route.loss), [TITLE, middle], xOf, width, true);
   if (validated) {
     const errors = routes.map((route) => route.error);
-    drawPane(context, ink, say("validation error"), errors, [middle + TITLE + 6, bottom], across, width, false);
+    drawPane(context, colour, t("validation error"), errors, [middle + TITLE + 6, bottom], xOf, width, false);
   }
-  drawUpdates(context, ink, last, across, height);
-  if (at !== null) {
+  drawUpdateAxis(context, colour, last, xOf, height);
+  if (hovered !== null) {
     context.globalAlpha = 0.5;
-    line(context, ink, [[across(at), TITLE], [across(at), bottom]], 1);
+    drawLine(context, colour, [[xOf(hovered), TITLE], [xOf(hovered), bottom]], 1);
     context.globalAlpha = 1;
   }
 }
 
-// The update under a pointer at `x` of the canvas.
+// The update at the canvas coordinate `x`.
 export function updateAt(canvas, series, steps, x) {
   const last = Math.max(steps || 0, series.last, 1);
   const update = Math.round(((x - LEFT) / (canvas.clientWidth - LEFT - RIGHT)) * last);
   return Math.min(Math.max(update, 0), series.last);
 }
 
-function drawPane(context, ink, title, lines, [top, bottom], across, width, logarithmic) {
+function drawPane(context, colour, title, lines, [top, bottom], xOf, width, logarithmic) {
   const values = lines.flat().map((point) => point[1]).filter((value) => value > 0 || !logarithmic);
-  const room = Math.max(2, Math.floor((bottom - top) / 20));
+  const tickCount = Math.max(2, Math.floor((bottom - top) / 20));
   const [low, high] = limits(values, logarithmic);
-  const along = logarithmic ? Math.log : (value) => value;
-  const down = (value) => bottom - ((along(value) - along(low)) / (along(high) - along(low))) * (bottom - top);
+  const scaled = logarithmic ? Math.log : (value) => value;
+  const yOf = (value) => bottom - ((scaled(value) - scaled(low)) / (scaled(high) - scaled(low))) * (bottom - top);
 
   context.textBaseline = "middle";
   context.textAlign = "right";
-  for (const mark of values.length ? (logarithmic ? logTicks : ticks)(low, high, room) : []) {
+  for (const tick of values.length ? (logarithmic ? logTicks : ticks)(low, high, tickCount) : []) {
     context.globalAlpha = 0.14;
-    line(context, ink, [[LEFT, down(mark)], [width - RIGHT, down(mark)]], 1);
+    drawLine(context, colour, [[LEFT, yOf(tick)], [width - RIGHT, yOf(tick)]], 1);
     context.globalAlpha = 0.65;
-    context.fillStyle = ink;
-    context.fillText(brief(mark), LEFT - 6, down(mark));
+    context.fillStyle = colour;
+    context.fillText(numberText(tick), LEFT - 6, yOf(tick));
   }
   context.globalAlpha = 0.35;
-  line(context, ink, [[LEFT, bottom], [width - RIGHT, bottom]], 1);
-  lines.forEach((points, number) => {
-    const shown = thinned(points.filter((point) => point[1] > 0 || !logarithmic), Math.max(50, width));
-    const place = ([update, value]) => [across(update), down(value)];
+  drawLine(context, colour, [[LEFT, bottom], [width - RIGHT, bottom]], 1);
+  lines.forEach((points, index) => {
+    const shown = downsample(points.filter((point) => point[1] > 0 || !logarithmic), Math.max(50, width));
+    const position = ([update, value]) => [xOf(update), yOf(value)];
     if (!logarithmic) {
       context.globalAlpha = 1;
-      line(context, colourOf(number), shown.map(place), 1.75);
-      dots(context, colourOf(number), shown.map(place), 2.25);
+      drawLine(context, colourOf(index), shown.map(position), 1.75);
+      drawDots(context, colourOf(index), shown.map(position), 2.25);
       return;
     }
-    // Single losses are of random states: they are the haze, and their running mean is the line.
+    // Single losses are noisy, because their states are random: they are faint dots, and the running mean is the line.
     context.globalAlpha = 0.3;
-    dots(context, colourOf(number), shown.map(place), 1.25);
+    drawDots(context, colourOf(index), shown.map(position), 1.25);
     context.globalAlpha = 1;
-    line(context, colourOf(number), runningMean(shown, Math.max(1, Math.round(shown.length / 12))).map(place), 1.75);
+    const mean = runningMean(shown, Math.max(1, Math.round(shown.length / 12)));
+    drawLine(context, colourOf(index), mean.map(position), 1.75);
   });
   context.globalAlpha = 0.75;
-  context.fillStyle = ink;
+  context.fillStyle = colour;
   context.textAlign = "left";
   context.textBaseline = "bottom";
   context.fillText(title, LEFT, top - 3);
   context.globalAlpha = 1;
 }
 
-function drawUpdates(context, ink, last, across, height) {
+function drawUpdateAxis(context, colour, last, xOf, height) {
   context.globalAlpha = 0.65;
-  context.fillStyle = ink;
+  context.fillStyle = colour;
   context.textAlign = "center";
   context.textBaseline = "bottom";
-  for (const mark of ticks(0, last, 4)) {
-    if (Number.isInteger(mark)) context.fillText(String(mark), Math.min(across(mark), across(last) - 6), height);
+  for (const tick of ticks(0, last, 4)) {
+    if (Number.isInteger(tick)) context.fillText(String(tick), Math.min(xOf(tick), xOf(last) - 6), height);
   }
   context.globalAlpha = 1;
 }
 
+// The ends of the value axis, with a margin around the values.
 function limits(values, logarithmic) {
   if (!values.length) return [1, 2];
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
   if (logarithmic) return [low / 1.15, high * 1.15];
-  const room = (high - low) * 0.1 || Math.abs(high) * 0.1 || 1;
-  return [Math.max(0, low - room), high + room];
+  const margin = (high - low) * 0.1 || Math.abs(high) * 0.1 || 1;
+  return [Math.max(0, low - margin), high + margin];
 }
 
-function line(context, colour, points, width) {
+function drawLine(context, colour, points, width) {
   context.strokeStyle = colour;
   context.lineWidth = width;
   context.lineJoin = "round";
@@ -124,7 +127,7 @@ function line(context, colour, points, width) {
   context.stroke();
 }
 
-function dots(context, colour, points, radius) {
+function drawDots(context, colour, points, radius) {
   context.fillStyle = colour;
   for (const [x, y] of points) {
     context.beginPath();

@@ -1,6 +1,6 @@
-// Nodes and their execution ids: "7" in the root graph, "3:7" inside the subgraph node 3. Pure: a graph is an argument.
+// Finds nodes by execution id: "7" in the root graph, "3:7" inside the subgraph node 3. No page and no server.
 
-// Every node as [execution id, node], those inside subgraphs included.
+// Yields every node as [execution id, node], including those inside subgraphs.
 export function* walk(graph, prefix = "") {
   for (const node of graph.nodes) {
     yield [`${prefix}${node.id}`, node];
@@ -8,15 +8,15 @@ export function* walk(graph, prefix = "") {
   }
 }
 
-// The node of that execution id, or undefined.
+// The node with that execution id, or undefined.
 export function nodeOf(graph, id) {
   const path = String(id).split(":");
-  const node = graph.nodes.find((one) => String(one.id) === path[0]);
+  const node = graph.nodes.find((candidate) => String(candidate.id) === path[0]);
   if (path.length === 1 || !node) return node;
   return node.subgraph && nodeOf(node.subgraph, path.slice(1).join(":"));
 }
 
-// The value of a widget that the user sees on this node; undefined if a link gives it.
+// The value of a widget as shown on this node; undefined if a link provides it.
 export function ownValue(node, name) {
   if (node.inputs?.some((input) => input.widget?.name === name && input.link != null)) return undefined;
   return node.widgets?.find((widget) => widget.name === name)?.value;

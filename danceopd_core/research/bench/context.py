@@ -22,8 +22,9 @@ from ...runs.session import DTYPES, open_teachers
 from ...shapes import GUIDANCE, locate
 from ...shapes.language import EDIT, T2I
 from ...shapes.score import HeldOutSet
-from ...weights.adapters import STUDENT, Adapters, fresh_lora
-from ...weights.lora_io import Lora, read_lora
+from ...weights.adapters import STUDENT, Adapters
+from ...weights.lora import Lora, fresh_lora
+from ...weights.lora_io import read_lora
 from ..bench import trial_data
 from .field_switch import switched
 from .forwards import CountedBackbone, ForwardCounter

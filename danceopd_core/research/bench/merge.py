@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ...errors import InputError
-from ...weights.lora_io import Lora
+from ...weights.lora import Lora
 
 
 def merged_lora(parts: Sequence[tuple[Lora, float]]) -> Lora:

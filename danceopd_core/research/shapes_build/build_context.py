@@ -83,10 +83,10 @@ class BuildContext:
 
     def _segments(self, prompt: str, edit: bool) -> tuple[Tensor, ...]:
         """The prompt as the pipeline encodes it: one segment for text-to-image, three around one source image."""
-        from ...models.zimage import _edit_segments
+        from ...models.zimage import edit_segments
 
         if edit:
-            return tuple(self._encode(part) for part in _edit_segments(prompt, 1))
+            return tuple(self._encode(part) for part in edit_segments(prompt, 1))
         chat = [{"role": "user", "content": prompt}]
         return (self._encode(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)),)
 

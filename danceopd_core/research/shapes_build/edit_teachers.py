@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 
 from ...shapes.language import EDIT, GLOBAL, LOCAL, T2I
-from ...weights.adapters import STUDENT, Adapters, fresh_lora
+from ...weights.adapters import STUDENT, Adapters
+from ...weights.lora import fresh_lora
 from ...weights.lora_io import read_lora, write_lora
 from .base import CAPTIONS
 from .build_context import BuildContext, BuildPlan

@@ -1,0 +1,47 @@
+"""How a batch becomes the transformer's inputs: samples that share a call are grouped, latents become tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor, nn
+
+from ..algorithm.fields import Conditioning, Sample
+
+
+def call_by_group(
+    group_key: Callable[[Sample], Hashable],
+    call: Callable[[Tensor, Tensor, Conditioning], Tensor],
+    x: Tensor,
+    sigma: Tensor,
+    cond: Conditioning,
+) -> Tensor:
+    """`call` on a batch, once per group of samples with the same key; rows stay in order.
+
+    The networks take one layout of image positions per call, so samples with different sources cannot share one.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for row, sample in enumerate(cond.samples):
+        groups.setdefault(group_key(sample), []).append(row)
+    if len(groups) == 1:
+        return call(x, sigma, cond)
+    outputs = [call(x[rows], sigma[rows], cond.select(rows)) for rows in groups.values()]
+    order = torch.tensor([row for rows in groups.values() for row in rows], device=x.device).argsort()
+    return torch.cat(outputs)[order]
+
+
+def source_shapes(sample: Sample) -> tuple[torch.Size, ...]:
+    """The shapes of a sample's source latents, a key for `call_by_group`."""
+    return tuple(latents.shape for latents in sample.values.get("sources", ()))
+
+
+def pack_latents(latents: Tensor) -> Tensor:
+    """Latents (B, C, h, w) as tokens (B, h w / 4, 4 C), one per patch of 2 x 2, row by row."""
+    return nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+
+
+def unpack_latents(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `pack_latents` for latents of this height and width."""
+    patches = tokens.transpose(1, 2).unflatten(2, (height // 2, width // 2))
+    return nn.functional.pixel_shuffle(patches, 2)
