@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import Fault, InputError, refuse
+from ..files import write_text
 from .faulty import FAULTY
 from .migration import migrated
 from .overrides import overridden
@@ -61,15 +61,7 @@ def checked(recipe: Recipe) -> Recipe:
 
 def write_recipe(path: str | Path, recipe: Recipe) -> None:
     """Writes the settings that differ from their default, atomically."""
-    path = Path(path)
-    text = yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_text(path, yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110))
 
 
 def _build(tree: Any, what: str, faults: list[Fault]) -> Recipe:

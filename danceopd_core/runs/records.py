@@ -21,6 +21,7 @@ from typing import Any
 
 from ..data.csv_rows import read_csv
 from ..errors import InputError
+from ..files import write_text
 from ..recipe.io import read_recipe
 from ..recipe.schema import Recipe
 from ..shapes import is_embedded, locate
@@ -98,10 +99,7 @@ class RunRecord:
 
     def write(self, file: str, value: Any) -> None:
         """A JSON file of the run, atomically."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        part = self.path / f".{file}.part"
-        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.path / file)
+        write_text(self.path / file, json.dumps(value, indent=1) + "\n")
 
     def add_validation(self, update: int, errors: Mapping[str, float | None]) -> None:
         with (self.path / "validation.jsonl").open("a", encoding="utf-8") as file:

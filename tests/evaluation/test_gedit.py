@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from danceopd_core.cli.parser import main
-from danceopd_core.evaluation.generate import fitted
+from danceopd_core.evaluation.generate import fitted_size
 
 from ..tiny_families import save_flux
 from .conftest import SMALL, contents, gedit_sees
@@ -86,7 +86,7 @@ def test_a_source_that_was_lost_is_written_again_and_nothing_else(go, edits, tmp
     ],
 )
 def test_bad_rows_are_one_message_and_nothing_is_written(go, edits, tmp_path, monkeypatch, capsys, change, told):
-    monkeypatch.setattr("danceopd_core.cli.commands._open_field", None)
+    monkeypatch.setattr("danceopd_core.cli.evaluate.open_field", None)
     assert go(edits(change)) == 2
     message = capsys.readouterr().err
     assert all(word in message for word in told), message
@@ -98,7 +98,7 @@ def test_names_that_leave_the_folder_and_models_that_do_not_edit_are_refused(go,
         assert go(edits(), name=name) == 2
         assert "--name" in capsys.readouterr().err
     assert go(edits(), model=save_flux(tmp_path / "flux")) == 2
-    assert "FluxPipeline takes no source picture" in capsys.readouterr().err
+    assert "FluxPipeline does not take source pictures" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_table_is_refused_with_the_way_out(go, tmp_path, monkeypatch,
         (tmp_path / "x.parquet", "pip install pyarrow"),
         (tmp_path, "pip install datasets"),
         ("owner/name", "pip install datasets"),
-        (tmp_path / "none.txt", "no folder and no owner/name"),
+        (tmp_path / "none.txt", "is not a table"),
     ):
         if source == tmp_path:
             (tmp_path / "x.parquet").unlink()
@@ -118,12 +118,12 @@ def test_what_is_no_table_is_refused_with_the_way_out(go, tmp_path, monkeypatch,
 
 
 def test_a_source_keeps_its_size_as_far_as_the_model_takes_it():
-    assert fitted(640, 480, 16, 1024**2) == (640, 480)
-    assert fitted(641, 487, 16, 1024**2) == (640, 480)
-    assert fitted(4000, 3000, 16, 1024**2) == (1184, 880)
-    assert fitted(5, 3, 16, 1024**2) == (16, 16)
+    assert fitted_size(640, 480, 16, 1024**2) == (640, 480)
+    assert fitted_size(641, 487, 16, 1024**2) == (640, 480)
+    assert fitted_size(4000, 3000, 16, 1024**2) == (1184, 880)
+    assert fitted_size(5, 3, 16, 1024**2) == (16, 16)
     for width, height in ((1024, 1024), (2047, 1023), (9000, 100), (1030, 1019)):
-        wide, high = fitted(width, height, 32, 1024**2)
+        wide, high = fitted_size(width, height, 32, 1024**2)
         assert wide * high <= 1024**2
         assert wide % 32 == high % 32 == 0
 

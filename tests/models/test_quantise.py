@@ -164,7 +164,11 @@ def test_two_updates_change_only_the_student_and_use_the_planned_memory(kind, re
     assert sum(map(stored, teachers)) == planned.loras
     before = {name: value(p) for name, p in named.items()}
     assert len(list(run.trainer)) == 2
-    moments = [m for state in run.trainer._optimizer.state.values() for m in (state["exp_avg"], state["exp_avg_sq"])]
+    moments = [
+        m
+        for state in run.trainer.state_dict()["optimizer"]["state"].values()
+        for m in (state["exp_avg"], state["exp_avg_sq"])
+    ]
     weights = run.adapters.parameters()
     assert {p.dtype for p in weights} == {torch.float32}
     assert (
