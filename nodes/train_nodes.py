@@ -63,6 +63,7 @@ class TrainStudent(io.ComfyNode):
     ):  # fmt: skip
         from ..danceopd_core.runs.interactive import Job, train_job
         from ..danceopd_core.runs.records import RunRecord
+        from ..danceopd_core.runs.sources import graph_source
         from ..danceopd_core.runs.validation import Validation
 
         run, node = RunRecord(output_folder(), name), str(cls.hidden.unique_id)
@@ -70,7 +71,8 @@ class TrainStudent(io.ComfyNode):
         sources = as_arrays(validation_sources, "validation_sources")
         validation = Validation(lines_of(validation_prompts), sources, validate_every)
         workflow = {"prompt": cls.hidden.prompt, "workflow": (cls.hidden.extra_pnginfo or {}).get("workflow")}
-        job = Job(recipe, run, validation, resume, workflow)
+        source = graph_source(routes.model, [route.field for route in routes.routes])
+        job = Job(recipe, run, validation, resume, workflow, source)
         status = LiveStatus(node, display_node(node), run.name, recipe.steps, send)
         with workspace(training=True), RUNS.running(node) as stop, heartbeat(status):
             train_job(job, ComfyHost(node, recipe.steps), status, stop)

@@ -15,13 +15,12 @@ from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture, upright
 from ..errors import Fault, InputError, refuse
 from ..lookup import lookup
-from ..models.registry import open_backbone
 from ..recipe.graph import ModelSpec
 from ..recipe.schema import Bucket, Teacher
 from ..runs.field_sampling import paired_items
 from ..runs.host import Host, step_counter
 from ..runs.opening import DTYPES, open_teachers
-from ..shapes import locate
+from ..runs.sources import graph_source
 from .folder import EvalFolder, prompts_digest
 from .generate import GenerationConfig, generate, plan_generation
 from .geneval import geneval_prompt
@@ -131,12 +130,12 @@ def _generate(
     folder: EvalFolder,
     host: Host,
 ) -> None:
-    components = {part: Path(file) for part, file in model.components.items()}
-    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], config.device, components, model.quantise)
+    source = graph_source(model, [])
+    backbone = source.open(DTYPES[model.dtype], config.device)
     plan = plan_generation(prompts, LAYOUTS[layout], config, backbone.size_multiple)
     host.check()
     unguided = Teacher(lora=student.lora, strength=student.strength)  # guidance is applied by `generate`
-    _, fields = open_teachers({"student": unguided}, backbone)
+    _, fields = open_teachers({"student": unguided}, backbone, weights=source.weights)
     total = config.steps * sum(not all(folder.has(job.path) for job in batch) for batch in plan.batches)
     for _ in generate(backbone, fields["student"], plan, config, folder, step_counter(host, total)):
         host.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import InputError
 from .schema import Bucket, LearnedRouter, Teacher
@@ -11,13 +12,15 @@ from .schema import Bucket, LearnedRouter, Teacher
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The base model. folder: "shapes" or a diffusers pipeline folder. transformer: a file that replaces the weights of
-    the folder's transformer. dtype, quantise: as in a recipe."""
+    """The base model. folder: "shapes", a diffusers pipeline folder, or the name of `live`. transformer: a file that
+    replaces the weights of the folder's transformer. dtype, quantise: as in a recipe. live: a model that ComfyUI has
+    loaded (`runs.sources.LiveModel`)."""
 
     folder: str
     dtype: str
     transformer: str | None = None
     quantise: str | None = None
+    live: Any = None
 
     @property
     def components(self) -> dict[str, str]:
@@ -27,11 +30,15 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """A frozen velocity field: one teacher, or several with weights that sum to 1."""
+    """A frozen velocity field: one teacher, or several with weights that sum to 1.
+
+    live: the models of ComfyUI that its teachers name as checkpoints (`runs.sources.LiveModel`).
+    """
 
     model: ModelSpec
     label: str
     parts: tuple[tuple[Teacher, float], ...]
+    live: tuple[Any, ...] = ()
 
     def guided(self, scale: float, negative: str) -> FieldSpec:
         """With classifier-free guidance; a mix becomes the mix of its guided parts, since both are linear."""
@@ -50,7 +57,8 @@ class FieldSpec:
             for teacher, weight in field.parts:
                 weights[teacher] = weights.get(teacher, 0.0) + own * weight
         parts = tuple((teacher, weight) for teacher, weight in weights.items() if weight)
-        return FieldSpec(self.model, f"{1 - share:.2g} {self.label} + {share:.2g} {other.label}", parts)
+        label = f"{1 - share:.2g} {self.label} + {share:.2g} {other.label}"
+        return FieldSpec(self.model, label, parts, (*self.live, *other.live))
 
 
 @dataclass(frozen=True)

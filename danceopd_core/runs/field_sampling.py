@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,15 +11,14 @@ import torch
 from ..algorithm.fields import mixed
 from ..data.csv_rows import Item
 from ..errors import InputError
-from ..models.registry import open_backbone
 from ..models.sampling import sample_pictures
 from ..recipe.from_graph import teacher_of
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Teacher
-from ..shapes import locate
 from .encoding import encode_items
 from .host import Host, step_counter
 from .opening import DTYPES, open_teachers
+from .sources import graph_source
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,11 @@ def sample_fields(
     """By field, the pictures of the items, (n, H, W, 3) in [0, 1]; every field starts from the same noise."""
     teachers: dict[str, Teacher] = {}
     names = {label: teacher_of(field, teachers) for label, field in fields.items()}
-    files = {part: Path(file) for part, file in model.components.items()}
-    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], settings.device, files, model.quantise)
+    source = graph_source(model, list(fields.values()))
+    backbone = source.open(DTYPES[model.dtype], settings.device)
     backbone.latent_shape(settings.width, settings.height)
     host.check()
-    _, opened = open_teachers(teachers, backbone)
+    _, opened = open_teachers(teachers, backbone, weights=source.weights)
     negatives = sorted({teacher.negative for teacher in teachers.values() if teacher.guidance != 1})
     samples = encode_items(backbone, items, settings.width, settings.height, negatives)
     step = step_counter(host, len(fields) * settings.steps * -(-len(items) // settings.batch))

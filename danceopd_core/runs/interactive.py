@@ -24,6 +24,7 @@ from .live_status import LiveStatus, plain
 from .loop import RunState, ended_by, train_loop
 from .records import RunRecord, run_identity
 from .session import TrainingSession, open_session
+from .sources import ModelSource
 from .validation import Validation, preview, validation_pictures
 
 ERROR_SAMPLES = 8
@@ -32,13 +33,15 @@ ERROR_SAMPLES = 8
 
 @dataclass(frozen=True)
 class Job:
-    """A training of the node. resume: whether an unfinished run of this record continues. workflow: JSON to keep."""
+    """A training of the node. resume: whether an unfinished run of this record continues. workflow: JSON to keep.
+    source: of the model; None: what the recipe names."""
 
     recipe: Recipe
     run: RunRecord
     validation: Validation
     resume: bool
     workflow: Any = None
+    source: ModelSource | None = None
 
 
 def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
@@ -78,7 +81,7 @@ def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> N
         host.check()
         status.publish(message=text)
 
-    session = open_session(recipe, log=log)
+    session = open_session(recipe, log=log, source=job.source)
     status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
     items = job.validation.items(session.plan)
     samples = encode_items(session.backbone, items, recipe.width, recipe.height)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
-from torch import nn
 
 from ..algorithm.fields import VelocityField, guided
 from ..models.backbone import Backbone
-from ..models.hub import fetched, is_hub_id
 from ..models.offload import TeacherOffloader
-from ..models.registry import open_backbone
-from ..recipe.schema import Teacher
-from ..shapes import locate
+from ..recipe.schema import LIVE, Teacher
 from ..weights.adapters import Adapters
-from ..weights.full_checkpoints import load_full_checkpoint
-from ..weights.lora_io import read_lora
+from .sources import FileWeights, FolderSource, Weights
 
+FILES = FileWeights()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -33,13 +28,8 @@ def pick_device(name: str) -> torch.device:
 
 def size_or_default(model: str, width: int | None, height: int | None) -> tuple[int, int]:
     """Width and height in pixels; for one that is None or 0 that of the model: 64 if embedded, 1024 otherwise."""
-    side = 64 if model == "shapes" else 1024
+    side = 64 if model == "shapes" or model.startswith(f"{LIVE}Shapes:") else 1024
     return width or side, height or side
-
-
-def model_folder(name: str, components: Mapping[str, str]) -> Path:
-    """The local folder of a recipe's model; a Hugging Face id is downloaded if it is not here yet."""
-    return fetched(name, components) if is_hub_id(name) else locate(name)
 
 
 def open_model(
@@ -53,27 +43,29 @@ def open_model(
 
     A Hugging Face id is downloaded if it is not here yet.
     """
-    folder = model_folder(name, components)
-    return open_backbone(folder, dtype, device, {part: Path(file) for part, file in components.items()}, quantise)
+    return FolderSource(name, components, quantise).open(dtype, device)
 
 
 def open_teachers(
-    teachers: Mapping[str, Teacher], backbone: Backbone, offloader: TeacherOffloader | None = None
+    teachers: Mapping[str, Teacher],
+    backbone: Backbone,
+    offloader: TeacherOffloader | None = None,
+    weights: Weights = FILES,
 ) -> tuple[Adapters, dict[str, VelocityField]]:
     """The adapters of the backbone's network, and every teacher's field by name, with its guidance.
 
     offloader: keeps full checkpoints in host memory and moves one at a time to the device; None: all stay on the
-    device.
+    device. weights: where the teachers' LoRAs and checkpoints are read.
     """
     checkpoints = {}
     for name, teacher in teachers.items():
         if teacher.checkpoint:
-            checkpoints[name] = load_full_checkpoint(backbone.network, locate(teacher.checkpoint))
+            checkpoints[name] = weights.checkpoint(teacher.checkpoint, backbone)
             if offloader is not None:
-                offloader.offload(checkpoints[name], backbone.network)
-    adapters = Adapters(backbone.network)
+                offloader.offload(checkpoints[name].network, backbone.network)
+    adapters = weights.adapters(backbone)
     return adapters, {
-        name: _teacher_field(teacher, backbone, adapters, checkpoints.get(name), offloader)
+        name: _teacher_field(teacher, backbone, adapters, checkpoints.get(name), offloader, weights)
         for name, teacher in teachers.items()
     }
 
@@ -82,13 +74,14 @@ def _teacher_field(
     teacher: Teacher,
     backbone: Backbone,
     adapters: Adapters,
-    checkpoint: nn.Module | None,
+    checkpoint: Backbone | None,
     offloader: TeacherOffloader | None,
+    weights: Weights,
 ) -> VelocityField:
     if checkpoint is not None:
-        backbone, adapters = backbone.with_network(checkpoint), Adapters(checkpoint)
-    name = adapters.add_teacher(read_lora(locate(teacher.lora), adapters.shapes)) if teacher.lora else None
+        backbone, adapters = checkpoint, weights.adapters(checkpoint)
+    name = adapters.add_teacher(weights.read_lora(teacher.lora, backbone, adapters.shapes)) if teacher.lora else None
     field = adapters.field(backbone.velocity, name, teacher.strength)
     if checkpoint is not None and offloader is not None:
-        field = offloader.field(checkpoint, field)
+        field = offloader.field(checkpoint.network, field)
     return guided(field, teacher.guidance, teacher.negative)

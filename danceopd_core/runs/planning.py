@@ -11,18 +11,19 @@ from ..algorithm.query import QUERIES, Beta, BySigma, QueryBin, QuerySampler, Un
 from ..algorithm.rollout import Sde
 from ..data.csv_rows import Item
 from ..lookup import lookup
-from ..models.sigma_schedule import folder_sigmas, path_sigmas
+from ..models.sigma_schedule import path_sigmas
 from ..recipe.schema import Bucket, Recipe, Route, Teacher
-from .opening import model_folder
 from .preflight import Preflight, preflight
+from .sources import ModelSource, recipe_source
 
 
 @dataclass(frozen=True, eq=False)
 class RunPlan:
-    """A recipe that passed the preflight, with its method."""
+    """A recipe that passed the preflight, with its method and the source of its model."""
 
     preflight: Preflight
     method: Method
+    source: ModelSource
 
     @property
     def recipe(self) -> Recipe:
@@ -33,16 +34,14 @@ class RunPlan:
         return self.preflight.items(bucket)
 
     def query_bins(self) -> list[QueryBin]:
-        """The sigmas at which the teachers are queried, each with its share, from the model's configuration files.
+        """The sigmas at which the teachers are queried, each with its share, before the model is opened.
 
         A model with a Hugging Face id is downloaded if it is not here yet. InputError if no sigma of the path is
         queried.
         """
         recipe = self.recipe
         size = recipe.rollout_steps, recipe.width, recipe.height
-        sigmas = path_sigmas(
-            schedule_of(recipe), size[0], lambda: folder_sigmas(model_folder(recipe.model, recipe.components), *size)
-        )
+        sigmas = path_sigmas(schedule_of(recipe), size[0], lambda: self.source.sigmas(*size))
         return query_distribution(self.method.query, sigmas)
 
     def teachers(self, route: Route) -> list[Teacher]:
@@ -55,9 +54,13 @@ class RunPlan:
         return sorted({teacher.negative for teacher in self.teachers(route) if teacher.guidance != 1})
 
 
-def plan_run(recipe: Recipe) -> RunPlan:
-    """The plan of a checked recipe; one InputError with every fault of its settings, files and buckets."""
-    return RunPlan(preflight(recipe), build_method(recipe))
+def plan_run(recipe: Recipe, source: ModelSource | None = None) -> RunPlan:
+    """The plan of a checked recipe; one InputError with every fault of its settings, files and buckets.
+
+    source: of its model; None: what the recipe names.
+    """
+    source = source or recipe_source(recipe)
+    return RunPlan(preflight(recipe, source), build_method(recipe), source)
 
 
 def build_method(recipe: Recipe) -> Method:

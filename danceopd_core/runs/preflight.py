@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ..data.buckets import load_bucket
 from ..data.csv_rows import CsvRow, Item
@@ -15,14 +13,13 @@ from ..errors import Fault, InputError, refuse
 from ..models.compatibility import incompatibilities
 from ..models.hub import is_hub_id
 from ..models.quantise import check_quantise
-from ..models.registry import family_of
-from ..models.sigma_schedule import size_multiple
-from ..recipe.schema import Bucket, Recipe
+from ..recipe.schema import Bucket, Recipe, is_live
 from ..shapes import locate
 from ..weights.full_checkpoints import weight_files
 from ..weights.lora_io import LORA_KEY, weights_file
 from ..weights.safetensors_io import open_safetensors
 from .preflight_buckets import check_buckets
+from .sources import ModelSource, recipe_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,46 +36,25 @@ class Preflight:
         return tuple(row.item for row in self.rows[bucket])
 
 
-def preflight(recipe: Recipe) -> Preflight:
+def preflight(recipe: Recipe, source: ModelSource | None = None) -> Preflight:
     """One InputError with every fault of a checked recipe's settings, files and buckets, if there are any.
 
-    Every image is decoded. A recipe constructed in Python has to be checked first (`recipe.io.checked`).
+    Every image is decoded. A recipe constructed in Python has to be checked first (`recipe.io.checked`). source: of
+    its model; None: what the recipe names.
     """
-    model = _model_facts(recipe.model)
+    model = (source or recipe_source(recipe)).facts()
     faults = [
         *_sizes(recipe, model.size_multiple),
         *_out(Path(recipe.out)),
         *model.faults,
         *_quantise(recipe),
         *_weights(recipe),
-        *([] if model.faults or is_hub_id(recipe.model) else _differences(recipe)),
+        *([] if model.faults or is_hub_id(recipe.model) or is_live(recipe.model) else _differences(recipe)),
         *_unused_teachers(recipe),
     ]
     rows = check_buckets(recipe, model.pipeline, model.sources, faults)
     refuse("the run", faults)
     return Preflight(recipe, rows)
-
-
-class _ModelFacts(NamedTuple):
-    """What the model's configuration files say: their faults, or the number that widths and heights are multiples of,
-    the pipeline, and the largest number of source images of a prompt."""
-
-    faults: tuple[Fault, ...] = ()
-    size_multiple: int = 1
-    pipeline: str = ""
-    sources: float = math.inf
-
-
-def _model_facts(name: str) -> _ModelFacts:
-    if is_hub_id(name):
-        return _ModelFacts()  # known once it is downloaded
-    try:
-        folder = locate(name)
-        family, index = family_of(folder)
-        pipeline = index["_class_name"]
-        return _ModelFacts((), size_multiple(folder), pipeline, family.pipelines[pipeline])
-    except InputError as error:
-        return _ModelFacts((Fault("model", str(error)),))
 
 
 def _sizes(recipe: Recipe, multiple: int) -> Iterator[Fault]:
@@ -115,7 +91,7 @@ def _weights(recipe: Recipe) -> Iterator[Fault]:
         files.append((f"teachers.{name}.checkpoint", teacher.checkpoint, _check_checkpoint))
     for setting, file, check in files:
         try:
-            if file is not None:
+            if file is not None and not is_live(file):
                 check(locate(file))
         except InputError as error:
             yield Fault(setting, str(error))

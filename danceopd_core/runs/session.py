@@ -19,13 +19,13 @@ from ..models.offload import TeacherOffloader
 from ..models.sigma_schedule import path_sigmas
 from ..recipe.io import checked
 from ..recipe.schema import Recipe, Route
-from ..shapes import locate
 from ..weights.adapters import STUDENT, Adapters
 from ..weights.lora import Lora, fresh_lora
-from ..weights.lora_io import lora_metadata, read_lora, write_lora
+from ..weights.lora_io import lora_metadata
 from .encoding import EncodedBuckets, encode_buckets
-from .opening import DTYPES, open_model, open_teachers, pick_device
+from .opening import DTYPES, open_teachers, pick_device
 from .planning import RunPlan, plan_run, schedule_of
+from .sources import ModelSource, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,42 +65,47 @@ class TrainingSession:
             learning_rate=recipe.optimizer.lr,
             extra={"recipe": recipe.to_dict(), "digest": recipe.digest(), "update": trainer.update},
         )
-        write_lora(path, lora, metadata)
+        self.plan.source.weights.write_lora(path, lora, metadata)
 
 
 def open_session(
-    recipe: Recipe, processes: ProcessGroup | None = None, log: Callable[[str], None] = lambda text: None
+    recipe: Recipe,
+    processes: ProcessGroup | None = None,
+    log: Callable[[str], None] = lambda text: None,
+    source: ModelSource | None = None,
 ) -> TrainingSession:
     """Opens everything for training. InputError for what does not fit, before a model is loaded where possible.
 
     processes: the processes that train together; None: this one alone. log: receives a line before each slow part.
+    source: of the model; None: what the recipe names.
     """
-    plan = plan_run(checked(recipe))
-    recipe = plan.recipe
+    plan = plan_run(checked(recipe), source)
+    recipe, weights = plan.recipe, plan.source.weights
     plan.query_bins()  # refuses a query range without a state of the path
     device = pick_device(recipe.device)
     log("opening the model")
-    backbone = open_model(recipe.model, recipe.components, DTYPES[recipe.dtype], device, recipe.quantise)
+    backbone = plan.source.open(DTYPES[recipe.dtype], device)
     backbone.latent_shape(recipe.width, recipe.height)  # refuses a size that the model does not have
     offloader = TeacherOffloader(device) if recipe.offload else None
-    adapters, fields = open_teachers(recipe.teachers, backbone, offloader)
+    adapters, fields = open_teachers(recipe.teachers, backbone, offloader, weights)
     base_lora = recipe.student.base_lora
     adapters.start_student(
-        _student_start(recipe, backbone, adapters), read_lora(locate(base_lora), adapters.shapes) if base_lora else None
+        _student_start(recipe, backbone, adapters, weights),
+        weights.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None,
     )
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
     encoded = encode_buckets(plan, backbone, log)
     backbone.offload_encoders("cpu")
     if recipe.gradient_checkpointing:
-        backbone.network.enable_gradient_checkpointing()  # type: ignore[operator]
+        weights.enable_checkpointing(backbone.network)
     trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device)
     return TrainingSession(plan, backbone, adapters, fields, trainer, device, encoded.assignment)
 
 
-def _student_start(recipe: Recipe, backbone: Backbone, adapters: Adapters) -> Lora:
+def _student_start(recipe: Recipe, backbone: Backbone, adapters: Adapters, weights: Weights) -> Lora:
     student = recipe.student
     if student.start != "fresh":
-        return read_lora(locate(student.start), adapters.shapes)
+        return weights.read_lora(student.start, backbone, adapters.shapes)
     generator = torch.Generator().manual_seed(recipe.seed)
     targets = student.targets or backbone.default_targets
     return fresh_lora(adapters.shapes, student.rank, student.alpha or student.rank, targets, generator)

@@ -90,20 +90,20 @@ def write_lora(
     lora: Lora,
     metadata: Mapping[str, str] | None = None,
     dtype: torch.dtype = torch.float32,
+    prefix: str = "transformer.",
 ) -> None:
     """Writes a LoRA file atomically: a reader sees either the old file or the complete new one.
 
-    InputError if the weights are not finite in `dtype`.
+    prefix: before the names of the layers; "transformer." for those of diffusers. InputError if the weights are not
+    finite in `dtype`.
     """
     from safetensors.torch import save_file
 
     path = Path(path)
     tensors = {}
     for module, up in lora.folded().up.items():
-        tensors[f"transformer.{module}.lora_A.weight"] = (
-            lora.down[module].detach().to("cpu", dtype, copy=True).contiguous()
-        )
-        tensors[f"transformer.{module}.lora_B.weight"] = up.detach().to("cpu", dtype).contiguous()
+        tensors[f"{prefix}{module}.lora_A.weight"] = lora.down[module].detach().to("cpu", dtype, copy=True).contiguous()
+        tensors[f"{prefix}{module}.lora_B.weight"] = up.detach().to("cpu", dtype).contiguous()
     bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
         raise InputError(f"{path} is not written: {listed(bad)} would be NaN or infinity as {dtype}; save as float32")

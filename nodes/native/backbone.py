@@ -38,7 +38,10 @@ GUIDANCE_PATCHES = re.compile(r"sampler_\w+|denoise_mask_function|disable_cfg1_o
 
 @dataclass(frozen=True, eq=False)
 class NativeBackbone:
-    """`patcher` is a MODEL opened for training (`opened`); `model` is its BaseModel or one with other weights."""
+    """`patcher` is a MODEL opened for training (`opened`); `model` is its BaseModel or one with other weights.
+
+    resident: all weights stay on the device, as gradients need it; else ComfyUI may stream them.
+    """
 
     patcher: ModelPatcher
     model: BaseModel
@@ -47,6 +50,7 @@ class NativeBackbone:
     space: LatentSpace
     scheduler: str
     edit: encoding.Encode
+    resident: bool = True
 
     @property
     def family(self) -> str:
@@ -95,9 +99,13 @@ class NativeBackbone:
         return {**options, "cond_or_uncond": [0] * rows, "uuids": [uuid4() for _ in range(rows)], "sigmas": sigma}
 
     def _resident(self) -> None:
-        """Brings the weights back if encoding or decoding made ComfyUI move them away."""
-        if opening.misplaced(self.patcher):
+        """Brings the weights back if something else that was loaded made ComfyUI move them away."""
+        if not self.resident:
+            management.load_models_gpu([self.patcher])
+            self.patcher.pre_run()
+        elif opening.misplaced(self.patcher):
             opening.load_fully(self.patcher)
+            self.patcher.pre_run()
 
     @torch.no_grad()
     def encode(

@@ -1,0 +1,152 @@
+"""Where the base model and the weights of a run come from: files, or what the program around the run has loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import Fault, InputError
+from ..models.backbone import Backbone
+from ..models.hub import fetched, is_hub_id
+from ..models.registry import family_of, open_backbone
+from ..models.sigma_schedule import folder_sigmas, size_multiple
+from ..recipe.graph import FieldSpec, ModelSpec
+from ..recipe.schema import Recipe, is_live
+from ..shapes import locate
+from ..weights.adapters import Adapters
+from ..weights.full_checkpoints import load_full_checkpoint
+from ..weights.lora import Lora, Shapes
+from ..weights.lora_io import read_lora, write_lora
+
+
+class ModelFacts(NamedTuple):
+    """What is known of a model before it is opened: its faults, or the number that widths and heights are multiples of,
+    the name of its pipeline, and the largest number of source images of a prompt."""
+
+    faults: tuple[Fault, ...] = ()
+    size_multiple: int = 1
+    pipeline: str = ""
+    sources: float = math.inf
+
+
+class Weights(Protocol):
+    """Reads and writes weights in the world of one kind of backbone."""
+
+    def adapters(self, backbone: Backbone) -> Adapters:
+        """Adapters for the backbone's network, without any yet."""
+        ...
+
+    def read_lora(self, name: str, backbone: Backbone, shapes: Shapes) -> Lora:
+        """The LoRA that a recipe's name means, by the names of the backbone's linear layers, which have `shapes`."""
+        ...
+
+    def write_lora(self, path: Path, lora: Lora, metadata: Mapping[str, str]) -> None:
+        """Writes a LoRA file that ComfyUI's stock loader takes."""
+        ...
+
+    def checkpoint(self, name: str, backbone: Backbone) -> Backbone:
+        """The backbone with the full weights that a recipe's name means."""
+        ...
+
+    def enable_checkpointing(self, network: nn.Module) -> None:
+        """Recomputes activations in the backward pass from now on."""
+        ...
+
+
+class ModelSource(Protocol):
+    """The base model of a run."""
+
+    @property
+    def weights(self) -> Weights: ...
+
+    def facts(self) -> ModelFacts: ...
+
+    def sigmas(self, steps: int, width: int, height: int) -> Tensor:
+        """What `Backbone.sigmas` will give, before the model is opened."""
+        ...
+
+    def open(self, dtype: torch.dtype, device: torch.device | str) -> Backbone: ...
+
+
+class LiveModel(Protocol):
+    """A model that the program around a run has loaded. name: what recipes call it; starts with `schema.LIVE`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def source(self, teachers: Mapping[str, LiveModel]) -> ModelSource:
+        """The source of a run over this model. teachers: the live models that its teachers name as checkpoints."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileWeights:
+    """Files by path, and parts of the embedded model."""
+
+    def adapters(self, backbone: Backbone) -> Adapters:
+        return Adapters(backbone.network)
+
+    def read_lora(self, name: str, backbone: Backbone, shapes: Shapes) -> Lora:
+        return read_lora(locate(name), shapes)
+
+    def write_lora(self, path: Path, lora: Lora, metadata: Mapping[str, str]) -> None:
+        write_lora(path, lora, metadata)
+
+    def checkpoint(self, name: str, backbone: Backbone) -> Backbone:
+        return backbone.with_network(load_full_checkpoint(backbone.network, locate(name)))
+
+    def enable_checkpointing(self, network: nn.Module) -> None:
+        network.enable_gradient_checkpointing()  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A diffusers pipeline folder, "shapes", or a Hugging Face id, with single files in place of some of its parts."""
+
+    name: str
+    components: Mapping[str, str] = field(default_factory=dict)
+    quantise: str | None = None
+    weights: Weights = FileWeights()
+
+    @property
+    def folder(self) -> Path:
+        """The local folder; a Hugging Face id is downloaded if it is not here yet."""
+        return fetched(self.name, self.components) if is_hub_id(self.name) else locate(self.name)
+
+    def facts(self) -> ModelFacts:
+        if is_live(self.name):
+            return ModelFacts((Fault("model", f"{self.name} was a MODEL of ComfyUI: queue the run's workflow there"),))
+        if is_hub_id(self.name):
+            return ModelFacts()  # known once it is downloaded
+        try:
+            folder = locate(self.name)
+            family, index = family_of(folder)
+            pipeline = index["_class_name"]
+            return ModelFacts((), size_multiple(folder), pipeline, family.pipelines[pipeline])
+        except InputError as error:
+            return ModelFacts((Fault("model", str(error)),))
+
+    def sigmas(self, steps: int, width: int, height: int) -> Tensor:
+        return folder_sigmas(self.folder, steps, width, height)
+
+    def open(self, dtype: torch.dtype, device: torch.device | str) -> Backbone:
+        files = {part: Path(file) for part, file in self.components.items()}
+        return open_backbone(self.folder, dtype, device, files, self.quantise)
+
+
+def recipe_source(recipe: Recipe) -> ModelSource:
+    """The source that a recipe alone describes."""
+    return FolderSource(recipe.model, recipe.components, recipe.quantise)
+
+
+def graph_source(model: ModelSpec, fields: Sequence[FieldSpec]) -> ModelSource:
+    """The source of the graph's model, for these fields over it."""
+    if model.live is None:
+        return FolderSource(model.folder, model.components, model.quantise)
+    return model.live.source({live.name: live for spec in fields for live in spec.live})

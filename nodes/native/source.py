@@ -1,0 +1,144 @@
+"""A MODEL, CLIP and VAE that ComfyUI has loaded, as the source of a run's base model, teachers and LoRAs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP, VAE
+from torch import Tensor, nn
+
+from ...danceopd_core.errors import InputError
+from ...danceopd_core.models.backbone import Backbone
+from ...danceopd_core.recipe.schema import LIVE, is_live
+from ...danceopd_core.runs.sources import LiveModel, ModelFacts
+from ...danceopd_core.shapes import locate
+from ...danceopd_core.weights.lora import Lora, Shapes
+from ...danceopd_core.weights.lora_io import write_lora
+from . import opening, schedules
+from .adapters import NativeAdapters
+from .backbone import NativeBackbone, opened
+from .checkpointing import enable_checkpointing
+from .latents import LatentSpace, check_vae, latent_space
+from .lora_names import PREFIX, read_native_lora
+
+
+@dataclass(frozen=True, eq=False)
+class NativeModel:
+    """What a node was given. digest: of the upstream part of the workflow, for the run's identity."""
+
+    patcher: ModelPatcher
+    clip: CLIP
+    vae: VAE
+    digest: str
+    scheduler: str = schedules.DEFAULT
+    edit: str = "auto"
+
+    @property
+    def name(self) -> str:
+        return f"{LIVE}{opening.title(self.patcher.model)}:{self.digest}"
+
+    @property
+    def space(self) -> LatentSpace:
+        sampling = self.patcher.get_model_object("model_sampling")
+        return latent_space(self.patcher.model, sampling, opening.title(self.patcher.model))
+
+    @property
+    def dtype(self) -> str:
+        """Of the network's inputs, as recipes write it."""
+        return str(self.patcher.model.get_dtype_inference()).removeprefix("torch.")
+
+    def check(self) -> None:
+        """InputError for what can be seen before a run: no flow model, or the VAE of another one."""
+        opening.check_flow(self.patcher)
+        check_vae(self.space, self.vae)
+
+    def source(self, teachers: Mapping[str, LiveModel]) -> NativeSource:
+        return NativeSource(self, NativeWeights({name: cast(NativeTeacher, live) for name, live in teachers.items()}))
+
+
+@dataclass(frozen=True, eq=False)
+class NativeTeacher:
+    """A MODEL that teaches as it stands, with the patches on it."""
+
+    patcher: ModelPatcher
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return f"{LIVE}{opening.title(self.patcher.model)}:{self.digest}"
+
+    def source(self, teachers: Mapping[str, LiveModel]) -> NativeSource:
+        raise TypeError("a teacher has no encoders: it is used over a base model")
+
+
+@dataclass(frozen=True, eq=False)
+class NativeWeights:
+    """LoRAs in every layout that ComfyUI reads, and MODELs as full checkpoints."""
+
+    teachers: Mapping[str, NativeTeacher]
+
+    def adapters(self, backbone: Backbone) -> NativeAdapters:
+        native = cast(NativeBackbone, backbone)
+        return NativeAdapters(
+            native.network, torch.device(native.patcher.load_device), native.model.get_dtype_inference()
+        )
+
+    def read_lora(self, name: str, backbone: Backbone, shapes: Shapes) -> Lora:
+        return read_native_lora(str(locate(name)), cast(NativeBackbone, backbone).model)
+
+    def write_lora(self, path: Path, lora: Lora, metadata: Mapping[str, str]) -> None:
+        write_lora(path, lora, metadata, prefix=PREFIX)
+
+    def checkpoint(self, name: str, backbone: Backbone) -> NativeBackbone:
+        base = cast(NativeBackbone, backbone)
+        if not is_live(name) or name not in self.teachers:
+            raise InputError(
+                f"checkpoint: {name} is a file, but the model comes from ComfyUI: load it with Load Diffusion Model, "
+                "and use Field from MODEL"
+            )
+        patcher = self.teachers[name].patcher
+        opening.check_flow(patcher)
+        _check_same(patcher, base.patcher)
+        # Without gradients it may stay as ComfyUI has it, inference tensors and streamed weights included.
+        return replace(base, patcher=patcher, model=patcher.model, resident=False)
+
+    def enable_checkpointing(self, network: nn.Module) -> None:
+        enable_checkpointing(network)
+
+
+@dataclass(frozen=True, eq=False)
+class NativeSource:
+    """The base model of a run over a MODEL."""
+
+    model: NativeModel
+    weights: NativeWeights
+
+    def facts(self) -> ModelFacts:
+        return ModelFacts((), self.model.space.size_multiple, self.model.space.title)
+
+    def sigmas(self, steps: int, width: int, height: int) -> Tensor:
+        sampling = self.model.patcher.get_model_object("model_sampling")
+        return schedules.model_sigmas(sampling, self.model.scheduler, steps, width, height)
+
+    def open(self, dtype: torch.dtype, device: torch.device | str) -> NativeBackbone:
+        """dtype, device: ComfyUI has chosen both when it loaded the MODEL."""
+        return opened(self.model.patcher, self.model.clip, self.model.vae, self.model.scheduler, self.model.edit)
+
+
+def _check_same(teacher: ModelPatcher, base: ModelPatcher) -> None:
+    """InputError if a teacher has another architecture or latent space than the base: they share conditioning too."""
+
+    def kind(patcher: ModelPatcher) -> Any:
+        latent_format = patcher.model.latent_format
+        return type(patcher.model).__name__, type(latent_format).__name__, latent_format.latent_channels
+
+    if kind(teacher) != kind(base):
+        raise InputError(
+            f"the MODEL of the field is a {opening.title(teacher.model)} and the flow model a "
+            f"{opening.title(base.model)}: a teacher needs the student's architecture and latent space"
+        )

@@ -1,0 +1,125 @@
+"""Nodes for models that ComfyUI's own loaders have loaded: MODEL, CLIP and VAE in place of a diffusers folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..danceopd_core.errors import InputError
+from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec
+from ..danceopd_core.recipe.schema import Teacher
+from ._comfy import io
+from .native.encoding import EDITS
+from .native.identity import upstream_digest
+from .native.schedules import DEFAULT, SCHEDULERS
+from .native.shapes import shapes_clip, shapes_model, shapes_vae
+from .native.source import NativeModel, NativeTeacher
+from .sockets import CATEGORY, FieldSocket, ModelSocket
+
+AUTO = "auto"
+
+
+class LoadShapes(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DanceOPD_LoadShapes",
+            display_name="Load Shapes",
+            category=CATEGORY,
+            description="The small embedded model as MODEL, CLIP and VAE, for stock nodes such as KSampler and VAE "
+            "Decode. It ships with this pack and runs on a CPU; images are 64 x 64 pixels.",
+            search_aliases=["danceopd", "embedded model", "tiny model", "demo model"],
+            inputs=[],
+            outputs=[
+                io.Model.Output("model", display_name="MODEL", tooltip="Diffusion model: a small Z-Image."),
+                io.Clip.Output("clip", display_name="CLIP", tooltip="Text encoder, for CLIP Text Encode."),
+                io.Vae.Output("vae", display_name="VAE", tooltip="VAE with one latent per 4 x 4 pixels."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls):
+        return io.NodeOutput(shapes_model(), shapes_clip(), shapes_vae())
+
+
+class NativeFlowModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DanceOPD_NativeModel",
+            display_name="Flow Model from ComfyUI",
+            category=CATEGORY,
+            description="A flow-matching model from ComfyUI's own loaders (FLUX, Z-Image, Qwen-Image, Stable Diffusion "
+            "3.5 and others) as the model that the teachers and the student share. LoRAs and sampling patches on the "
+            "MODEL are part of it.",
+            search_aliases=["danceopd", "model to flow model", "checkpoint", "unet", "gguf", "flux", "z-image"],
+            inputs=[
+                io.Model.Input("model", tooltip="From Load Diffusion Model or Load Checkpoint."),
+                io.Clip.Input("clip", tooltip="Text encoder of the model."),
+                io.Vae.Input("vae", tooltip="VAE of the model."),
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(SCHEDULERS),
+                    default=DEFAULT,
+                    advanced=True,
+                    tooltip="Schedule of the sigmas, as in KSampler. flux2: that of Flux2Scheduler, which depends on "
+                    "the image size.",
+                ),
+                io.Combo.Input(
+                    "edits",
+                    options=[AUTO, *EDITS],
+                    default=AUTO,
+                    advanced=True,
+                    tooltip="How source images reach the model: by the stock node of that name. auto: "
+                    "qwen_edit_plus for Qwen-Image, zimage_omni for Z-Image, otherwise reference_latent.",
+                ),
+            ],
+            outputs=[
+                ModelSocket.Output(
+                    "flow_model",
+                    display_name="flow model",
+                    tooltip="Frozen flow model, for Teacher Field, Field from MODEL and Sample Student.",
+                )
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+        )
+
+    @classmethod
+    def execute(cls, model, clip, vae, scheduler, edits):
+        for name, value in (("model", model), ("clip", clip), ("vae", vae)):
+            if value is None:
+                raise InputError(f"{name}: the loader gave none: choose a file that has it, or a loader of its own")
+        live = NativeModel(model, clip, vae, _digest(cls, "model", "clip", "vae"), scheduler, edits)
+        live.check()
+        return io.NodeOutput(ModelSpec(live.name, live.dtype, live=live))
+
+
+class FieldFromModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DanceOPD_NativeField",
+            display_name="Field from MODEL",
+            category=CATEGORY,
+            description="A MODEL as a frozen teacher, as it stands: another checkpoint, or the base model with stock "
+            "LoRA, merge and sampling nodes on it. It takes the memory of one more model.",
+            search_aliases=["danceopd", "teacher from model", "checkpoint teacher", "merge teacher"],
+            inputs=[
+                ModelSocket.Input("flow_model", tooltip="Flow Model from ComfyUI that the student is trained on."),
+                io.Model.Input("model", tooltip="Teacher, of the same architecture as the flow model."),
+                io.String.Input("label", default="model", tooltip="Name of the teacher in plots and tables."),
+            ],
+            outputs=[FieldSocket.Output("field", display_name="field", tooltip="Velocity field of the teacher.")],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+        )
+
+    @classmethod
+    def execute(cls, flow_model, model, label):
+        if flow_model.live is None:
+            raise InputError("flow_model: it is a diffusers folder: use Teacher Field, or Flow Model from ComfyUI")
+        live = NativeTeacher(model, _digest(cls, "model"))
+        teacher = Teacher(checkpoint=live.name)
+        return io.NodeOutput(FieldSpec(flow_model, label.strip() or "model", ((teacher, 1.0),), (live,)))
+
+
+def _digest(node: Any, *inputs: str) -> str:
+    return upstream_digest(node.hidden.prompt, str(node.hidden.unique_id), inputs)
