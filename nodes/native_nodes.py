@@ -69,8 +69,9 @@ class NativeFlowModel(io.ComfyNode):
                     options=[AUTO, *EDITS],
                     default=AUTO,
                     advanced=True,
-                    tooltip="How source images reach the model: by the stock node of that name. auto: "
-                    "qwen_edit_plus for Qwen-Image, zimage_omni for Z-Image, otherwise reference_latent.",
+                    tooltip="How source images reach the model, as by the stock nodes. auto: qwen_edit_plus for "
+                    "Qwen-Image, zimage_omni for Z-Image, otherwise reference_latent. reference_latent_index: with the "
+                    "reference method index, for models without one such as Krea 2.",
                 ),
             ],
             outputs=[

@@ -25,6 +25,8 @@ TEXT, SETTINGS = "text", "settings"
 REFERENCES = "reference_latents"
 READ_AS = {"ref_latents", "reference_latent"}
 """What networks call source pictures; one that names none of them ignores them."""
+ALONE = {"ref_contexts"}
+"""What keeps samples from sharing a call: with texts between the pictures, Z-Image numbers one sample's positions."""
 REFUSED = {
     "hooks": "hooks", "control": "a ControlNet", "gligen": "GLIGEN boxes", "area": "an area", "mask": "a mask",
     "start_percent": "a time range", "end_percent": "a time range", "default": "a default for the unmasked area",
@@ -56,7 +58,7 @@ def sample_of(conditioning: Sequence[Any]) -> Sample:
         else:
             settings[name] = value
     if settings:
-        values[SETTINGS] = _as_bytes(settings)
+        values[SETTINGS] = settings_tensor(settings)
     return Sample(values)
 
 
@@ -81,12 +83,19 @@ def model_conds(model: BaseModel, sample: Sample, x: Tensor) -> Conds:
         latent_image=torch.zeros_like(x), denoise_mask=None, seed=0, latent_shapes=latent_shapes,
     )  # fmt: skip
     conds = {name: cond.process_cond(batch_size=1, area=None) for name, cond in encoded["model_conds"].items()}
-    if REFERENCES in sample.values and not (READ_AS & conds.keys() and reads_references(type(model.diffusion_model))):
+    if REFERENCES in sample.values and not _takes_references(model, conds):
         raise InputError(
             f"the MODEL ({type(model.model_config).__name__}) takes no source pictures: load one that edits, or remove "
-            "the source pictures from the prompts"
+            "the source pictures from the prompts, or choose another way of edits in Flow Model from ComfyUI"
         )
     return conds
+
+
+def _takes_references(model: BaseModel, conds: Conds) -> bool:
+    network = model.diffusion_model
+    # Krea 2 has no method of its own, and without one it ignores them.
+    method = vars(network).get("default_ref_method", "") is not None or "ref_latents_method" in conds
+    return method and bool(READ_AS & conds.keys()) and reads_references(type(network))
 
 
 @cache
@@ -101,7 +110,7 @@ def grouped(conds: Sequence[Conds]) -> list[list[int]]:
     groups: list[list[int]] = []
     for row, own in enumerate(conds):
         for group in groups:
-            if cond_equal_size(own, conds[group[0]]):
+            if not (ALONE & own.keys()) and cond_equal_size(own, conds[group[0]]):
                 group.append(row)
                 break
         else:
@@ -120,7 +129,8 @@ def _clone(tensor: Tensor) -> Tensor:
         return tensor.clone().detach()
 
 
-def _as_bytes(settings: Mapping[str, Any]) -> Tensor:
+def settings_tensor(settings: Mapping[str, Any]) -> Tensor:
+    """Settings as the bytes of their JSON text; InputError for what has none."""
     try:
         text = json.dumps(settings, sort_keys=True)
     except TypeError:

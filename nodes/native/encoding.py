@@ -9,6 +9,7 @@ import torch
 from comfy.model_base import BaseModel
 from comfy.sd import CLIP, VAE
 from comfy_extras.nodes_edit_model import ReferenceLatent
+from comfy_extras.nodes_flux import FluxKontextMultiReferenceLatentMethod
 from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit, TextEncodeQwenImageEditPlus
 from comfy_extras.nodes_zimage import TextEncodeZImageOmni
 from torch import Tensor
@@ -35,6 +36,11 @@ def with_references(clip: CLIP, vae: VAE, prompt: str, pictures: Sequence[Tensor
     return conditioning
 
 
+def _with_indexed_references(clip: CLIP, vae: VAE, prompt: str, pictures: Sequence[Tensor]) -> Any:
+    conditioning = with_references(clip, vae, prompt, pictures)
+    return FluxKontextMultiReferenceLatentMethod.execute(conditioning, "index").args[0]
+
+
 def _qwen_edit(clip: CLIP, vae: VAE, prompt: str, pictures: Sequence[Tensor]) -> Any:
     _at_most(pictures, 1)
     return TextEncodeQwenImageEdit.execute(clip, prompt, vae, *pictures).args[0]
@@ -52,6 +58,7 @@ def _zimage_omni(clip: CLIP, vae: VAE, prompt: str, pictures: Sequence[Tensor]) 
 
 EDITS: Mapping[str, Encode] = {
     "reference_latent": with_references,
+    "reference_latent_index": _with_indexed_references,
     "qwen_edit": _qwen_edit,
     "qwen_edit_plus": _qwen_edit_plus,
     "zimage_omni": _zimage_omni,

@@ -107,6 +107,18 @@ def test_an_edit_reaches_the_network_by_the_stock_node():
     assert far(edited, plain) > 0.05
 
 
+def test_a_batch_of_edits_gives_what_its_edits_give_alone():
+    generator = torch.Generator().manual_seed(2)
+    sources = [[torch.rand(64, 64, 3, generator=generator)] for _ in range(2)]
+    cond = NATIVE.encode(["make the circle red", "remove the square"], sources)
+    x, sigma = torch.randn(2, 16, 16, 16, generator=generator), torch.tensor([0.7, 0.2])
+    with torch.no_grad():
+        together = NATIVE.velocity(x, sigma, cond)
+        for row in range(2):
+            alone = NATIVE.velocity(x[row : row + 1], sigma[row : row + 1], cond.select([row]))
+            assert far(together[row : row + 1], alone) < 1e-5
+
+
 def test_previews_show_the_pictures_colours():
     latent_format = MODEL.model.latent_format
     pictures = torch.stack([torch.full((64, 64, 3), 0.8), torch.tensor([0.9, 0.2, 0.1]).expand(64, 64, 3)])

@@ -7,7 +7,7 @@ import torch
 from pack.danceopd_core.algorithm.fields import Conditioning, Sample
 from pack.danceopd_core.errors import InputError
 from pack.danceopd_core.models.sampling import integrate, seeded_noise
-from pack.nodes.native.conditioning import conditioning_of
+from pack.nodes.native.conditioning import conditioning_of, settings_tensor
 from pack.nodes.native.opening import untrainable
 from pack_laws.tiny_models import CONFIGS, prompts, sizes, state, tiny_backbone, tiny_model
 
@@ -75,12 +75,13 @@ def test_references_are_used_or_refused():
         x, sigma = state(backbone, 2)
         shape = backbone.latent_shape(*sizes(backbone))
         one = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))
+        method = {"settings": settings_tensor({"reference_latents_method": "index"})} if name == "Krea2" else {}
         wide = torch.cat([one, one], -1)
         plain = prompts(name, 2)
         cond = Conditioning(
             (
-                Sample({**plain.samples[0].values, "reference_latents": (one,)}),
-                Sample({**plain.samples[1].values, "reference_latents": (one, wide)}),
+                Sample({**plain.samples[0].values, "reference_latents": (one,), **method}),
+                Sample({**plain.samples[1].values, "reference_latents": (one, wide), **method}),
             )
         )
         with torch.no_grad():
@@ -94,7 +95,7 @@ def test_references_are_used_or_refused():
                 alone = backbone.velocity(x[row : row + 1], sigma[row : row + 1], cond.select([row]))
                 assert far(edited[row : row + 1], alone) < 1e-4, name
         taken.append(name)
-    assert {"Flux", "Flux2", "QwenImage", "ZImage"} <= set(taken), taken
+    assert set(taken) == {"Flux", "Flux2", "QwenImage", "ZImage", "Krea2"}, taken
 
 
 def test_every_model_class_of_comfyui_is_trained_or_refused_with_a_reason():

@@ -8,7 +8,8 @@ from pack.danceopd_core.algorithm.methods import METHODS, method
 from pack.danceopd_core.algorithm.routers import router
 from pack.danceopd_core.algorithm.trainer import RouteData, Settings, Trainer
 from pack.danceopd_core.errors import InputError
-from pack.danceopd_core.weights.adapters import STUDENT, fresh_lora
+from pack.danceopd_core.weights.adapters import STUDENT
+from pack.danceopd_core.weights.lora import fresh_lora
 from pack.nodes.native.adapters import NativeAdapters
 from pack.nodes.native.backbone import opened
 from pack.nodes.native.checkpointing import enable_checkpointing
