@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from ..comfyui import comfyui_python, comfyui_root
 from .graphs import node_of, short
-from .server import messages, succeeded
+from .server import Server, messages, succeeded
 
 LOADERS = {
     "1": {
@@ -86,8 +87,10 @@ def test_a_model_of_comfyui_is_trained_and_the_stock_sampler_draws_what_the_pack
     assert abs(ours - theirs).max() <= 1
 
 
-def test_the_same_workflow_is_found_finished_and_another_loader_is_another_run(trained, server, base):
+def test_the_same_workflow_is_found_finished_after_a_restart_and_another_model_is_another_run(trained, servers, base):
     graph, _ = trained
+    servers[0].stop()
+    servers[0] = server = Server(comfyui_root(), comfyui_python(), base)
     node = node_of(graph, "Train")
     again = json.loads(json.dumps(graph))
     again["another"] = again.pop("loader")  # the same nodes under another name
