@@ -54,6 +54,13 @@ def dtype_name(chosen: str, folder: str) -> str:
     return "bfloat16" if fast and not is_embedded(folder) else "float32"
 
 
+def schedulers() -> list[str]:
+    """The names of ComfyUI's schedulers, and that of Flux2Scheduler (`native.schedules`)."""
+    from comfy.samplers import SCHEDULER_NAMES
+
+    return [*SCHEDULER_NAMES, "flux2"]
+
+
 # What the combos offer, and the file that a choice means. A workflow can carry any text, so a choice that is
 # not offered now is refused, whatever the server's own validation did.
 

@@ -7,15 +7,11 @@ from typing import Any
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec
 from ..danceopd_core.recipe.schema import Teacher
-from ._comfy import io
-from .native.encoding import EDITS
-from .native.identity import upstream_digest
-from .native.schedules import DEFAULT, SCHEDULERS
-from .native.shapes import shapes_clip, shapes_model, shapes_vae
-from .native.source import NativeModel, NativeTeacher
+from ._comfy import io, schedulers
 from .sockets import CATEGORY, FieldSocket, ModelSocket
 
-AUTO = "auto"
+EDITS = ["auto", "reference_latent", "reference_latent_index", "qwen_edit", "qwen_edit_plus", "zimage_omni"]
+"""The usual way, and the names of `native.encoding.EDITS`, which is imported only when something runs."""
 
 
 class LoadShapes(io.ComfyNode):
@@ -38,6 +34,8 @@ class LoadShapes(io.ComfyNode):
 
     @classmethod
     def execute(cls):
+        from .native.shapes import shapes_clip, shapes_model, shapes_vae
+
         return io.NodeOutput(shapes_model(), shapes_clip(), shapes_vae())
 
 
@@ -58,16 +56,16 @@ class NativeFlowModel(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="VAE of the model."),
                 io.Combo.Input(
                     "scheduler",
-                    options=list(SCHEDULERS),
-                    default=DEFAULT,
+                    options=schedulers(),
+                    default="simple",
                     advanced=True,
                     tooltip="Schedule of the sigmas, as in KSampler. flux2: that of Flux2Scheduler, which depends on "
                     "the image size.",
                 ),
                 io.Combo.Input(
                     "edits",
-                    options=[AUTO, *EDITS],
-                    default=AUTO,
+                    options=EDITS,
+                    default="auto",
                     advanced=True,
                     tooltip="How source images reach the model, as by the stock nodes. auto: qwen_edit_plus for "
                     "Qwen-Image, zimage_omni for Z-Image, otherwise reference_latent. reference_latent_index: with the "
@@ -86,6 +84,8 @@ class NativeFlowModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, clip, vae, scheduler, edits):
+        from .native.source import NativeModel
+
         for name, value in (("model", model), ("clip", clip), ("vae", vae)):
             if value is None:
                 raise InputError(f"{name}: the loader gave none: choose a file that has it, or a loader of its own")
@@ -115,6 +115,8 @@ class FieldFromModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, flow_model, model, label):
+        from .native.source import NativeTeacher
+
         if flow_model.live is None:
             raise InputError("flow_model: it is a diffusers folder: use Teacher Field, or Flow Model from ComfyUI")
         live = NativeTeacher(model, _digest(cls, "model"))
@@ -123,4 +125,6 @@ class FieldFromModel(io.ComfyNode):
 
 
 def _digest(node: Any, *inputs: str) -> str:
+    from .native.identity import upstream_digest
+
     return upstream_digest(node.hidden.prompt, str(node.hidden.unique_id), inputs)

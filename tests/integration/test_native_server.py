@@ -117,7 +117,7 @@ def test_a_stopped_run_goes_on(server):
     assert server.get(f"/danceopd/nodes/{node}")["update"] == 4
 
 
-def test_a_model_as_it_stands_is_a_teacher(server, base):
+def test_a_model_as_it_stands_is_a_teacher(trained, server, base):
     """The base with a stock LoRA on it, as the field of a route."""
     graph = native("native field")
     teacher = next(key for key, node in graph.items() if node["inputs"].get("lora") == "shapes:edit")

@@ -100,3 +100,19 @@ def test_a_loader_can_be_asked_for_a_second_copy():
         assert "disable_dynamic" in inspect.signature(factory).parameters
         assert "cached_patcher_init" in factory.__code__.co_names
     assert "force_deepcopy" in inspect.signature(comfy.model_patcher.ModelPatcher.clone).parameters
+
+
+def test_the_nodes_offer_what_the_backbone_has():
+    """Their lists are written out, so that the pack loads quickly."""
+    from pack.nodes.native.encoding import EDITS
+    from pack.nodes.native.schedules import SCHEDULERS
+
+    def parsed(name):
+        return ast.parse((NODES / name).read_text(encoding="utf-8")).body
+
+    assignments = [node for node in parsed("native_nodes.py") if isinstance(node, ast.Assign)]
+    (offered,) = (ast.literal_eval(node.value) for node in assignments if node.targets[0].id == "EDITS")
+    assert offered == ["auto", *EDITS]
+    functions = [node for node in parsed("_comfy.py") if isinstance(node, ast.FunctionDef)]
+    (listed,) = (ast.unparse(node) for node in functions if node.name == "schedulers")
+    assert SCHEDULERS[-1] in listed
