@@ -10,7 +10,7 @@ from danceopd_core.algorithm.query import QUERIES
 from danceopd_core.algorithm.routers import ROUTERS
 from danceopd_core.cli.parser import main
 from danceopd_core.models.backbone import COMPONENTS
-from danceopd_core.models.sigma_schedule import GRIDS
+from danceopd_core.models.sigma_schedule import SIGMA_SCHEDULES
 from danceopd_core.recipe.io import parse_recipe
 from danceopd_core.recipe.reference import SECTIONS, field_docs, reference
 from danceopd_core.recipe.reference_text import EXAMPLE
@@ -40,7 +40,7 @@ def test_the_example_is_a_recipe():
 
 def test_the_page_names_every_choice():
     docs = field_docs()
-    for field, table in (("method", METHODS), ("router", ROUTERS), ("sigmas", GRIDS)):
+    for field, table in (("method", METHODS), ("router", ROUTERS), ("sigmas", SIGMA_SCHEDULES)):
         assert all(f"`{name}`" in docs["Recipe"][field] for name in table)
     assert all(f"`{name}`" in docs["Query"]["bias"] for name in QUERIES)
     assert set(docs["Recipe"]["components"].split("`")[1::2]) <= set(COMPONENTS)
