@@ -40,10 +40,10 @@ def contact_sheet(columns: Sequence[str], rows: Sequence[SheetRow], cell: int = 
                 centre = (corner[0] + cell // 2, top + cell // 2)
                 draw.line((centre[0] - 8, centre[1], centre[0] + 8, centre[1]), FAINT, 2)
                 continue
-            shot = Image.fromarray(picture)
-            # Small pictures are shown as their pixels are; photographs are made smaller smoothly.
-            way = Image.Resampling.NEAREST if shot.width < cell else Image.Resampling.LANCZOS
-            sheet.paste(shot.resize((cell, cell), way), corner)
+            image = Image.fromarray(picture)
+            # Small pictures keep their pixels; larger ones are scaled down smoothly.
+            resampling = Image.Resampling.NEAREST if image.width < cell else Image.Resampling.LANCZOS
+            sheet.paste(image.resize((cell, cell), resampling), corner)
             draw.rectangle((*corner, corner[0] + cell - 1, top + cell - 1), outline=FAINT)
     return sheet
 
