@@ -26,7 +26,7 @@ routes:
   - {{name: one, teacher: base, bucket: {{prompts: [a red cat, a dog, no]}}}}
   - {{name: two, teacher: other, bucket: {{prompts: [a blue cat, a fish]}}}}
 student: {{rank: 4, alpha: 2}}
-optimizer: {{lr: 1e-2, schedule: constant_extrawarmup, warmup: 1}}
+optimizer: {{lr: 1e-2, schedule: constant_with_warmup, warmup: 1}}
 router: all
 steps: 3
 accumulate: 1
