@@ -66,7 +66,7 @@ def test_counted_forwards_are_the_formulas(stage, approach):
 def test_teachers_pictures_are_counted(stage):
     opened = stage.open(Trial("t2i_edit", "row", MethodConfig(method="offpolicy", data="teachers"), 0))
     assert opened.tally.count == PLAN.prompts * 8 * (2 + 1)
-    assert all(len(lane.clean) == PLAN.prompts for lane in opened.trainer.lanes)
+    assert all(len(lane.clean) == PLAN.prompts for lane in opened.trainer.routes)
 
 
 def test_scoring_leaves_student_and_count_alone(stage):

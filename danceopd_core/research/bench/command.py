@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 from ...errors import InputError
 from ...lookup import lookup
-from ...runs.session import pick_device
+from ...runs.opening import pick_device
 from .benches import BENCHES, cells_of
 from .cells import SETTINGS, BenchPlan
 from .figure import draw_curves

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import torch
 from ...algorithm.fields import guided
 from ...algorithm.trainer import Diverged
 from ...errors import InputError
+from ...files import write_text
 from ...shapes import locate
 from ...shapes.language import T2I
 from ...shapes.score import scored
@@ -51,7 +51,7 @@ def run_cells(
             planned = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
             tell(f"{len(cells)} cells, {done} of them finished; about {planned} for the rest")
             for number, (cell, result, seconds) in enumerate(run(run_cell, waiting), 1):
-                _write(out / cell.file, result)
+                write_text(out / cell.file, json.dumps(result) + "\n")
                 tell(f"{number}/{len(waiting)}: {cell.file}, {seconds:.0f} s")
     return finished(cells, plan, out)
 
@@ -141,9 +141,3 @@ def _read(cell: Trial, plan: BenchPlan, out: Path) -> Result:
             "give the same options, or choose another --out"
         )
     return result
-
-
-def _write(file: Path, result: Result) -> None:
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(json.dumps(result) + "\n", encoding="utf-8")
-    os.replace(part, file)
