@@ -26,7 +26,7 @@ routes:
   - {{name: one, teacher: base, bucket: {{prompts: [a red cat, a dog, no]}}}}
   - {{name: two, teacher: other, bucket: {{prompts: [a blue cat, a fish]}}}}
 student: {{rank: 4, alpha: 2}}
-optimizer: {{lr: 1e-2, schedule: constant_extrawarmup, warmup: 1}}
+optimizer: {{lr: 1e-2, schedule: constant_with_warmup, warmup: 1}}
 router: all
 steps: 3
 accumulate: 1
@@ -52,7 +52,7 @@ CHANGES = {  # setting: an override that must change the run
     "student.rank": "student.rank=2",
     "student.alpha": "student.alpha=4",
     "student.targets": "student.targets=[to_q]",
-    "student.over": "student.over={more}",
+    "student.base_lora": "student.base_lora={more}",
     "optimizer.lr": "optimizer.lr=2e-2",
     "optimizer.weight_decay": "optimizer.weight_decay=0.5",
     "optimizer.betas": "optimizer.betas=[0.5, 0.9]",
