@@ -31,14 +31,16 @@ from importlib import import_module
 from typing import Any
 
 _EXPORTS = {
-    "errors": ("InputError",),
+    "errors": ("Fault", "InputError"),
     "algorithm.fields": ("Conditioning", "Sample", "VelocityField", "guided", "mixed"),
     "algorithm.rollout": ("Sde", "Start", "State", "ode", "straight"),
     "algorithm.query": ("Beta", "BySigma", "Uniform", "every", "query_distribution"),
     "algorithm.losses": ("ClippedPolicy", "OdeKl", "velocity_mse"),
     "algorithm.methods": ("METHODS", "Method", "StateLoss", "method", "state_losses"),
     "algorithm.routers": ("AllOf", "RoundRobin", "WeightedRandom", "router"),
-    "algorithm.trainer": ("Diverged", "ProcessGroup", "RouteData", "Settings", "StepResult", "Trainer"),
+    "algorithm.settings": ("Settings",),
+    "algorithm.trainer": ("ProcessGroup", "RouteData", "StepResult", "Trainer"),
+    "algorithm.updates": ("Diverged",),
     "weights.adapters": ("Adapters",),
     "weights.lora": ("Lora", "fresh_lora"),
     "weights.lora_io": ("read_lora", "write_lora"),
@@ -57,7 +59,7 @@ _EXPORTS = {
         "Student",
         "Teacher",
     ),
-    "recipe.io": ("parse_recipe", "read_recipe", "write_recipe"),
+    "recipe.io": ("checked", "parse_recipe", "read_recipe", "write_recipe"),
     "runs.preflight": ("preflight",),
     "runs.session": ("TrainingSession", "open_session"),
     "runs.run_dir": ("RunFolder",),

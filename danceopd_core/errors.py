@@ -1,5 +1,45 @@
-"""The exception for invalid input: files, folders or settings that the user can correct."""
+"""The exception for invalid input, and the faults that it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with the input.
+
+    setting: the recipe key at fault, e.g. "optimizer.betas[1]"; "" if the fault belongs to no single key.
+    """
+
+    setting: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.message}" if self.setting else self.message
 
 
 class InputError(ValueError):
-    """Invalid input; the message says what is wrong, with which file or setting, and how to correct it."""
+    """Input that the user has to correct: a file, a folder or a setting. The text says what, which and the way out.
+
+    The text is the message, then one line for each fault. faults: without any, the message itself is the one fault.
+    """
+
+    def __init__(self, message: str = "", faults: Iterable[Fault] = ()) -> None:
+        given = tuple(faults)
+        super().__init__("\n  ".join([*filter(None, [message]), *map(str, given)]))
+        self.faults = given or (Fault("", message),)
+
+    @classmethod
+    def at(cls, setting: str, message: str) -> InputError:
+        """The error of one fault."""
+        return cls(faults=[Fault(setting, message)])
+
+
+def refuse(what: str, faults: Iterable[Fault]) -> None:
+    """Raises one InputError about `what` with all the faults, if there are any."""
+    found = tuple(faults)
+    if found:
+        count = "a fault" if len(found) == 1 else f"{len(found)} faults"
+        raise InputError(f"{what} has {count}:", found)

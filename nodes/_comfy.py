@@ -25,6 +25,7 @@ from server import PromptServer
 from torch import Tensor
 
 from ..danceopd_core.errors import InputError
+from ..danceopd_core.files import write_bytes
 from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
 from ..danceopd_core.shapes import embedded, is_embedded
 
@@ -128,8 +129,7 @@ def lora_file(lora: dict[str, Tensor]) -> Path:
 
     data = save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in lora.items()})
     path = Path(folder_paths.get_temp_directory()) / f"danceopd-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    write_bytes(path, data)
     return path
 
 
@@ -184,7 +184,7 @@ class ComfyHost:
 
 def send(data: dict[str, Any]) -> None:
     """To every page, and kept for the one that is loaded again."""
-    RUNS.keep(data)
+    RUNS.store(data)
     if server := current_server():
         server.send_sync(EVENT, data)
 
@@ -207,13 +207,13 @@ def display_node(node: str) -> str:
 
 
 @contextmanager
-def heartbeat(page: LiveStatus) -> Iterator[None]:
-    """Tells the page's picture again and again, so that no client takes a long load for a hang."""
+def heartbeat(status: LiveStatus) -> Iterator[None]:
+    """Sends the status at intervals, so that no client takes a long load for a hang."""
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(BEAT):
-            send(page.data)
+            send(status.data)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..nodes import routes_http
 from ._comfy import ComfyExtension, io
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
-from .route_nodes import LearnedRouterNode, PromptBucket, RouteSelector
+from .learned_router_node import LearnedRouterNode
+from .route_nodes import PromptBucket, RouteSelector
 from .sample_nodes import Compare, Evaluate, SampleStudent
 from .student_nodes import StudentLora
 from .train_nodes import TrainStudent

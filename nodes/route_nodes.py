@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..danceopd_core.data.bucket_files import lines_of, write_bucket
+from ..danceopd_core.data.bucket_files import lines_of, text_bucket
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.recipe.graph import PromptSpec, RouteSpec, RoutesSpec
 from ..danceopd_core.recipe.schema import Bucket
@@ -121,7 +121,7 @@ class PromptBucket(io.ComfyNode):
         sources = as_arrays(source_images, "source_images")
         targets = as_arrays(target_images, "target_images")
         if (sources or targets) and content["content"] != "lines of text":
-            raise InputError("source_images: they belong to lines of text: choose that content, or unplug the pictures")
+            raise InputError("source_images: they belong to lines of text: choose that content, or disconnect them")
         if content["content"] == "embedded world":
             kind = chosen(KINDS, content["kind"], "kind")
             return io.NodeOutput(PromptSpec(Bucket(shapes=kind, count=content["count"]), content["kind"]))
@@ -130,12 +130,7 @@ class PromptBucket(io.ComfyNode):
             task = content["task"].strip() or None
             return io.NodeOutput(PromptSpec(Bucket(csv=file, task=task), task or Path(file).stem))
         prompts = lines_of(content["prompts"])
-        if not prompts:
-            raise InputError("prompts: the bucket is empty: write at least one line")
-        if not sources and not targets:
-            return io.NodeOutput(PromptSpec(Bucket(prompts=prompts), "prompts"))
-        table = write_bucket(output_folder() / "danceopd-buckets", prompts, sources, targets)
-        return io.NodeOutput(PromptSpec(Bucket(csv=str(table)), "edits" if sources else "prompts"))
+        return io.NodeOutput(text_bucket(output_folder() / "danceopd-buckets", prompts, sources, targets))
 
 
 class RouteSelector(io.ComfyNode):
@@ -179,63 +174,13 @@ class RouteSelector(io.ComfyNode):
 
     @classmethod
     def execute(cls, routes, router):
-        count = int(routes["routes"])
-        lanes = [
-            RouteSpec(routes[f"field{i}"], routes[f"bucket{i}"], routes[f"weight{i}"]) for i in range(1, count + 1)
-        ]
-        found = RoutesSpec(tuple(lanes), router)
-        shares = zip(found.names(), found.shares(), strict=True)
+        numbers = range(1, int(routes["routes"]) + 1)
+        specs = [RouteSpec(routes[f"field{i}"], routes[f"bucket{i}"], routes[f"weight{i}"]) for i in numbers]
+        selected = RoutesSpec(tuple(specs), router)
+        shares = zip(selected.names(), selected.shares(), strict=True)
         text = "\n".join(f"{share:.0%} {name}" for name, share in shares)
         show_text(text, cls.hidden.unique_id)
-        return io.NodeOutput(found, text)
-
-
-class LearnedRouterNode(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(
-            node_id="DanceOPD_LearnedRouter",
-            display_name="Learned Router",
-            category=CATEGORY,
-            description="Assigns prompts without a route to the teachers. Before training, a small classifier of "
-            "prompt embeddings is fitted to the prompts of the routes and assigns each unlabelled prompt to one route.",
-            search_aliases=["danceopd", "router", "classifier", "unlabelled prompts", "unlabeled", "auto routing"],
-            inputs=[
-                RoutesSocket.Input(
-                    "routes",
-                    tooltip="Routes from Route Selector. Their prompts are the training data of the classifier: at "
-                    "least 4 distinct prompts per route.",
-                ),
-                BucketSocket.Input(
-                    "unlabelled",
-                    tooltip="Prompts to assign. Prompts with a source image are assigned to edit routes, prompts "
-                    "without one to text-to-image routes.",
-                ),
-                io.Float.Input(
-                    "holdout",
-                    default=0.25,
-                    min=0.05,
-                    max=0.9,
-                    step=0.05,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Fraction of each route's prompts held out to measure the classifier's accuracy. Typical: "
-                    "0.1 to 0.3.",
-                ),
-            ],
-            outputs=[
-                RoutesSocket.Output(
-                    "routed",
-                    display_name="routes",
-                    tooltip="Routes with the assigned prompts, for Train Student LoRA. The held-out accuracy is in "
-                    "router.json in the run folder.",
-                )
-            ],
-        )
-
-    @classmethod
-    def execute(cls, routes, unlabelled, holdout=0.25):
-        return io.NodeOutput(routes.taking(unlabelled, holdout))
+        return io.NodeOutput(selected, text)
 
 
 def _route(number: int) -> list[io.Input]:

@@ -1,4 +1,4 @@
-"""Nodes that look at what a student has learned."""
+"""Nodes that sample, compare and evaluate a student."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from ..danceopd_core.errors import InputError
 from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec
 from ..danceopd_core.recipe.schema import Teacher
 from ._comfy import (
+    NONE,
     ComfyHost,
     as_arrays,
     chosen,
@@ -20,28 +21,24 @@ from ._comfy import (
 )
 from .sampling_inputs import guidance_inputs, sampling_inputs, student_inputs
 from .sockets import CATEGORY, BucketSocket, ModelSocket, RoutesSocket
-from .train_nodes import side_of
 
 
-def _drawing(model: ModelSpec, steps: int, seed: int, width: int, height: int):
-    from ..danceopd_core.runs.comparison import Drawing
+def _settings(model: ModelSpec, steps: int, seed: int, width: int, height: int):
+    from ..danceopd_core.runs.field_sampling import SamplingSettings
+    from ..danceopd_core.runs.opening import size_or_default
 
-    return Drawing(steps, side_of(model, width), side_of(model, height), seed, device_name())
+    width, height = size_or_default(model.folder, width, height)
+    return SamplingSettings(steps, width, height, seed, device_name())
 
 
 def _student(lora, lora_name: str, strength: float, guidance: float = 1.0, negative: str = "") -> Teacher:
     """The student as a frozen field's spec."""
     file = chosen(lora_choices(), lora_name, "lora_name")
     if lora is not None and file:
-        raise InputError("lora_name: a LoRA is wired in already: set it to none, or unplug the other")
+        raise InputError("lora_name: a LoRA is connected already: set it to none, or disconnect the other")
     if lora is not None:
         file = str(lora_file(lora))
     return Teacher(lora=file, strength=strength if file else 1.0, guidance=guidance, negative=negative)
-
-
-def _check_counts(prompts, sources) -> None:
-    if not prompts or (len(sources) != 1 and len(prompts) not in (1, len(sources))):
-        raise InputError(f"sources: {len(sources)} pictures for {len(prompts)} prompts: give one for all, or one each")
 
 
 class SampleStudent(io.ComfyNode):
@@ -83,16 +80,16 @@ class SampleStudent(io.ComfyNode):
         cls, model, task, prompt, lora_name, strength, guidance, negative, steps, seed, width, height,
         source=None, lora=None,
     ):  # fmt: skip
-        from ..danceopd_core.runs.comparison import draw, items_of
+        from ..danceopd_core.runs.field_sampling import paired_items, sample_fields
 
         if task == "edit" and source is None:
-            raise InputError("source: the task is edit, but no picture is wired in: wire one, or choose another task")
+            raise InputError("source: the task is edit, but no image is connected: connect one, or change the task")
         sources = () if task == "text-to-image" else as_arrays(source, "source")
         field = FieldSpec(model, "student", ((_student(lora, lora_name, strength, guidance, negative), 1.0),))
-        how, host = _drawing(model, steps, seed, width, height), ComfyHost(cls.hidden.unique_id, steps)
+        items, settings = paired_items([prompt.strip()], sources), _settings(model, steps, seed, width, height)
         with workspace(training=False):
-            shots = draw(model, {"student": field}, items_of([prompt.strip()], sources), how, host)
-        return io.NodeOutput(shots["student"])
+            images = sample_fields(model, {"student": field}, items, settings, ComfyHost(cls.hidden.unique_id, steps))
+        return io.NodeOutput(images["student"])
 
 
 class Compare(io.ComfyNode):
@@ -136,24 +133,16 @@ class Compare(io.ComfyNode):
 
     @classmethod
     def execute(cls, routes, lora_name, strength, prompts, rows, steps, seed, width, height, sources=None, lora=None):
-        from ..danceopd_core.runs.comparison import draw, items_of, items_of_routes
-        from ..danceopd_core.runs.comparison_sheet import sheet
+        from ..danceopd_core.runs.comparison import comparison_fields, comparison_items, comparison_sheet
+        from ..danceopd_core.runs.field_sampling import sample_fields
 
-        model, asked, given = routes.model, lines_of(prompts), as_arrays(sources, "sources")
-        if given:
-            _check_counts(asked, given)
-        how = _drawing(model, steps, seed, width, height)
-        items = items_of(asked, given) if asked else items_of_routes(routes, rows, how)
-        base = FieldSpec(model, "base", ((Teacher(), 1.0),))
-        fields: dict[str, FieldSpec] = {}
-        for field in dict.fromkeys([base, *(lane.field for lane in routes.lanes)]):
-            taken = field.label in (*fields, "student")
-            fields[f"{field.label} ({len(fields) + 1})" if taken else field.label] = field
-        if lora is not None or lora_name != "none":
-            fields["student"] = FieldSpec(model, "student", ((_student(lora, lora_name, strength), 1.0),))
+        settings = _settings(routes.model, steps, seed, width, height)
+        items = comparison_items(routes, lines_of(prompts), as_arrays(sources, "sources"), rows, settings)
+        with_student = lora is not None or lora_name != NONE
+        fields = comparison_fields(routes, _student(lora, lora_name, strength) if with_student else None)
         with workspace(training=False):
-            shots = draw(model, fields, items, how, ComfyHost(cls.hidden.unique_id, steps))
-        return io.NodeOutput(sheet(items, shots, how.width, how.height))
+            images = sample_fields(routes.model, fields, items, settings, ComfyHost(cls.hidden.unique_id, steps))
+        return io.NodeOutput(comparison_sheet(items, images, settings))
 
 
 class Evaluate(io.ComfyNode):
@@ -219,22 +208,16 @@ class Evaluate(io.ComfyNode):
         cls, model, layout, name, prompts, lora_name, strength, samples, limit, guidance, negative, steps, seed,
         width, height, bucket=None, sources=None, lora=None,
     ):  # fmt: skip
-        from ..danceopd_core.data.buckets import load_bucket
         from ..danceopd_core.evaluation.generate import GenerationConfig
-        from ..danceopd_core.evaluation.short_list import benchmark_prompts, eval_folder, evaluate
-        from ..danceopd_core.runs.comparison import items_of
+        from ..danceopd_core.evaluation.short_list import benchmark_prompts, eval_folder, evaluate, short_list_items
+        from ..danceopd_core.runs.opening import size_or_default
 
-        written, given = lines_of(prompts), as_arrays(sources, "sources")
-        if bucket is not None and (written or given):
-            raise InputError("bucket: prompts or sources are given too: empty and unplug them, or unplug the bucket")
-        size = side_of(model, width), side_of(model, height)
-        how = GenerationConfig(samples, steps, guidance, negative, seed, *size, device=device_name())
-        if given:
-            _check_counts(written, given)
-        items = items_of(written, given) if bucket is None else load_bucket(bucket.bucket, seed, *size)
-        folder = eval_folder(output_folder(), name)
-        asked = benchmark_prompts(items[: limit or None], layout)
+        size = size_or_default(model.folder, width, height)
+        config = GenerationConfig(samples, steps, guidance, negative, seed, *size, device=device_name())
+        chosen_bucket = None if bucket is None else bucket.bucket
+        items = short_list_items(lines_of(prompts), as_arrays(sources, "sources"), chosen_bucket, config)
+        folder, selected = eval_folder(output_folder(), name), benchmark_prompts(items[: limit or None], layout)
         student, host = _student(lora, lora_name, strength), ComfyHost(cls.hidden.unique_id, steps)
         with workspace(training=False):
-            made = evaluate(model, student, asked, layout, how, folder, host)
-        return io.NodeOutput(made, str(folder))
+            images = evaluate(model, student, selected, layout, config, folder, host)
+        return io.NodeOutput(images, str(folder))

@@ -81,4 +81,4 @@ class StudentLora(io.ComfyNode):
                 )
             return io.NodeOutput(Student(start=chosen(lora_choices(), start, "start")))
         names = tuple(name.strip() for name in targets.split(",") if name.strip())
-        return io.NodeOutput(Student(rank=rank, alpha=alpha or None, targets=names, over=under))
+        return io.NodeOutput(Student(rank=rank, alpha=alpha or None, targets=names, base_lora=under))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from ..danceopd_core.data.bucket_files import lines_of
-from ..danceopd_core.errors import InputError
-from ..danceopd_core.recipe.from_graph import on_widgets, recipe_of
+from ..danceopd_core.recipe.from_graph import recipe_of
 from ..danceopd_core.recipe.graph import ModelSpec
 from ..danceopd_core.runs.live_status import LiveStatus
 from ._comfy import RUNS, ComfyHost, as_arrays, device_name, display_node, heartbeat, io, output_folder, send, workspace
 from .sockets import CATEGORY
 from .training_inputs import training_inputs
 
-
-def side_of(model: ModelSpec, asked: int) -> int:
-    """A width or height in pixels; 0 asks for the model's own."""
-    return asked or (64 if model.folder == "shapes" else 1024)
+if TYPE_CHECKING:
+    from ..danceopd_core.runs.records import RunRecord
 
 
 class TrainStudent(io.ComfyNode):
@@ -53,49 +53,68 @@ class TrainStudent(io.ComfyNode):
     def fingerprint_inputs(cls, name=None, **others):
         from ..danceopd_core.runs.records import unfinished
 
-        # Queued again, a run that was stopped goes on; without this ComfyUI would give its cached outputs.
+        # A stopped run continues when it is queued again; without this ComfyUI would return its cached outputs.
         return unfinished(output_folder(), name)
 
     @classmethod
     def execute(
-        cls, routes, student, name, steps, learning_rate, width, height, validation_prompts, validate_every, resume,
-        schedule, warmup, ema, k, bias, more_settings, validation_sources=None, shift=0.0, sigma_low=0.0,
-        sigma_high=0.0, **settings,
+        cls, routes, student, name, validation_prompts, validate_every, resume, more_settings, validation_sources=None,
+        **widgets,
     ):  # fmt: skip
-        from safetensors.torch import load_file
-
-        from ..danceopd_core.runs.node_run import Job, Validation, read_pictures, train
+        from ..danceopd_core.runs.interactive import Job, train_job
         from ..danceopd_core.runs.records import RunRecord
+        from ..danceopd_core.runs.validation import Validation
 
-        run, hidden = RunRecord(output_folder(), name), cls.hidden
-        settings |= {
-            "steps": steps,
-            "width": side_of(routes.model, width),
-            "height": side_of(routes.model, height),
-            "optimizer": {"lr": learning_rate, "schedule": schedule, "warmup": warmup, "ema": ema},
-            "query": {"bias": bias, "k": k, "sigma": [sigma_low, sigma_high] if sigma_low or sigma_high else None},
-            "sigmas": {"shift": shift} if shift else "model",
-            "device": device_name(),
-            "out": str(run.path),
-        }
-        recipe = recipe_of(routes, student, settings, more_settings)
+        run, node = RunRecord(output_folder(), name), str(cls.hidden.unique_id)
+        recipe = recipe_of(routes, student, _settings(routes.model, run.path, **widgets), more_settings)
         sources = as_arrays(validation_sources, "validation_sources")
-        watch = Validation(lines_of(validation_prompts), sources, validate_every)
-        workflow = {"prompt": hidden.prompt, "workflow": (hidden.extra_pnginfo or {}).get("workflow")}
-        node = str(hidden.unique_id)
-        page = LiveStatus(node, display_node(node), run.name, steps, send)
-        try:
-            with workspace(training=True), RUNS.running(node) as stop, heartbeat(page):
-                train(Job(recipe, run, watch, resume, workflow), ComfyHost(node, steps), page, stop)
-        except InputError as error:
-            raise InputError(on_widgets(str(error))) from None
-        losses = run.losses()
-        told = {"lora_name": run.lora.name, "run": run.name, "state": page.data["state"], "steps": page.data["update"]}
-        return io.NodeOutput(
-            load_file(run.lora),
-            {"loss": losses},
-            run.lora.name,
-            read_pictures(run.pictures()),
-            page.data["update"],
-            ui={key: [value] for key, value in {**told, "loss": losses[-1] if losses else None}.items()},
-        )
+        validation = Validation(lines_of(validation_prompts), sources, validate_every)
+        workflow = {"prompt": cls.hidden.prompt, "workflow": (cls.hidden.extra_pnginfo or {}).get("workflow")}
+        job = Job(recipe, run, validation, resume, workflow)
+        status = LiveStatus(node, display_node(node), run.name, recipe.steps, send)
+        with workspace(training=True), RUNS.running(node) as stop, heartbeat(status):
+            train_job(job, ComfyHost(node, recipe.steps), status, stop)
+        return _output(run, status)
+
+
+def _settings(
+    model: ModelSpec, out: Path, learning_rate, width, height, schedule, warmup, ema, k, bias, shift=0.0,
+    sigma_low=0.0, sigma_high=0.0, **same_names,
+):  # fmt: skip
+    """The widgets as the keys of a recipe."""
+    from ..danceopd_core.runs.opening import size_or_default
+
+    width, height = size_or_default(model.folder, width, height)
+    return {
+        **same_names,
+        "width": width,
+        "height": height,
+        "optimizer": {"lr": learning_rate, "schedule": schedule, "warmup": warmup, "ema": ema},
+        "query": {"bias": bias, "k": k, "sigma": [sigma_low, sigma_high] if sigma_low or sigma_high else None},
+        "sigmas": {"shift": shift} if shift else "model",
+        "device": device_name(),
+        "out": str(out),
+    }
+
+
+def _output(run: RunRecord, status: LiveStatus) -> io.NodeOutput:
+    from safetensors.torch import load_file
+
+    from ..danceopd_core.runs.validation import read_pictures
+
+    losses, update = run.losses(), status.data["update"]
+    shown = {
+        "lora_name": run.lora.name,
+        "run": run.name,
+        "state": status.data["state"],
+        "steps": update,
+        "loss": losses[-1] if losses else None,
+    }
+    return io.NodeOutput(
+        load_file(run.lora),
+        {"loss": losses},
+        run.lora.name,
+        read_pictures(run.pictures()),
+        update,
+        ui={key: [value] for key, value in shown.items()},
+    )

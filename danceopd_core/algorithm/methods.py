@@ -21,8 +21,9 @@ from .rollout import Rollout, Sde, Start, ode, straight
 class Method:
     """A distillation method: the values that parametrise `state_losses`.
 
-    over_states: whether the losses of a path's K states are averaged or summed. group: number of paths per sample,
-    each from a different noise. needs_clean: whether the rollout needs the latents of target pictures.
+    over_states: whether the losses of a path's K states are averaged or summed. group: how many paths each
+    sample starts, every one from a noise of its own. needs_clean: whether a start needs its target's latents.
+    takes_query: whether a recipe's query replaces the row's own.
     """
 
     states: Rollout
@@ -31,6 +32,12 @@ class Method:
     over_states: Literal["mean", "sum"] = "mean"
     group: int = 1
     needs_clean: bool = False
+    takes_query: bool = False
+
+    @property
+    def knobs(self) -> tuple[str, ...]:
+        """The settings of a recipe that belong to the objective, names of `KNOBS`."""
+        return KNOBS.get(type(self.objective), ())
 
     def __post_init__(self) -> None:
         if self.group < 1:
@@ -42,11 +49,14 @@ class Method:
             )
 
 
+KNOBS: dict[type, tuple[str, ...]] = {ClippedPolicy: ("eta", "group", "anchor"), OdeKl: ("ode_kl_weight",)}
+"""The settings of a recipe that only methods with this objective use."""
+
 METHODS = {
-    "danceopd": Method(ode, Beta(5, 2), velocity_mse),
+    "danceopd": Method(ode, Beta(5, 2), velocity_mse, takes_query=True),
     "diffusionopd": Method(ode, every, OdeKl(), over_states="sum"),
     "flowopd": Method(Sde(0.7), every, ClippedPolicy(0.7), group=16),
-    "offpolicy": Method(straight, Beta(5, 2), velocity_mse, needs_clean=True),
+    "offpolicy": Method(straight, Beta(5, 2), velocity_mse, needs_clean=True, takes_query=True),
 }
 
 

@@ -6,8 +6,6 @@ trainer's state. So a resumed run is the run that was not interrupted, on any de
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -22,10 +20,11 @@ from .methods import Method, state_losses
 from .profiling import Stopwatch
 from .rollout import Start
 from .routers import Router
+from .sampling_order import SamplingOrder, seeded_generator
+from .settings import Settings
+from .updates import Diverged, Updater
 
-
-class Diverged(RuntimeError):
-    """The loss or the gradient is no longer a number; the weights are those of the last good update."""
+__all__ = ["Diverged", "ProcessGroup", "RouteData", "Settings", "StepResult", "Trainable", "Trainer"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,24 +46,6 @@ class Trainable(Protocol):
     def parameters(self) -> list[nn.Parameter]: ...
     def state_dict(self) -> dict[str, Tensor]: ...
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """steps: optimizer updates. batch: samples of a micro-step. accumulate: micro-steps of a route's update.
-    clip: largest gradient norm. warmup: updates. ema: decay of the averaged student, 0 for none."""
-
-    steps: int
-    batch: int = 1
-    accumulate: int = 4
-    lr: float = 2e-4
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip: float = 1.0
-    schedule: str = "constant"
-    warmup: int = 0
-    ema: float = 0.0
-    seed: int = 0
 
 
 class ProcessGroup(NamedTuple):
@@ -95,16 +76,17 @@ class StepResult:
 
 
 class Trainer:
-    """Distils the lanes' teachers into the student, by whatever method; knows no model family.
+    """Distils the teachers of the routes into the student, with any method; independent of the model family.
 
-    sigmas: (N + 1,) of the rollout. latent_shape: of one sample. anchor: the field of Flow-OPD's optional anchor.
+    field: the student's velocity. sigmas: (N + 1,) of the rollout. latent_shape: of one sample. anchor: the field of
+    Flow-OPD's optional anchor. processes: the processes that train together; None: this one alone.
     """
 
     def __init__(
         self,
         student: Trainable,
         field: VelocityField,
-        lanes: Sequence[RouteData],
+        routes: Sequence[RouteData],
         router: Router,
         method: Method,
         sigmas: Tensor,
@@ -113,88 +95,86 @@ class Trainer:
         *,
         device: torch.device | str = "cpu",
         anchor: VelocityField | None = None,
-        world: ProcessGroup | None = None,
+        processes: ProcessGroup | None = None,
     ) -> None:
-        from diffusers.optimization import get_scheduler
-
-        for lane in lanes:
-            if not len(lane.samples):
-                raise InputError(f"route '{lane.name}' has an empty bucket: give it at least one prompt")
-            if method.needs_clean and lane.clean is None:
-                raise InputError(f"route '{lane.name}' has no target pictures, which this method learns from")
-        self.student, self.field, self.lanes, self.router = student, field, tuple(lanes), router
+        for route in routes:
+            if not len(route.samples):
+                raise InputError(f"route '{route.name}' has an empty bucket: give it at least one prompt")
+            if method.needs_clean and route.clean is None:
+                raise InputError(
+                    f"route '{route.name}' has no target pictures, which this method learns from: add targets, or "
+                    "choose another method"
+                )
+        self.student, self.field, self.routes, self.router = student, field, tuple(routes), router
         self.method, self.sigmas, self.shape = method, sigmas.to(device), tuple(latent_shape)
-        self.settings, self.device, self.anchor, self.world = settings, device, anchor, world or ProcessGroup()
-        self._parameters = student.parameters()
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, settings.lr, settings.betas, weight_decay=settings.weight_decay
+        self.settings, self.device, self.anchor = settings, device, anchor
+        self.processes = processes or ProcessGroup()
+        self._updater = Updater(student.parameters(), settings)
+        self._order = SamplingOrder(
+            [len(route.samples) for route in self.routes],
+            settings.batch,
+            settings.seed,
+            self.processes.rank,
+            self.processes.size,
         )
-        self._schedule = get_scheduler(
-            settings.schedule,
-            self._optimizer,
-            num_warmup_steps=settings.warmup,
-            num_training_steps=settings.steps,
-        )
-        self._average = [p.detach().clone() for p in self._parameters] if settings.ema else []
-        self.update = 0
-        self._taken = [0] * len(self.lanes)  # samples each lane has given, over all processes
+
+    @property
+    def update(self) -> int:
+        """Updates that the student has had."""
+        return self._updater.update
 
     def __iter__(self) -> Iterator[StepResult]:
-        """One result an update until `settings.steps` of them are done."""
+        """One result per update until `settings.steps` of them are done."""
         while self.update < self.settings.steps:
             yield self._step()
 
     def validate(self, samples: int = 8) -> dict[str, float]:
         """By route, the student's relative velocity error on fixed samples, noises and states of its own paths.
 
-        Comparable over the updates of a run, which the training loss is not: that one is of other states each time.
+        Comparable over the updates of a run, unlike the training loss, which is of other states in each update.
         """
         with torch.no_grad():
-            return {lane.name: self._held_error(number, lane, samples) for number, lane in enumerate(self.lanes)}
+            return {route.name: self._fixed_error(number, samples) for number, route in enumerate(self.routes)}
 
     def averaged(self) -> dict[str, Tensor]:
-        """The student's state under the moving average; its current state if there is none."""
+        """The student's state under the moving average; its current state if the settings have no average."""
         state = self.student.state_dict()
-        return dict(zip(state, self._average, strict=True)) if self._average else state
+        average = self._updater.average
+        return dict(zip(state, average, strict=True)) if average else state
 
     def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run continues from, as tensors and plain values."""
         return {
-            "update": self.update,
-            "taken": list(self._taken),
+            **self._updater.state_dict(),
+            "taken": list(self._order.taken),
             "student": self.student.state_dict(),
-            "average": list(self._average),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues a run; InputError if the state is of other routes or of another student."""
-        if len(state["taken"]) != len(self.lanes) or bool(state["average"]) != bool(self._average):
+        if len(state["taken"]) != len(self.routes) or bool(state["average"]) != bool(self._updater.average):
             raise InputError("the saved state is of other routes or of another ema: resume with the same recipe")
         self.student.load_state_dict(state["student"])
-        self.update, self._taken = state["update"], list(state["taken"])
-        for own, saved in zip(self._average, state["average"], strict=True):
-            own.copy_(saved)
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        self._order.taken = list(state["taken"])
+        self._updater.load_state_dict(state)
 
     def _step(self) -> StepResult:
         watch = Stopwatch(self.device)
-        routes = self.router(self.update, self._generator("route", self.update))
-        share = 1 / (len(routes) * self.settings.accumulate)
+        chosen = self.router(self.update, self._generator("route", self.update))
+        share = 1 / (len(chosen) * self.settings.accumulate)
         losses: dict[str, float] = {}
         errors: dict[str, float] = {}
         indices: list[Tensor] = []
         sigmas: list[Tensor] = []
-        for number in routes:
-            lane, loss, error, states = self.lanes[number], 0.0, 0.0, 0
+        for number in chosen:
+            route, loss, error, states = self.routes[number], 0.0, 0.0, 0
             for micro in range(self.settings.accumulate):
-                generator = self._generator("micro", self.update, number, micro, self.world.rank)
-                start = self._start(number, generator)
+                generator = self._generator("micro", self.update, number, micro, self.processes.rank)
+                start = self._begin(route, self._order.next_rows(number), generator)
                 for term in state_losses(
                     self.method,
                     watch.student(self.field),
-                    watch.timed("teacher", lane.teacher),
+                    watch.timed("teacher", route.teacher),
                     start,
                     self.sigmas,
                     generator,
@@ -207,68 +187,32 @@ class Trainer:
                     states += 1
                     indices.append(term.index)
                     sigmas.append(term.sigma)
-            losses[lane.name], errors[lane.name] = loss, error / states
+            losses[route.name], errors[route.name] = loss, error / states
         with watch.phase("optimizer"):
-            norm, lr = self._apply(losses)
+            self.processes.mean(self._updater.gradients())
+            applied = self._updater.apply(losses)
         return StepResult(
             self.update,
             losses,
             errors,
             torch.cat(indices).tolist(),
             torch.cat(sigmas).tolist(),
-            norm,
-            lr,
+            applied.grad_norm,
+            applied.lr,
             watch.seconds(),
         )
 
-    def _apply(self, losses: dict[str, float]) -> tuple[float, float]:
-        """Averages the gradients over the processes, clips, steps; (gradient norm before clipping, learning rate)."""
-        grads = [p.grad for p in self._parameters if p.grad is not None]
-        self.world.mean(grads)
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, self.settings.clip))
-        if not math.isfinite(norm) or not all(map(math.isfinite, losses.values())):
-            self._optimizer.zero_grad(set_to_none=True)
-            raise Diverged(
-                f"update {self.update + 1} has loss {losses} and gradient norm {norm}: lower the learning rate "
-                "or check the teachers; the weights of the last good update are kept"
-            )
-        lr = self._optimizer.param_groups[0]["lr"]
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._schedule.step()
-        self.update += 1
-        if self._average:
-            # A young average forgets faster, so that it is not held back by the weights it started from.
-            decay = min(self.settings.ema, (1 + self.update) / (10 + self.update))
-            torch._foreach_lerp_(self._average, [p.detach() for p in self._parameters], 1 - decay)
-        return norm, lr
-
-    def _start(self, number: int, generator: torch.Generator) -> Start:
-        """The next samples of a lane: shuffled anew each time through, and dealt to the processes in turn."""
-        lane, world, batch = self.lanes[number], self.world, self.settings.batch
-        first = self._taken[number] + world.rank * batch
-        rows = [self._row(number, first + offset) for offset in range(batch)]
-        self._taken[number] += world.size * batch
-        return self._begin(lane, rows, generator)
-
-    def _begin(self, lane: RouteData, rows: list[int], generator: torch.Generator) -> Start:
+    def _begin(self, route: RouteData, rows: list[int], generator: torch.Generator) -> Start:
         noise = normal(torch.empty(len(rows), *self.shape, device=self.device), generator)
-        clean = None if lane.clean is None else lane.clean[rows].to(self.device)
-        return Start(lane.samples.select(rows).to(self.device), noise, clean)
+        clean = None if route.clean is None else route.clean[rows].to(self.device)
+        return Start(route.samples.select(rows).to(self.device), noise, clean)
 
-    def _row(self, number: int, position: int) -> int:
-        count = len(self.lanes[number].samples)
-        epoch, place = divmod(position, count)
-        return int(torch.randperm(count, generator=self._generator("order", number, epoch))[place])
-
-    def _held_error(self, number: int, lane: RouteData, samples: int) -> float:
-        generator = self._generator("validation", number)
-        rows = [row % len(lane.samples) for row in range(samples)]
-        start = self._begin(lane, rows, generator)
-        terms = state_losses(self.method, self.field, lane.teacher, start, self.sigmas, generator, self.anchor)
-        found = torch.cat([term.error for term in terms])
-        return float(found.mean())
+    def _fixed_error(self, number: int, samples: int) -> float:
+        route, generator = self.routes[number], self._generator("validation", number)
+        rows = [row % len(route.samples) for row in range(samples)]
+        start = self._begin(route, rows, generator)
+        terms = state_losses(self.method, self.field, route.teacher, start, self.sigmas, generator, self.anchor)
+        return float(torch.cat([term.error for term in terms]).mean())
 
     def _generator(self, *key: str | int) -> torch.Generator:
-        """A generator of its own for each purpose and moment; on the CPU, so that every device draws the same."""
-        return torch.Generator().manual_seed(zlib.crc32(repr((self.settings.seed, *key)).encode()))
+        return seeded_generator(self.settings.seed, *key)

@@ -1,4 +1,4 @@
-"""The headless commands, one module each. May import everything."""
+"""The headless commands, one module each. May import everything; torch and the like only inside `run`."""
 
 from .parser import main
 

@@ -11,11 +11,26 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..files import write_text
+from ..recipe.graph import PromptSpec
+from ..recipe.schema import Bucket
 
 
 def lines_of(text: str) -> tuple[str, ...]:
     """The prompts of a text, one per line; empty lines and lines that begin with # are skipped."""
     return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+
+
+def text_bucket(
+    root: Path, prompts: Sequence[str], sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+) -> PromptSpec:
+    """Prompts as a bucket; with pictures as a CSV with its pictures in a folder below `root`."""
+    if not prompts:
+        raise InputError("prompts: the bucket is empty: write at least one line")
+    if not sources and not targets:
+        return PromptSpec(Bucket(prompts=tuple(prompts)), "prompts")
+    table = write_bucket(root, prompts, sources, targets)
+    return PromptSpec(Bucket(csv=str(table)), "edits" if sources else "prompts")
 
 
 def write_bucket(
@@ -53,9 +68,7 @@ def write_bucket(
     writer = csv.DictWriter(text, ["prompt", "source_image", "target_image"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    part = folder / ".bucket.csv.part"
-    part.write_text(text.getvalue(), encoding="utf-8")
-    part.replace(table)  # last, so that a folder with a CSV is complete
+    write_text(table, text.getvalue())  # last, so that a folder with a CSV is complete
     return table
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import csv
 import json
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from ..files import atomic
 from .images import PictureFile, picture_file
 from .metadata_rows import MetadataRow, metadata_rows
 
@@ -68,27 +67,22 @@ def convert_omniedit(
         raise InputError(f"{out} is not empty: choose another output folder")
     if limit is not None and limit < 1:
         raise InputError(f"a limit of {limit} rows is too low: give at least 1")
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        for kind in ("source", "target"):
-            (part / kind).mkdir(parents=True)
-        converted = _write(metadata, part, split, limit, min_score)
-        if converted.left_out and not skip_bad:
-            details = "\n".join(converted.left_out)
-            raise InputError(
-                f"{metadata} has {len(converted.left_out)} rows that cannot be used: correct them, or leave them out "
-                f"with --skip-bad\n{details}"
-            )
-        if not converted.tasks:
-            raise InputError("\n".join((f"{metadata} holds no usable edits", *converted.left_out)))
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-        return converted
+        with atomic(out) as part:
+            for kind in ("source", "target"):
+                (part / kind).mkdir(parents=True)
+            converted = _write(metadata, part, split, limit, min_score)
+            if converted.left_out and not skip_bad:
+                details = "\n".join(converted.left_out)
+                raise InputError(
+                    f"{metadata} has {len(converted.left_out)} rows that cannot be used: correct them, or leave them "
+                    f"out with --skip-bad\n{details}"
+                )
+            if not converted.tasks:
+                raise InputError("\n".join((f"{metadata} holds no usable edits", *converted.left_out)))
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    return converted
 
 
 def _write(metadata: str, part: Path, split: str, limit: int | None, min_score: float | None) -> Converted:

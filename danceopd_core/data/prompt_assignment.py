@@ -21,7 +21,7 @@ from .csv_rows import Item
 from .prompt_classifier import MIN_PROMPTS, ClassifierScore, train_classifier
 
 
-class Encoded(NamedTuple):
+class EncodedBucket(NamedTuple):
     """An encoded bucket. clean: (n, ...) latents of its targets, for a method that needs them."""
 
     items: tuple[Item, ...]
@@ -38,7 +38,7 @@ class PromptGroup(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Routing:
+class PromptAssignment:
     """The assignment of the prompts, and the scores of the classifiers behind it.
 
     scores: by route, of those with a classifier. assigned: (prompt, route, probability) of each prompt.
@@ -106,25 +106,21 @@ def candidate_routes(route_items: Sequence[Sequence[Item]], prompts: Sequence[It
 def assignment_faults(
     names: Sequence[str], route_items: Sequence[Sequence[Item]], prompts: Sequence[Item]
 ) -> Iterator[str]:
-    """Why these prompts cannot be assigned to routes, a line for each fault."""
+    """Why these prompts cannot be assigned to routes: a message for each fault."""
     groups = candidate_routes(route_items, prompts)
     for group in groups:
         if not group.routes:
             kind = "a source picture, but no route has any" if group.edits else "no source picture, but all routes have"
-            count = f"{len(group.rows)} of {len(prompts)} prompts"
-            yield f"learned_router: {count} have {kind}: remove them, or add a route"
+            yield f"{len(group.rows)} of {len(prompts)} prompts have {kind}: remove them, or add a route"
     if all(len(group.routes) < 2 for group in groups) and any(group.routes for group in groups):
         yield (
-            "learned_router: there is only one route for its prompts, so there is nothing to choose: give two routes "
-            "that are both edits or both text-to-image, or put the prompts into that route's bucket"
+            "there is only one route for its prompts, so there is nothing to choose: give two routes that are both "
+            "edits or both text-to-image, or put the prompts into that route's bucket"
         )
     for number in sorted({number for group in groups if len(group.routes) > 1 for number in group.routes}):
         count = len({item.prompt for item in route_items[number]})
         if count < MIN_PROMPTS:
-            yield (
-                f"learned_router: route {names[number]!r} has {count} different prompts to train on: "
-                f"give it {MIN_PROMPTS} or more"
-            )
+            yield f"route {names[number]!r} has {count} different prompts to train on: give it {MIN_PROMPTS} or more"
 
 
 def describe_assignment(route_items: Sequence[Sequence[Item]], prompts: Sequence[Item], holdout: float) -> str:
@@ -140,13 +136,13 @@ def describe_assignment(route_items: Sequence[Sequence[Item]], prompts: Sequence
 
 def assign_prompts(
     names: Sequence[str],
-    buckets: Sequence[Encoded],
+    buckets: Sequence[EncodedBucket],
     negatives: Sequence[Sequence[str]],
-    unrouted: Encoded,
+    unrouted: EncodedBucket,
     embed: Callable[[Conditioning], Tensor],
     holdout: float,
     seed: int,
-) -> tuple[list[Encoded], Routing]:
+) -> tuple[list[EncodedBucket], PromptAssignment]:
     """The routes' buckets, each followed by the prompts of `unrouted` that are assigned to it, and the assignment.
 
     negatives: the negative prompts of each route; `unrouted` must be encoded with all of them. embed: (n, D)
@@ -173,10 +169,12 @@ def assign_prompts(
         extended.append(_extended(bucket, unrouted, rows, negatives[number]))
     prompts = (item.prompt for item in unrouted.items)
     triples = tuple((p, names[n], share) for p, n, share in zip(prompts, assigned, probability, strict=True))
-    return extended, Routing(tuple(names), scores, triples)
+    return extended, PromptAssignment(tuple(names), scores, triples)
 
 
-def _extended(bucket: Encoded, unrouted: Encoded, rows: Sequence[int], negatives: Sequence[str]) -> Encoded:
+def _extended(
+    bucket: EncodedBucket, unrouted: EncodedBucket, rows: Sequence[int], negatives: Sequence[str]
+) -> EncodedBucket:
     samples = [
         Sample(sample.values, {negative: sample.nulls[negative] for negative in negatives})
         for sample in unrouted.samples.select(rows).samples
@@ -184,6 +182,6 @@ def _extended(bucket: Encoded, unrouted: Encoded, rows: Sequence[int], negatives
     clean = bucket.clean
     if clean is not None and unrouted.clean is not None:
         clean = torch.cat([clean, unrouted.clean[list(rows)]])
-    return Encoded(
+    return EncodedBucket(
         bucket.items + tuple(unrouted.items[row] for row in rows), bucket.samples + Conditioning(tuple(samples)), clean
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import write_bytes
 from ..shapes import locate
 from ..weights.lora_io import weights_file
 from .layouts import BenchmarkPrompt, Files
@@ -41,7 +41,7 @@ class EvalFolder:
     def begin(self) -> None:
         """Writes the settings; before any other file."""
         self.check()
-        self._write("eval.json", f"{json.dumps(self.settings, indent=1)}\n".encode())
+        write_bytes(self._file, f"{json.dumps(self.settings, indent=1)}\n".encode())
 
     def has(self, name: str) -> bool:
         return (self.path / name).is_file()
@@ -53,15 +53,8 @@ class EvalFolder:
         """Writes a file as a whole unless it exists; returns whether it did."""
         if self.has(name):
             return False
-        self._write(name, content())
+        write_bytes(self.path / name, content())
         return True
-
-    def _write(self, name: str, data: bytes) -> None:
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")  # a name that no scorer reads as an image
-        part.write_bytes(data)
-        os.replace(part, path)
 
 
 def prompts_digest(prompts: Iterable[BenchmarkPrompt]) -> str:

@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture, upright
-from ..errors import InputError
+from ..errors import Fault, InputError, refuse
 from ..lookup import lookup
 from ..models.registry import open_backbone
 from ..recipe.graph import ModelSpec
-from ..recipe.parsing import refuse
-from ..recipe.schema import Teacher
-from ..runs.comparison import counting
-from ..runs.node_run import Host
-from ..runs.session import DTYPES, open_teachers
+from ..recipe.schema import Bucket, Teacher
+from ..runs.field_sampling import paired_items
+from ..runs.host import Host, step_counter
+from ..runs.opening import DTYPES, open_teachers
 from ..shapes import locate
-from .command import settings
 from .folder import EvalFolder, prompts_digest
 from .generate import GenerationConfig, generate, plan_generation
 from .geneval import geneval_prompt
 from .layouts import LAYOUTS, BenchmarkPrompt, name_fault, path_collisions
+from .settings import evaluation_settings
 
 TASK = "short_list"
 
@@ -37,6 +37,19 @@ def eval_folder(output: Path, name: str) -> Path:
     if fault := name_fault(name):
         raise InputError(f"name: {fault}: give one folder's name, without the folders around it")
     return output / "danceopd_eval" / name
+
+
+def short_list_items(
+    prompts: Sequence[str], sources: Sequence[np.ndarray], bucket: Bucket | None, config: GenerationConfig
+) -> Sequence[Item]:
+    """The prompts with their sources, or the items of a bucket; InputError if both are given."""
+    if bucket is None:
+        return paired_items(prompts, sources) if prompts or sources else []
+    if prompts or sources:
+        raise InputError(
+            "bucket: prompts or sources are given too: clear and disconnect them, or disconnect the bucket"
+        )
+    return load_bucket(bucket, config.seed, config.width, config.height)
 
 
 def benchmark_prompts(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:
@@ -50,7 +63,7 @@ def benchmark_prompts(items: Sequence[Item], layout: str) -> list[BenchmarkPromp
     if layout == "gedit" and with_source < len(items):
         raise InputError("sources: GEdit-Bench needs one for each prompt: wire in pictures, or a bucket that has them")
     prompts = [(_geneval if layout == "geneval" else _gedit)(number, item) for number, item in enumerate(items)]
-    refuse("prompts", path_collisions(prompts, LAYOUTS[layout], 1))
+    refuse("prompts", (Fault("", line) for line in path_collisions(prompts, LAYOUTS[layout], 1)))
     return prompts
 
 
@@ -96,7 +109,8 @@ def evaluate(
     model_settings = {
         "model": model.folder, "components": model.components, "dtype": model.dtype, "quantise": model.quantise,
     }  # fmt: skip
-    eval_settings = settings(layout, config, prompts_digest(prompts), model_settings, student.lora, student.strength)
+    digest = prompts_digest(prompts)
+    eval_settings = evaluation_settings(layout, config, digest, model_settings, student.lora, student.strength)
     folder = EvalFolder(path, eval_settings)
     folder.check()
     files = [LAYOUTS[layout](prompt, config.samples) for prompt in prompts]
@@ -123,5 +137,5 @@ def _generate(
     unguided = Teacher(lora=student.lora, strength=student.strength)  # guidance is applied by `generate`
     _, fields = open_teachers({"student": unguided}, backbone)
     total = config.steps * sum(not all(folder.has(job.path) for job in batch) for batch in plan.batches)
-    for _ in generate(backbone, fields["student"], plan, config, folder, counting(host, total)):
+    for _ in generate(backbone, fields["student"], plan, config, folder, step_counter(host, total)):
         host.check()

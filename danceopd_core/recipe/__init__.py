@@ -1,4 +1,4 @@
-"""The frozen description of a run: its schema, its file, its overrides and its rules.
+"""The frozen description of a run: its schema, file, overrides, rules and reference; conversion from the node graph.
 
 May import `algorithm`, `weights`, `models` and `shapes`.
 """

@@ -1,14 +1,14 @@
-"""From the specs of the edges and the widgets of Train to a recipe of the core."""
+"""Converts what the node graph holds, specs of the edges and widgets of Train, to a recipe."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import Fault, InputError
 from ..weights.adapters import STUDENT
 from .graph import FieldSpec, RoutesSpec
 from .io import parse_recipe
@@ -16,13 +16,12 @@ from .overrides import overridden
 from .schema import Recipe, Student, Teacher
 
 MORE = ("optimizer", "query", "eta", "group", "ode_kl_weight", "anchor")
-"""Settings that the text widget may change; the others are widgets, or name files and folders."""
+"""Settings that the widget more_settings may change; the others have widgets, or name files and folders."""
 
 WIDGETS = {
     "optimizer.lr": "learning_rate",
     "optimizer.schedule": "schedule",
     "optimizer.warmup": "warmup",
-    "optimizer.weight_decay": "weight_decay",
     "optimizer.ema": "ema",
     "optimizer": "more_settings: optimizer",
     "query.bias": "bias",
@@ -34,7 +33,7 @@ WIDGETS = {
     "student.rank": "Student LoRA, rank",
     "student.alpha": "Student LoRA, alpha",
     "student.targets": "Student LoRA, targets",
-    "student.over": "Student LoRA, over",
+    "student.base_lora": "Student LoRA, over",
     "out": "name",
     "dtype": "Load Flow Model, dtype",
     "model": "Load Flow Model, model",
@@ -49,11 +48,20 @@ WIDGETS = {
     "anchor": "more_settings: anchor",
     "ode_kl_weight": "more_settings: ode_kl_weight",
 }
-"""Recipe keys at the start of a fault, as the person who sees only widgets knows them."""
+"""Recipe key -> the widget that sets it: "input" of the Train node, or "node, input". Keys below it are included."""
+
+SAME_NAME = (
+    "method", "steps", "batch", "accumulate", "rollout_steps", "seed", "save_every", "width", "height",
+    "gradient_checkpointing",
+)  # fmt: skip
+"""Recipe keys that are inputs of the Train node under the same name."""
 
 
 def recipe_of(routes: RoutesSpec, student: Student, settings: Mapping[str, Any], more: str = "") -> Recipe:
-    """The checked recipe; `settings` as `Recipe.from_dict` takes them, `more` as lines of key=value."""
+    """The checked recipe. settings: recipe keys set by the Train node. more: lines of key=value.
+
+    InputError names widgets instead of recipe keys.
+    """
     model = routes.model
     teachers: dict[str, Teacher] = {}
     tree: Any = {
@@ -68,30 +76,30 @@ def recipe_of(routes: RoutesSpec, student: Student, settings: Mapping[str, Any],
         "routes": [
             {
                 "name": name,
-                "teacher": teacher_of(lane.field, teachers),
-                "bucket": asdict(lane.prompts.bucket),
-                "weight": lane.weight,
+                "teacher": teacher_of(route.field, teachers),
+                "bucket": asdict(route.prompts.bucket),
+                "weight": route.weight,
             }
-            for name, lane in zip(routes.names(), routes.lanes, strict=True)
+            for name, route in zip(routes.names(), routes.routes, strict=True)
         ],
     }
     tree["teachers"] = {name: asdict(teacher) for name, teacher in teachers.items()}
-    faults: list[str] = []
+    faults: list[Fault] = []
     for line in filter(None, (line.strip() for line in more.splitlines())):
         if re.split(r"[.=\[ ]", line)[0] not in MORE:
-            faults.append(f"more_settings: '{line}' is none of its settings: there are {', '.join(MORE)}")
+            faults.append(Fault("", f"'{line}' is not one of its settings: there are {', '.join(MORE)}"))
             continue
         tree = overridden(Recipe, tree, line, faults)
     if faults:
-        raise InputError("; ".join(faults))
+        raise InputError(faults=[Fault("more_settings", str(fault)) for fault in faults])
     try:
         return parse_recipe(tree)
     except InputError as error:
-        raise InputError(on_widgets(str(error))) from None
+        raise on_widgets(error) from None
 
 
 def teacher_of(field: FieldSpec, teachers: dict[str, Teacher]) -> str | dict[str, float]:
-    """How a route names this field's teachers, which join `teachers` under names of their own."""
+    """The `teacher` of a route with this field; adds the field's teachers to `teachers` under distinct names."""
     names: dict[str, float] = {}
     for teacher, weight in field.parts:
         name = next((known for known, other in teachers.items() if other == teacher), None)
@@ -104,16 +112,20 @@ def teacher_of(field: FieldSpec, teachers: dict[str, Teacher]) -> str | dict[str
 
 
 def teacher_label(teacher: Teacher) -> str:
-    """ "edit x3": by its files' names and its guidance."""
+    """ "edit x3": the names of its files and its guidance."""
     files = [name for name in (teacher.checkpoint, teacher.lora) if name]
     label = " + ".join(Path(name.removeprefix("shapes:")).stem for name in files) or "base"
     label += f" at {teacher.strength:g}" if teacher.strength != 1 else ""
     return label + (f" x{teacher.guidance:g}" if teacher.guidance != 1 else "")
 
 
-def on_widgets(message: str) -> str:
-    """The faults of a recipe, told by the names that the nodes give."""
-    keys: Sequence[str] = sorted(WIDGETS, key=len, reverse=True)
-    pattern = re.compile(rf"^(\s*(?:- )?)({'|'.join(map(re.escape, keys))})(?=[.:\[ ])", re.MULTILINE)
-    faults = re.sub(r"^the (recipe|run) has (a fault|\d+ faults):\n\s*", "", message)
-    return pattern.sub(lambda match: match[1] + WIDGETS[match[2]], faults)
+def on_widgets(error: InputError) -> InputError:
+    """The same faults, with the widgets of the nodes in place of the recipe's keys."""
+    return InputError(faults=[Fault(widget(fault.setting), fault.message) for fault in error.faults])
+
+
+def widget(setting: str) -> str:
+    """The widget that sets a recipe key, with what follows the key of `WIDGETS`; the key itself if there is none."""
+    keys = (key for key in WIDGETS if setting == key or setting.startswith((f"{key}.", f"{key}[")))
+    key = max(keys, key=len, default="")
+    return WIDGETS[key] + setting[len(key) :] if key else setting

@@ -1,4 +1,4 @@
-"""What the pack's own edges carry: small frozen values that map onto a recipe. Nothing here opens a file."""
+"""The values on the node graph's edges: frozen specs that map onto parts of a recipe. Nothing here opens a file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .schema import Bucket, LearnedRouter, Teacher
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """folder: "shapes" or a diffusers pipeline folder. dtype: of the frozen network, as a recipe names it.
-    transformer: a file whose weights stand for those of the folder's transformer. quantise: as a recipe has it."""
+    """The base model. folder: "shapes" or a diffusers pipeline folder. transformer: a file that replaces the weights of
+    the folder's transformer. dtype, quantise: as in a recipe."""
 
     folder: str
     dtype: str
@@ -21,22 +21,24 @@ class ModelSpec:
 
     @property
     def components(self) -> dict[str, str]:
-        """As a recipe has them."""
+        """The recipe's `components`."""
         return {"transformer": self.transformer} if self.transformer else {}
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """A frozen velocity field: teachers with weights that sum to 1, mostly just one."""
+    """A frozen velocity field: one teacher, or several with weights that sum to 1."""
 
     model: ModelSpec
     label: str
     parts: tuple[tuple[Teacher, float], ...]
 
     def guided(self, scale: float, negative: str) -> FieldSpec:
-        """Classifier-free guidance; of a mix it is the mix of the guided parts, since both are linear."""
+        """With classifier-free guidance; a mix becomes the mix of its guided parts, since both are linear."""
         if any(teacher.guidance != 1 for teacher, _ in self.parts):
-            raise InputError(f"field: '{self.label}' is guided already: wire in the Teacher Field before its guidance")
+            raise InputError(
+                f"field: '{self.label}' already has guidance: wire in the Teacher Field before its guidance"
+            )
         parts = tuple((replace(teacher, guidance=scale, negative=negative), share) for teacher, share in self.parts)
         return self if scale == 1 else replace(self, label=f"{self.label} x{scale:g}", parts=parts)
 
@@ -53,7 +55,7 @@ class FieldSpec:
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """A bucket of prompts, and what to call it."""
+    """A bucket of prompts and its label."""
 
     bucket: Bucket
     label: str
@@ -61,6 +63,8 @@ class PromptSpec:
 
 @dataclass(frozen=True)
 class RouteSpec:
+    """A field, the prompts that the student learns from it, and the route's weight."""
+
     field: FieldSpec
     prompts: PromptSpec
     weight: float = 1.0
@@ -68,44 +72,43 @@ class RouteSpec:
 
 @dataclass(frozen=True)
 class RoutesSpec:
-    """router: how an update chooses among them, a name of `routing.ROUTERS`. learned: gives routes to prompts that
-    have none."""
+    """The routes of a run. router: a name of `algorithm.routers.ROUTERS`. learned: the learned router, if any."""
 
-    lanes: tuple[RouteSpec, ...]
+    routes: tuple[RouteSpec, ...]
     router: str = "weighted"
     learned: LearnedRouter | None = None
 
     def taking(self, prompts: PromptSpec, holdout: float) -> RoutesSpec:
-        """These routes, which the prompts join as a learned router tells."""
+        """With a learned router that assigns the prompts to these routes."""
         if self.learned is not None:
-            raise InputError("routes: they have a learned router already: give that one all the prompts")
-        if len(self.lanes) < 2:
-            raise InputError("routes: a router chooses among routes, and there is one: add a route")
+            raise InputError("routes: they already have a learned router: give that one all the prompts")
+        if len(self.routes) < 2:
+            raise InputError("routes: a learned router needs at least two routes to choose from: add a route")
         return replace(self, learned=LearnedRouter(prompts.bucket, holdout))
 
     @property
     def model(self) -> ModelSpec:
-        return same_model([lane.field for lane in self.lanes])
+        return same_model([route.field for route in self.routes])
 
     def names(self) -> tuple[str, ...]:
-        """One name a route, all different."""
+        """The distinct names of the routes."""
         names: list[str] = []
-        for lane in self.lanes:
-            name = f"{lane.field.label} on {lane.prompts.label}"
+        for route in self.routes:
+            name = f"{route.field.label} on {route.prompts.label}"
             names.append(name if name not in names else f"{name} ({len(names) + 1})")
         return tuple(names)
 
     def shares(self) -> tuple[float, ...]:
-        """The share of the updates, or of an update's samples, that each route gets."""
-        weights = [lane.weight if self.router == "weighted" else 1.0 for lane in self.lanes]
+        """The expected fraction of the samples that each route gets."""
+        weights = [route.weight if self.router == "weighted" else 1.0 for route in self.routes]
         if not sum(weights) > 0:
-            raise InputError("weight: every route has weight 0: give at least one route more")
+            raise InputError("weight: every route has weight 0: give at least one a weight above 0")
         return tuple(weight / sum(weights) for weight in weights)
 
 
 def same_model(fields: Sequence[FieldSpec]) -> ModelSpec:
-    """The one model of them all."""
+    """The model that the fields have in common; InputError if they have several."""
     first = fields[0].model
     if any(field.model != first for field in fields):
-        raise InputError("field: the fields come from different models: wire them all to one Load Flow Model")
+        raise InputError("field: the fields come from different models: wire all of them to one Load Flow Model")
     return first

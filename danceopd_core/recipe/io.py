@@ -1,31 +1,37 @@
-"""Recipe files: YAML to a checked recipe, and back."""
+"""Reads and writes recipes: YAML files, mappings, and recipes constructed in Python become checked recipes."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..errors import InputError
+from ..errors import Fault, InputError, refuse
+from ..files import write_text
+from .faulty import FAULTY
+from .migration import migrated
 from .overrides import overridden
-from .parsing import FAULTY, build, plain, read_yaml, refuse
+from .parsing import build, plain
 from .schema import Recipe, located
 from .validation import broken_rules
+from .yaml_text import read_yaml
+
+CHECKED = "_checked"
+"""The attribute of a recipe that was checked. It is not a field, so `dataclasses.replace` leaves it behind."""
 
 
 def parse_recipe(mapping: Mapping[str, Any]) -> Recipe:
-    """From dicts, lists, text and numbers, as YAML or JSON give them; one InputError tells every fault."""
-    return _checked(mapping, "the recipe", [])
+    """From dicts, lists, text and numbers, as YAML or JSON give them; one InputError holds every fault."""
+    return _build(mapping, "the recipe", [])
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe file, changed by `key.path=value` overrides, with its files' paths made absolute.
+    """A recipe file, changed by `key.path=value` overrides, with absolute paths of its files.
 
-    A relative path is meant from the recipe's folder if it exists there, else from the current one; `out`
-    stays as it is. InputError tells every fault.
+    A relative path is relative to the recipe's folder if it exists there, else to the current folder; `out` is not
+    changed. One InputError holds every fault.
     """
     path = Path(path)
     try:
@@ -34,31 +40,38 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     except (OSError, ValueError) as error:
         raise InputError(f"the recipe {path} cannot be read: {error}") from error
-    faults: list[str] = []
+    faults: list[Fault] = []
     tree = read_yaml(text, faults)
     if tree is FAULTY:
         refuse(str(path), faults)
+    tree = migrated(tree, faults)  # an override replaces the value under the new key
     for assignment in overrides:
         tree = overridden(Recipe, tree, assignment, faults)
-    return located(_checked(tree, str(path), faults), path.parent)
+    return _marked(located(_build(tree, str(path), faults), path.parent))
+
+
+def checked(recipe: Recipe) -> Recipe:
+    """The recipe as its values would be read from a file; one InputError holds every fault.
+
+    For recipes constructed in Python, which hold whatever they were given. One that was read or checked before is
+    returned as it is.
+    """
+    return recipe if CHECKED in recipe.__dict__ else parse_recipe(recipe.to_dict())
 
 
 def write_recipe(path: str | Path, recipe: Recipe) -> None:
-    """The recipe without what has its default value, atomically."""
-    path = Path(path)
-    text = yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Writes the settings that differ from their default, atomically."""
+    write_text(path, yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110))
 
 
-def _checked(tree: Any, what: str, faults: list[str]) -> Recipe:
-    recipe = build(Recipe, tree, "", faults)
+def _build(tree: Any, what: str, faults: list[Fault]) -> Recipe:
+    recipe = build(Recipe, migrated(tree, faults), "", faults)
     if recipe is not FAULTY:
         faults.extend(broken_rules(recipe))
     refuse(what, faults)
+    return _marked(recipe)
+
+
+def _marked(recipe: Recipe) -> Recipe:
+    recipe.__dict__[CHECKED] = True
     return recipe

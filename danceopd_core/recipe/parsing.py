@@ -1,6 +1,7 @@
-"""Frozen dataclasses from text: every scalar stays text until a declared type reads it; all faults are collected.
+"""Builds frozen dataclasses from text and plain values, as their declared types say; all faults are collected.
 
-So `no` is False only where a bool is declared, `1e-4` is a number wherever one is, and a prompt "no" is text.
+Every scalar stays text until a declared type reads it. So `no` is False only where a bool is declared, `1e-4` is a
+number wherever one is, and a prompt "no" is text.
 """
 
 from __future__ import annotations
@@ -8,125 +9,32 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
-from ..errors import InputError
-
-
-class _Faulty:
-    def __repr__(self) -> str:
-        return "FAULTY"
-
-
-FAULTY: Any = _Faulty()
-"""Stands where no value could be made, so that what surrounds it is still checked."""
+from ..errors import Fault
+from ..lookup import did_you_mean
+from .faulty import FAULTY, short, sound
 
 EMPTY = ("", "~", "null", "none")
 SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-def sound(*values: Any) -> bool:
-    """Whether all the values could be made."""
-    return not any(value is FAULTY for value in values)
+def build(declared: Any, value: Any, path: str, faults: list[Fault]) -> Any:
+    """`value`, of dicts, lists, text and plain Python values, as the declared type; FAULTY if it cannot be.
 
-
-def refuse(what: str, faults: Iterable[str]) -> None:
-    """InputError with one line for each fault, if there is one."""
-    lines = list(faults)
-    if lines:
-        count = "a fault" if len(lines) == 1 else f"{len(lines)} faults"
-        raise InputError("\n  ".join([f"{what} has {count}:", *lines]))
-
-
-def guess(name: str, known: Iterable[str]) -> str:
-    """What a person may have meant, for an error message; empty if nothing is near."""
-    near = get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def short(value: Any) -> str:
-    """A value in one line of an error message."""
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value)}"
-    text = repr(value[:60]) if isinstance(value, str) else repr(value)
-    return text if len(text) <= 62 else text[:60] + "..."
-
-
-@dataclass(frozen=True)
-class Range:
-    """A limit for Annotated: from low to high, without low if `above`, without high if `below`."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
-    below: bool = False
-
-    def __call__(self, value: float) -> str:
-        if (self.low < value if self.above else self.low <= value) and (
-            value < self.high if self.below else value <= self.high
-        ):
-            return ""
-        low = "" if self.low == -math.inf else f"above {self.low}" if self.above else f"at least {self.low}"
-        high = "" if self.high == math.inf else f"below {self.high}" if self.below else f"at most {self.high}"
-        return f"{short(value)} is out of range: it must be {' and '.join(filter(None, (low, high)))}"
-
-
-def filled(value: str) -> str:
-    """A limit for Annotated: text that is not blank."""
-    return "" if value.strip() else "it must not be empty"
-
-
-class _Loader(yaml.BaseLoader):
-    """YAML whose scalars all stay text. Tags are ignored, so nothing is ever run."""
-
-    def __init__(self, text: str, faults: list[str]) -> None:
-        super().__init__(text)
-        self.faults = faults
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                self.faults.append(f"line {key.start_mark.line + 1}: {short(key.value)} is given twice")
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-        return super().construct_mapping(node, deep=deep)
-
-
-def read_yaml(text: str, faults: list[str]) -> Any:
-    """The document as dicts, lists and text; None if it is empty. Keys given twice are faults."""
-    try:
-        loader = _Loader(text, faults)
-        return loader.get_single_data()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
-        faults.append(f"{where}: no YAML, {' '.join(filter(None, (error.context, error.problem)))}")
-    except (yaml.YAMLError, RecursionError) as error:
-        faults.append(f"no YAML: {' '.join(str(error).split())}")
-    return FAULTY
-
-
-def build(declared: Any, value: Any, path: str, faults: list[str]) -> Any:
-    """`value`, of dicts, lists, text and plain Python values, as the declared type, or FAULTY.
-
-    A list, a mapping or a dataclass is made around the parts of it that are FAULTY. Each fault is a line
-    that begins with the path of the part at fault.
+    A list, a mapping or a dataclass is built even if parts of it are FAULTY. path: the recipe key of the value.
     """
     origin, arguments = get_origin(declared), get_args(declared)
     if value is FAULTY:
         return FAULTY
     if origin is Annotated:
-        made = build(arguments[0], value, path, faults)
-        told = "" if made is FAULTY else next(filter(None, (limit(made) for limit in arguments[1:])), "")
-        return _fault(faults, path, told) if told else made
+        built = build(arguments[0], value, path, faults)
+        message = "" if built is FAULTY else next(filter(None, (limit(built) for limit in arguments[1:])), "")
+        return _fault(faults, path, message) if message else built
     if origin in (Union, types.UnionType):
         if type(None) in arguments and _empty(value):
             return None
@@ -143,14 +51,14 @@ def build(declared: Any, value: Any, path: str, faults: list[str]) -> Any:
     if origin is Literal:
         if value in arguments:
             return value
-        near = guess(value, arguments) if isinstance(value, str) else ""
-        return _fault(faults, path, f"{short(value)} is none of {', '.join(arguments)}{near}")
-    made = SCALARS[declared](value)
-    return _fault(faults, path, f"{made.needed}, not {short(value)}") if isinstance(made, _Needed) else made
+        near = did_you_mean(value, arguments) if isinstance(value, str) else ""
+        return _fault(faults, path, f"{short(value)} is not one of {', '.join(arguments)}{near}")
+    scalar = SCALARS[declared](value)
+    return _fault(faults, path, f"expected {scalar.kind}, not {short(value)}") if isinstance(scalar, _Not) else scalar
 
 
-def _fault(faults: list[str], path: str, told: str) -> Any:
-    faults.append(f"{path or 'it'}: {told}")
+def _fault(faults: list[Fault], path: str, message: str) -> Any:
+    faults.append(Fault(path, message))
     return FAULTY
 
 
@@ -163,33 +71,33 @@ def _join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _dataclass(declared: Any, value: Any, path: str, faults: list[str]) -> Any:
+def _dataclass(declared: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     value = {} if _empty(value) else value
     if not isinstance(value, Mapping):
-        return _fault(faults, path, f"settings by name are needed, not {short(value)}")
+        return _fault(faults, path, f"expected a mapping of settings, not {short(value)}")
     hints = get_type_hints(declared, include_extras=True)
     unknown = [key for key in value if key not in hints]
     for key in unknown:
-        faults.append(f"{_join(path, key)}: {unknown_name(declared, key)}")
+        _fault(faults, _join(path, key), unknown_setting(declared, key))
     meant = {name for key in unknown for name in get_close_matches(str(key).lower(), hints, n=1)}
-    made = {}
+    built = {}
     for field in fields(declared):
         if field.name in value:
-            made[field.name] = build(hints[field.name], value[field.name], _join(path, field.name), faults)
-        elif unknown:  # it may have been meant by the unknown name
-            made[field.name] = FAULTY
+            built[field.name] = build(hints[field.name], value[field.name], _join(path, field.name), faults)
+        elif unknown:  # the unknown key may be a misspelling of this one
+            built[field.name] = FAULTY
         if field.name not in value and field.default is MISSING and field.default_factory is MISSING:
-            made[field.name] = FAULTY
+            built[field.name] = FAULTY
             if field.name not in meant:
-                _fault(faults, _join(path, field.name), "it is missing and has no default")
-    return declared(**made)
+                _fault(faults, _join(path, field.name), "it is required, but missing")
+    return declared(**built)
 
 
-def unknown_name(declared: Any, key: Any) -> str:
-    """Why a dataclass has no such setting, with the one that may have been meant, here or further down."""
+def unknown_setting(declared: Any, key: Any) -> str:
+    """The message for a key that a dataclass does not have, with the similar one, here or further down."""
     names = [field.name for field in fields(declared)]
     deeper = [path for path in _paths(declared) if path.rpartition(".")[2] == key]
-    near = guess(str(key), names) or (f" (did you mean {deeper[0]!r}?)" if deeper else "")
+    near = did_you_mean(str(key), names) or (f" (did you mean {deeper[0]!r}?)" if deeper else "")
     return f"there is no such setting{near or ': there are ' + ', '.join(names)}"
 
 
@@ -200,41 +108,43 @@ def _paths(declared: Any) -> Iterator[str]:
             yield from (f"{name}.{below}" for below in _paths(hint))
 
 
-def _mapping(declared: Any, value: Any, path: str, faults: list[str]) -> Any:
+def _mapping(declared: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     value = {} if _empty(value) else value
     if not isinstance(value, Mapping):
-        return _fault(faults, path, f"entries by name are needed, not {short(value)}")
+        return _fault(faults, path, f"expected a mapping, not {short(value)}")
     for key in value:
         if not isinstance(key, str) or not key.strip():
-            _fault(faults, path, f"{short(key)} is no name")
+            _fault(faults, path, f"{short(key)} is not a valid name: give text that is not empty")
     return {key: build(declared, part, _join(path, key), faults) for key, part in value.items()}
 
 
-def _tuple(arguments: tuple[Any, ...], value: Any, path: str, faults: list[str]) -> Any:
+def _tuple(arguments: tuple[Any, ...], value: Any, path: str, faults: list[Fault]) -> Any:
     value = [] if _empty(value) else value
     if not isinstance(value, list | tuple):
-        return _fault(faults, path, f"a list is needed, not {short(value)}: write [..., ...]")
+        return _fault(faults, path, f"expected a list, not {short(value)}: write [..., ...]")
     if arguments[-1] is Ellipsis:
         return tuple(build(arguments[0], part, f"{path}[{i}]", faults) for i, part in enumerate(value))
     if len(value) != len(arguments):
-        return _fault(faults, path, f"a list of {len(arguments)} is needed, not {short(value)}")
-    made = tuple(
+        return _fault(faults, path, f"expected a list of {len(arguments)}, not {short(value)}")
+    built = tuple(
         build(declared, part, f"{path}[{i}]", faults)
         for i, (declared, part) in enumerate(zip(arguments, value, strict=True))
     )
-    return made if sound(*made) else FAULTY
+    return built if sound(*built) else FAULTY
 
 
 @dataclass(frozen=True)
-class _Needed:
-    needed: str
+class _Not:
+    """A value is not of this kind."""
+
+    kind: str
 
 
-def _text(value: Any) -> str | _Needed:
-    return value if isinstance(value, str) else _Needed("text is needed")
+def _text(value: Any) -> str | _Not:
+    return value if isinstance(value, str) else _Not("text")
 
 
-def _whole(value: Any) -> int | _Needed:
+def _whole(value: Any) -> int | _Not:
     if isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     try:
@@ -243,36 +153,35 @@ def _whole(value: Any) -> int | _Needed:
         return _of_float(value)
 
 
-def _of_float(value: Any) -> int | _Needed:
+def _of_float(value: Any) -> int | _Not:
     number = _number(value)
-    whole = isinstance(number, float) and number.is_integer()
-    return int(number) if whole else _Needed("a whole number is needed")  # type: ignore[arg-type]
+    return int(number) if isinstance(number, float) and number.is_integer() else _Not("a whole number")
 
 
-def _number(value: Any) -> float | _Needed:
+def _number(value: Any) -> float | _Not:
     if isinstance(value, bool) or not isinstance(value, Real | str):
-        return _Needed("a number is needed")
+        return _Not("a number")
     try:
         number = float(value)
     except ValueError:
-        return _Needed("a number is needed")
+        return _Not("a number")
     except OverflowError:
         number = math.inf
-    return number if math.isfinite(number) else _Needed("a finite number is needed")
+    return number if math.isfinite(number) else _Not("a finite number")
 
 
-def _switch(value: Any) -> bool | _Needed:
+def _switch(value: Any) -> bool | _Not:
     if isinstance(value, bool):
         return value
     known = isinstance(value, str) and value.lower() in SWITCHES
-    return SWITCHES[value.lower()] if known else _Needed("true or false is needed")
+    return SWITCHES[value.lower()] if known else _Not("true or false")
 
 
 SCALARS: dict[type, Callable[[Any], Any]] = {str: _text, int: _whole, float: _number, bool: _switch}
 
 
 def plain(value: Any, sparse: bool = False) -> Any:
-    """Dataclasses and tuples as dicts and lists, for a file; sparse: without what has its default value."""
+    """The inverse of `build`: dataclasses and tuples as dicts and lists; sparse: without settings at their default."""
     if is_dataclass(value):
         parts = {field: value.__dict__[field.name] for field in fields(value)}
         return {

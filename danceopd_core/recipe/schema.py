@@ -1,4 +1,5 @@
-"""The schema of a recipe: frozen dataclasses that describe a run. Nothing here opens a file or a model."""
+"""The schema of a recipe: frozen dataclasses that describe a run. Nothing here opens a file or a model.
+The text below a field is its documentation; `reference` renders docs/recipe.md from it."""
 
 from __future__ import annotations
 
@@ -11,200 +12,221 @@ from typing import Annotated, Any, Literal
 
 from ..models.hub import is_hub_id
 from ..shapes import is_embedded
-from .parsing import Range, build, filled, plain
-
-Text = Annotated[str, filled]
-Count = Annotated[int, Range(1, 10**9)]
-Whole = Annotated[int, Range(0, 10**9)]
-Positive = Annotated[float, Range(0, above=True)]
-NotNegative = Annotated[float, Range(0)]
-Fraction = Annotated[float, Range(0, 1, below=True)]
-Sigma = Annotated[float, Range(0, 1)]
-Seed = Annotated[int, Range(0, 2**63 - 1)]
+from .limits import Count, Fraction, NotNegative, Positive, Range, Seed, Sigma, Text, Whole
+from .parsing import build, plain
 
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
-"""The schedules of diffusers that need no more than the run's length and its warmup."""
+"""The schedules of diffusers that need only the run's length and its warmup."""
+
+NOT_IN_DIGEST = ("out", "device", "save_every", "offload")
+"""Settings that do not change the result of a run."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen velocity field: the base model, a full checkpoint, a LoRA, or a LoRA over a checkpoint.
-
-    checkpoint: a safetensors file, a diffusers transformer folder, or `shapes:realism`; None: the base model.
-    lora: a LoRA file, or `shapes:<name>`. strength: its factor. guidance: v_null + guidance (v - v_null); 1
-    asks no null. negative: the prompt of the null.
-    """
+    """A frozen velocity field: the base model, a full checkpoint, a LoRA, or a LoRA on a checkpoint."""
 
     checkpoint: str | None = None
+    """Full transformer weights: a safetensors file, a diffusers folder or `shapes:realism`; null: the base model."""
     lora: str | None = None
+    """LoRA file, or `shapes:<name>` for one of the embedded world; null: no LoRA."""
     strength: float = 1.0
+    """Factor of the LoRA; 1 is the LoRA as it was trained."""
     guidance: NotNegative = 1.0
+    """Scale of classifier-free guidance, v_null + guidance (v - v_null); 1: no guidance, at half the cost."""
     negative: str = ""
+    """Negative prompt of the guidance, the condition of v_null."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Where a route's prompts come from: exactly one of csv, prompts and shapes.
-
-    csv: a file with the columns prompt, task, source_image, target_image and caption_dict; task: only those
-    rows of it. shapes: a kind of the embedded world (`data.KINDS`); count: how many in all, 0 for a fair number.
-    """
+    """A source of prompts: exactly one of `csv`, `prompts` and `shapes`."""
 
     csv: str | None = None
+    """CSV file in UTF-8 with the column prompt, and optionally task, source_image, target_image and caption_dict."""
     task: str | None = None
+    """Only the rows of the CSV with this value in the column task; null: all rows."""
     prompts: tuple[Text, ...] = ()
+    """The prompts themselves, for text-to-image."""
     shapes: str | None = None
+    """Kind of items of the embedded world: `t2i`, `edit`, `local`, `global`, or one category such as `count`."""
     count: Whole = 0
+    """Number of items of the embedded world; 0: 200 per category, 600 at most."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """A teacher bound to its prompts. A teacher by weights, which sum to 1, is the mix of their velocities."""
+    """A teacher and the prompts that the student learns from it."""
 
     name: Text
+    """Name of the route in logs and files; different for each route."""
     teacher: str | dict[str, float]
+    """Name of a teacher; or several names with weights that sum to 1, for the weighted mean of their velocities."""
     bucket: Bucket
+    """Prompts of the route: all of them with a source image (edits), or all without."""
     weight: NotNegative = 1.0
+    """Relative probability of the route under `router: weighted`; 0: never chosen."""
 
 
 @dataclass(frozen=True)
 class LearnedRouter:
-    """Prompts without a route: each joins the one that a classifier of prompt embeddings gives it (`joining`).
-
-    bucket: these prompts. The classifier learns from the routes' own; holdout: the part of them that it is only
-    tested on.
-    """
+    """A classifier of prompt embeddings that assigns prompts without a route to the routes, once, before training."""
 
     bucket: Bucket
+    """Prompts without a route. Those with a source image join a route of edits, others a route of text-to-image."""
     holdout: Annotated[float, Range(0, 1, above=True, below=True)] = 0.25
+    """Fraction of each route's own prompts that is held out of the classifier's training to measure its accuracy."""
 
 
 @dataclass(frozen=True)
 class Student:
-    """What is trained: a fresh LoRA of this rank, alpha (None: the rank) and targets (none: the family's own),
-    or the LoRA file to start from, which has its own.
-
-    over: a LoRA file that stays frozen under a fresh student; what is saved is both, in one file.
-    """
+    """The LoRA that is trained."""
 
     start: Text = "fresh"
+    """`fresh`: a new LoRA. Otherwise the LoRA file to continue from, which brings its rank, alpha and targets."""
     rank: Count = 128
+    """Rank of a fresh LoRA."""
     alpha: Positive | None = None
+    """Alpha of a fresh LoRA, which scales it by alpha / rank; null: the rank."""
     targets: tuple[Text, ...] = ()
-    over: str | None = None
+    """Name endings of the linear layers that a fresh LoRA adapts, e.g. `to_q`; empty: the model family's default."""
+    base_lora: str | None = None
+    """LoRA file that stays frozen under a fresh student; the saved file contains both. null: none."""
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW. clip: the largest norm of the gradient. warmup: in updates. ema: decay of averaged weights, 0: none."""
+    """AdamW and its learning-rate schedule."""
 
     lr: Positive = 2e-4
+    """Learning rate, the highest of the schedule."""
     weight_decay: NotNegative = 0.0
+    """Decoupled weight decay."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Decay rates of the first and the second moment."""
     clip: Positive = 1.0
+    """Largest norm of the gradient; larger gradients are scaled down to it."""
     schedule: Schedule = "constant"
+    """Learning rate over the run."""
     warmup: Whole = 0
+    """Updates over which the learning rate rises from 0; needs a schedule other than `constant`."""
     ema: Fraction = 0.0
+    """Decay per update of a moving average of the weights, which is then what is saved; 0: no average."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which k states of a path are asked about: by index with a bias of `query.QUERIES`, or uniformly in a
-    range of sigma. Methods that ask about every state have none."""
+    """The states of a path at which the teacher is queried. Only for methods that do not query every state."""
 
     bias: str = "low"
+    """Distribution over the path's steps: `low` (toward the clean end), `mid`, `high` (toward the noise), `uniform`,
+    or `every` for all states."""
     k: Count = 1
+    """Number of queried states per path; at most `rollout_steps`."""
     sigma: tuple[Sigma, Sigma] | None = None
+    """[low, high]: query uniformly in this range of sigma; 0 is clean, 1 noise. null: by `bias`."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A grid of evenly spaced sigmas, shifted: above 1 it dwells near the noise (`flow.linear_sigmas`)."""
+    """A sigma schedule: evenly spaced sigmas, shifted."""
 
     shift: Positive
+    """1: evenly spaced. Above 1: more of the steps near the noise; below 1: more near the clean end."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run.
-
-    model: a diffusers pipeline folder, `shapes` for the embedded model, or a Hugging Face id, owner/name.
-    components: by part (`backbones.COMPONENTS`), a file whose weights stand for the model's. quantise: the frozen
-    transformer's linear layers, by a name of `quantise.QUANTISATIONS`. steps: updates, each of
-    `batch` x `accumulate` samples. rollout_steps: of a path. save_every: in updates. offload: full-checkpoint teachers
-    wait in host memory, and one at a time is on the device. out: the run's folder. eta, group (None: the method's own)
-    and anchor belong to Flow-OPD, ode_kl_weight to DiffusionOPD. sigmas: a name of `SIGMA_SCHEDULES` or a shift;
-    any but "model" takes the place of the model's scheduler, dynamic shifting too. router: how an update
-    chooses among the routes, a name of `routing.ROUTERS`. learned_router: gives routes to prompts that have none.
-    """
+    """A training run."""
 
     model: Text
+    """Base model: a diffusers pipeline folder, a Hugging Face id (owner/name), or `shapes` for the embedded model."""
     routes: tuple[Route, ...]
+    """The teachers with their prompts; at least one."""
     teachers: dict[str, Teacher]
+    """The teachers by name; each is used by at least one route."""
     student: Student = field(default_factory=Student)
+    """The LoRA that is trained."""
     optimizer: Optimizer = field(default_factory=Optimizer)
+    """AdamW and its learning-rate schedule."""
     query: Query = field(default_factory=Query)
+    """The states at which the teacher is queried."""
     method: str = "danceopd"
+    """Distillation method: `danceopd`, `diffusionopd`, `flowopd`, or `offpolicy`, which trains on noised targets."""
     router: str = "weighted"
+    """Choice of routes for an update: `weighted` (one at random, by weight), `round_robin` (one, in turn), or `all`."""
     steps: Count = 3000
+    """Updates of the student; each uses `batch` x `accumulate` samples."""
     batch: Count = 1
+    """Samples per forward pass."""
     accumulate: Count = 4
+    """Batches per update, whose gradients are accumulated."""
     rollout_steps: Count = 16
+    """Steps of the student's path from noise to clean."""
     width: Count = 1024
+    """Width of the images in pixels; a multiple of the model's size step, mostly 16."""
     height: Count = 1024
+    """Height of the images in pixels; as `width`."""
     seed: Seed = 0
+    """Random seed of the fresh LoRA, the noise, the queries and the order of the prompts."""
     save_every: Count = 300
+    """Updates between two checkpoints."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Type of the frozen network; the LoRA is always trained in float32."""
     device: Text = "auto"
+    """PyTorch device, e.g. `cuda:1`; `auto`: CUDA, else MPS, else the CPU."""
     gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: bool = False
+    """Keep full-checkpoint teachers in host memory, with one at a time on the device."""
     out: Text = "danceopd-runs/run"
+    """Folder of the run; relative to the current folder."""
     eta: Positive | None = None
+    """`flowopd` only: noise scale of the stochastic path; null: the method's own, 0.7."""
     group: Count | None = None
+    """`flowopd` only: paths per sample; null: the method's own, 16."""
     ode_kl_weight: Literal["dt2", "uniform"] = "dt2"
+    """`diffusionopd` only: weight of a state, its own step size squared, or the same for every state."""
     anchor: NotNegative = 0.0
+    """`flowopd` only: weight of the KL to the base model; 0: none."""
     components: dict[str, Text] = field(default_factory=dict)
+    """Single safetensors files that replace weights of the model, by part: `transformer`, `vae`, `text_encoder`, ..."""
     sigmas: str | Shift = "model"
+    """Sigma schedule of the path: `model` (the model's own scheduler), `paper` (a shift of 3), or {shift: number}."""
     quantise: Literal["int8", "fp8", "nf4"] | None = None
+    """Weight type of the frozen transformer's linear layers; null: not quantised."""
     learned_router: LearnedRouter | None = None
+    """Assigns prompts without a route to the routes; null: none."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as dicts, lists and plain values; `io.parse_recipe` gives the same recipe back."""
+        """Every setting, as dicts, lists and plain values; `io.parse_recipe` returns the same recipe."""
         return plain(self)
 
     def buckets(self) -> tuple[Bucket, ...]:
-        """Those of the routes, then the learned router's, if there is one."""
+        """Those of the routes, then the learned router's, if any."""
         own = tuple(route.bucket for route in self.routes)
         return own if self.learned_router is None else (*own, self.learned_router.bucket)
 
     def digest(self) -> str:
-        """SHA-256 of all that changes the result: not `out`, `device`, `save_every`, `offload`. Files count by path."""
+        """SHA-256 of the settings that change the result and differ from their default. Files count by path.
+
+        Without the defaults, so that a setting added later does not change the digest of recipes that leave it out.
+        """
         typed = build(Recipe, self.to_dict(), "", [])  # so that 1 and 1.0 are the same weight
-        told = plain(located(typed, Path()))
-        for name in ("out", "device", "save_every", "offload"):
-            del told[name]
-        for holder, name, default in (
-            (told["student"], "over", None),
-            (told, "components", {}),
-            (told, "sigmas", "model"),
-            (told, "quantise", None),
-            (told, "learned_router", None),
-        ):
-            if holder[name] == default:  # settings that came later: recipes without them keep their digest
-                del holder[name]
-        text = json.dumps(told, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        sparse = plain(located(typed, Path()), sparse=True)
+        kept = {name: value for name, value in sparse.items() if name not in NOT_IN_DIGEST}
+        text = json.dumps(kept, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def located(recipe: Recipe, folder: Path) -> Recipe:
-    """With absolute paths: a relative one is meant from `folder` if it exists there, else from the current folder."""
+    """With absolute paths: a relative one is relative to `folder` if it exists there, else to the current folder."""
 
     def absolute(name: str | None) -> Any:
         if not name or is_embedded(name):
             return name
         name = os.path.expanduser(name)
-        near = folder / name
-        return os.path.abspath(near if os.path.exists(near) else name)
+        return os.path.abspath(folder / name if (folder / name).exists() else name)
 
     def with_path(bucket: Bucket) -> Bucket:
         return replace(bucket, csv=absolute(bucket.csv))
@@ -217,7 +239,7 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
         student=replace(
             student,
             start=student.start if student.start == "fresh" else absolute(student.start),
-            over=absolute(student.over),
+            base_lora=absolute(student.base_lora),
         ),
         teachers={
             name: replace(teacher, checkpoint=absolute(teacher.checkpoint), lora=absolute(teacher.lora))

@@ -1,94 +1,61 @@
-"""Pictures of fields side by side, over one opened model. Knows no ComfyUI."""
+"""A comparison of base, teachers and student: its fields, its prompts, and its sheet of pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
-from ..algorithm.fields import mixed
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
-from ..models.registry import open_backbone
-from ..models.sampling import sample_pictures
-from ..recipe.from_graph import teacher_of
-from ..recipe.graph import FieldSpec, ModelSpec, RoutesSpec
+from ..data.images import open_picture
+from ..recipe.graph import FieldSpec, RoutesSpec
 from ..recipe.schema import Teacher
-from ..shapes import locate
-from .node_run import Host
-from .session import DTYPES, encode_items, open_teachers
+from .field_sampling import SamplingSettings, paired_items
+from .plots import SheetRow, contact_sheet
+
+STUDENT_COLUMN = "student"
 
 
-@dataclass(frozen=True)
-class Drawing:
-    steps: int
-    width: int
-    height: int
-    seed: int
-    device: str
-    batch: int = 8
+def comparison_fields(routes: RoutesSpec, student: Teacher | None) -> dict[str, FieldSpec]:
+    """The base model, the teachers of the routes and the student as a frozen LoRA, by distinct labels."""
+    base = FieldSpec(routes.model, "base", ((Teacher(), 1.0),))
+    fields: dict[str, FieldSpec] = {}
+    for field in dict.fromkeys([base, *(route.field for route in routes.routes)]):
+        taken = field.label in (*fields, STUDENT_COLUMN)
+        fields[f"{field.label} ({len(fields) + 1})" if taken else field.label] = field
+    if student is not None:
+        fields[STUDENT_COLUMN] = FieldSpec(routes.model, STUDENT_COLUMN, ((student, 1.0),))
+    return fields
 
 
-def counting(host: Host, total: int) -> Callable[[int, torch.Tensor], None]:
-    """What a sampler calls after each of `total` steps: it tells the host, who may stop it there."""
-    done = 0
-
-    def step(index: int, x: torch.Tensor) -> None:
-        nonlocal done
-        done += 1
-        host.check()
-        host.progress(done, total)
-
-    return step
-
-
-def draw(
-    model: ModelSpec, fields: Mapping[str, FieldSpec], items: Sequence[Item], how: Drawing, host: Host
-) -> dict[str, torch.Tensor]:
-    """Each field's pictures (n, H, W, 3) in [0, 1] of the items, all from the same noises."""
-    teachers: dict[str, Teacher] = {}
-    names = {label: teacher_of(field, teachers) for label, field in fields.items()}
-    files = {part: Path(file) for part, file in model.components.items()}
-    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], how.device, files, model.quantise)
-    backbone.latent_shape(how.width, how.height)
-    host.check()
-    _, opened = open_teachers(teachers, backbone)
-    negatives = sorted({teacher.negative for teacher in teachers.values() if teacher.guidance != 1})
-    samples = encode_items(backbone, items, how.width, how.height, negatives)
-    total = len(fields) * how.steps * -(-len(items) // how.batch)
-    step = counting(host, total)
-    found = {}
-    for label, name in names.items():
-        field = opened[name] if isinstance(name, str) else mixed([(opened[n], w) for n, w in name.items()])
-        made = sample_pictures(
-            backbone,
-            field,
-            samples,
-            [how.seed + row for row in range(len(items))],
-            steps=how.steps,
-            width=how.width,
-            height=how.height,
-            batch=how.batch,
-            device=how.device,
-            step=step,
-        )
-        found[label] = torch.cat(list(made)).clamp(0, 1)
-    return found
+def comparison_items(
+    routes: RoutesSpec, prompts: Sequence[str], sources: Sequence[np.ndarray], rows: int, settings: SamplingSettings
+) -> list[Item]:
+    """The given prompts with their sources; without any, `rows` items of each route's bucket, spread over it."""
+    if prompts or sources:
+        return paired_items(prompts, sources)
+    chosen: list[Item] = []
+    for bucket in dict.fromkeys(route.prompts.bucket for route in routes.routes):
+        items = load_bucket(bucket, settings.seed, settings.width, settings.height)
+        chosen += items[:: max(1, len(items) // rows)][:rows]  # a bucket lists its categories one after another
+    return chosen
 
 
-def items_of(prompts: Sequence[str], sources: Sequence[np.ndarray]) -> list[Item]:
-    """Every prompt with its source; one prompt serves all sources, one source all prompts."""
-    count = max(len(prompts), len(sources))
-    return [Item(prompts[i % len(prompts)], sources[i % len(sources)] if sources else None) for i in range(count)]
-
-
-def items_of_routes(routes: RoutesSpec, each: int, how: Drawing) -> list[Item]:
-    """Items of every route's bucket, spread over it so that they are of several kinds."""
-    found: list[Item] = []
-    for bucket in dict.fromkeys(lane.prompts.bucket for lane in routes.lanes):
-        items = load_bucket(bucket, how.seed, how.width, how.height)
-        found += items[:: max(1, len(items) // each)][:each]
-    return found
+def comparison_sheet(
+    items: Sequence[Item], images: Mapping[str, torch.Tensor], settings: SamplingSettings
+) -> torch.Tensor:
+    """(1, H, W, 3): one row per item, one column per field, and a first column of source pictures if there are any."""
+    edits = any(item.source is not None for item in items)
+    columns = {name: (image * 255).round().to(torch.uint8).numpy() for name, image in images.items()}
+    rows = []
+    for number, item in enumerate(items):
+        cells: list[np.ndarray | None] = [column[number] for column in columns.values()]
+        if edits:
+            width, height = settings.width, settings.height
+            cells.insert(0, None if item.source is None else open_picture(item.source, width, height))
+        rows.append(SheetRow(item.prompt, cells))
+    names = [*(["source"] if edits else []), *columns]
+    sheet = contact_sheet(names, rows, cell=max(128, min(384, settings.width)))
+    return torch.from_numpy(np.array(sheet)).float()[None] / 255

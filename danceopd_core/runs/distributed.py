@@ -1,7 +1,7 @@
 """Several processes as one ProcessGroup, through accelerate: `accelerate launch -m danceopd_core train RECIPE`.
 
-Routes are drawn from the shared seed, so every process takes the same one; each takes its own samples and noise; and
-the gradients are averaged once an update, after its last micro-step, so that all weights stay identical.
+Routes are drawn from the shared seed, so every process trains the same one, on its own samples and noise. The
+gradients are averaged once per update, after its last micro-step, so that all weights stay identical.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..algorithm.trainer import ProcessGroup
 
 
 def join_process_group(device: str = "auto") -> tuple[ProcessGroup, torch.device | None]:
-    """The world that accelerate launched, with this process's device; alone, ProcessGroup() and None."""
+    """The processes that accelerate launched and the device of this one; ProcessGroup() and None if it is alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return ProcessGroup(), None
     from accelerate import PartialState

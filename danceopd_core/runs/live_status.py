@@ -1,4 +1,4 @@
-"""What the page sees of a training: one growing picture of it, told at most five times a second."""
+"""The live status of trainings, as the page shows it: published on every change, at most five times a second."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-SECONDS = 0.2
-"""Between two events to the page."""
+MIN_INTERVAL = 0.2
+"""Least time between two events with updates, in seconds."""
 
 
 class RunRegistry:
-    """The last thing that each node told, and which of the running ones were asked to stop. For several threads."""
+    """The last status of each node, and the stop events of the running ones. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told: dict[str, dict[str, Any]] = {}
+        self._statuses: dict[str, dict[str, Any]] = {}
         self._stops: dict[str, threading.Event] = {}
 
     @contextmanager
     def running(self, node: str) -> Iterator[threading.Event]:
-        """While it lasts, the node can be asked to stop, which sets the event."""
+        """Registers the node as running for the block; `stop` sets the event."""
         stop = threading.Event()
         with self._lock:
             self._stops[node] = stop
@@ -35,30 +35,31 @@ class RunRegistry:
                 self._stops.pop(node, None)
 
     def stop(self, node: str) -> bool:
-        """Asks a node to stop and save; False if it is not running."""
+        """Requests that a node stops and saves; False if it is not running."""
         with self._lock:
             event = self._stops.get(node)
         if event:
             event.set()
         return event is not None
 
-    def keep(self, data: dict[str, Any]) -> None:
+    def store(self, data: dict[str, Any]) -> None:
+        """Replaces the status of the node that `data` names."""
         with self._lock:
-            self._told[data["node"]] = data
+            self._statuses[data["node"]] = data
 
     def of_node(self, node: str) -> dict[str, Any] | None:
         with self._lock:
-            return self._told.get(node)
+            return self._statuses.get(node)
 
     def of_run(self, run: str) -> dict[str, Any] | None:
-        """The newest of that run's nodes."""
+        """The newest status of the nodes with that run."""
         with self._lock:
-            found = [data for data in self._told.values() if data["run"] == run]
-        return max(found, key=lambda data: data["time"], default=None)
+            statuses = [data for data in self._statuses.values() if data["run"] == run]
+        return max(statuses, key=lambda data: data["time"], default=None)
 
 
 class LiveStatus:
-    """The picture of one training; `send` gets plain JSON values only."""
+    """The status of one training; `send` receives it as plain JSON values."""
 
     def __init__(
         self, node: str, display_node: str, run: str, steps: int, send: Callable[[dict[str, Any]], None]
@@ -84,11 +85,12 @@ class LiveStatus:
         }
 
     def begin(self, update: int) -> None:
-        """The next update is timed from now."""
-        self._last = time.monotonic()
-        self.tell(state="training", message="", update=update)
+        """Training starts at this update; the next one is timed from now."""
+        self.restart_clock()
+        self.publish(state="training", message="", update=update)
 
-    def step(self, update: int, losses: Mapping[str, float], memory_mb: float) -> None:
+    def add_update(self, update: int, losses: Mapping[str, float], memory_mb: float) -> None:
+        """An update is done. losses: of its routes; the other routes keep theirs."""
         now = time.monotonic()
         self._seconds.append(now - self._last)
         self._last = now
@@ -100,15 +102,15 @@ class LiveStatus:
             eta=(self.data["steps"] - update) / rate,
             memory_mb=memory_mb,
         )
-        if now - self._sent >= SECONDS:
+        if now - self._sent >= MIN_INTERVAL:
             self._push()
 
-    def pause(self) -> None:
-        """What took place since the last update is not counted as part of the next."""
+    def restart_clock(self) -> None:
+        """Leaves the time since the last update out of the rate of updates."""
         self._last = time.monotonic()
 
-    def tell(self, **changes: Any) -> None:
-        """Changes that the page is to see at once."""
+    def publish(self, **changes: Any) -> None:
+        """Changes the status and sends it at once."""
         self._change(**changes)
         self._push()
 
@@ -121,7 +123,7 @@ class LiveStatus:
 
 
 def plain(value: Any) -> Any:
-    """A copy that JSON holds: what is not finite is None."""
+    """A copy of JSON types only; a float that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

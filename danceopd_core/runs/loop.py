@@ -1,28 +1,86 @@
-"""The training loop: iterates the trainer, keeps its history, saves as the recipe asks."""
+"""The training loop of the command line and of the Train node: updates, history, validations, saves, stop requests."""
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import suppress
+from typing import Literal, Protocol
+
+from ..algorithm.trainer import StepResult
+from ..errors import InputError
 from .run_dir import RunFolder
 from .session import TrainingSession
 
+RunState = Literal["training", "done", "stopped", "cancelled", "failed"]
 
-def follow(run: TrainingSession, folder: RunFolder, main: bool = True) -> None:
-    """Trains to the end with a progress bar, saving as the recipe asks; an interrupt saves first."""
-    from tqdm import tqdm
 
-    recipe, trainer = run.recipe, run.trainer
-    bar = tqdm(total=recipe.steps, initial=trainer.update, unit="update", disable=not main, dynamic_ncols=True)
+class Observer(Protocol):
+    """Follows a training. Every call comes between two updates; what it raises ends the run.
+
+    cancelled: the exception by which the user cancels a run; any other exception is a failure.
+    """
+
+    @property
+    def cancelled(self) -> type[BaseException]: ...
+    def on_update(self, result: StepResult) -> None:
+        """After an update, which is in the history already."""
+
+    def on_validate(self) -> None:
+        """Every `validate_every` updates, and at the end of a run that did not fail."""
+
+    def on_save(self, state: RunState) -> None:
+        """After the run's folder was saved; `state` is the state of the run."""
+
+    def should_stop(self) -> bool:
+        """Whether to end the run after this update."""
+
+
+def train_loop(
+    session: TrainingSession, folder: RunFolder, observer: Observer, validate_every: int = 0
+) -> Literal["done", "stopped"]:
+    """Trains until the recipe's steps are done or the observer stops the run, and saves as the recipe says.
+
+    Whatever ends a run that has an update, it is saved and can be resumed; an exception is raised again after that.
+    Only the main process writes and calls the observer. validate_every: in updates; 0: only at the end.
+    """
+    if session.trainer.processes.rank:
+        deque(session.trainer, maxlen=0)
+        return "done"
     try:
-        for result in trainer:
-            if not main:
-                continue
-            folder.add(result)
-            bar.set_postfix(loss=f"{result.loss:.4f}", lr=f"{result.lr:.1e}", refresh=False)
-            bar.update()
-            if trainer.update % recipe.save_every == 0 and trainer.update < recipe.steps:
-                folder.save(run)
-    finally:
-        bar.close()
-        # Whatever ended the run, what it has learned so far is kept and can be resumed.
-        if main and trainer.update:
-            folder.save(run)
+        state = _updates(session, folder, observer, validate_every)
+        observer.on_validate()
+    except BaseException as error:
+        if session.trainer.update:
+            with suppress(InputError, OSError):  # the exception that ended the run is the one to raise
+                _save(session, folder, observer, ended_by(error, observer.cancelled))
+        raise
+    _save(session, folder, observer, state)
+    return state
+
+
+def ended_by(error: BaseException, cancelled: type[BaseException]) -> Literal["cancelled", "failed"]:
+    """The state of a run that this exception ended."""
+    return "cancelled" if isinstance(error, cancelled) else "failed"
+
+
+def _updates(
+    session: TrainingSession, folder: RunFolder, observer: Observer, validate_every: int
+) -> Literal["done", "stopped"]:
+    steps, save_every = session.recipe.steps, session.recipe.save_every
+    for result in session.trainer:
+        folder.add(result)
+        observer.on_update(result)
+        if result.update == steps:
+            break
+        if observer.should_stop():
+            return "stopped"
+        if validate_every and result.update % validate_every == 0:
+            observer.on_validate()
+        if result.update % save_every == 0:
+            _save(session, folder, observer, "training")
+    return "done"
+
+
+def _save(session: TrainingSession, folder: RunFolder, observer: Observer, state: RunState) -> None:
+    folder.save(session)
+    observer.on_save(state)

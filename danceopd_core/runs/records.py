@@ -21,12 +21,16 @@ from typing import Any
 
 from ..data.csv_rows import read_csv
 from ..errors import InputError
+from ..files import write_text
+from ..recipe.io import read_recipe
 from ..recipe.schema import Recipe
 from ..shapes import is_embedded, locate
 from ..weights.safetensors_io import open_safetensors
 from .run_dir import RunFolder
 
 NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
+VERSION = 2
+"""Of identity.json. 2: the recipe's digest covers only the settings that differ from their default."""
 WHOLE = 2**29
 """Files up to this many bytes are known by their contents, larger ones by size and time."""
 
@@ -66,7 +70,19 @@ class RunRecord:
             self.path.rename(self.path.with_name(f"{self.name}.{number}"))
 
     def identity(self) -> dict[str, Any]:
-        return self._read("identity.json") or {}
+        """What `run_identity` and the validation gave when the run was started; empty if there is no run.
+
+        An identity without a version holds a digest of every setting, defaults included. It is replaced by the digest
+        of the run's own recipe.
+        """
+        stored = self._read("identity.json") or {}
+        recipe = self.path / "recipe.yaml"
+        if not stored or "version" in stored or not recipe.exists():
+            return stored
+        try:
+            return {**stored, "version": VERSION, "recipe": _recipe_digest(read_recipe(recipe))}
+        except InputError:
+            return stored  # a damaged file: no recipe has this digest, so the run is set aside
 
     def status(self) -> dict[str, Any] | None:
         """The last thing saved; a training that the end of the server cut off counts as cancelled."""
@@ -83,10 +99,7 @@ class RunRecord:
 
     def write(self, file: str, value: Any) -> None:
         """A JSON file of the run, atomically."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        part = self.path / f".{file}.part"
-        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.path / file)
+        write_text(self.path / file, json.dumps(value, indent=1) + "\n")
 
     def add_validation(self, update: int, errors: Mapping[str, float | None]) -> None:
         with (self.path / "validation.jsonl").open("a", encoding="utf-8") as file:
@@ -139,11 +152,15 @@ def all_runs(output: Path) -> list[str]:
 
 def run_identity(recipe: Recipe) -> dict[str, Any]:
     """What two runs have in common when the one can go on with, or stand for, the other; and the steps."""
-    same = replace(recipe, steps=1).digest()
     files = {name: contents(path) for name, path in _files(recipe)}
     for csv in filter(None, (bucket.csv for bucket in recipe.buckets())):
         files[csv] += hashlib.sha256(repr(_pictures(Path(csv))).encode()).hexdigest()
-    return {"recipe": same, "contents": files, "steps": recipe.steps}
+    return {"version": VERSION, "recipe": _recipe_digest(recipe), "contents": files, "steps": recipe.steps}
+
+
+def _recipe_digest(recipe: Recipe) -> str:
+    """The digest that runs of different length have in common."""
+    return replace(recipe, steps=1).digest()
 
 
 def _pictures(csv: Path) -> list[tuple[int, int]]:
@@ -157,7 +174,7 @@ def _pictures(csv: Path) -> list[tuple[int, int]]:
 
 def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     student = recipe.student
-    names = [recipe.model, student.start if student.start != "fresh" else None, student.over]
+    names = [recipe.model, student.start if student.start != "fresh" else None, student.base_lora]
     names += recipe.components.values()
     names += [file for teacher in recipe.teachers.values() for file in (teacher.checkpoint, teacher.lora)]
     names += [bucket.csv for bucket in recipe.buckets()]

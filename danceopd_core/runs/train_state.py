@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import atomic
 from ..weights.safetensors_io import open_safetensors
 
 _KEY = "danceopd_state"
@@ -32,10 +32,8 @@ def save_state(path: str | Path, state: dict[str, Any]) -> None:
         return {"value": value}
 
     header = json.dumps(strip(state))
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    save_file(tensors, temporary, {_KEY: header})
-    os.replace(temporary, path)
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, {_KEY: header})
 
 
 def load_state(path: str | Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ ComfyUI reads no alpha from metadata, and diffusers rejects or ignores alpha ten
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import atomic
 from .lora import Lora, Shapes
 from .lora_alpha import layer_scale, peft_settings
 from .lora_keys import FileLayer, describe_unknown, layer_names
@@ -107,13 +107,8 @@ def write_lora(
     bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
         raise InputError(f"{path} is not written: {listed(bad)} would be NaN or infinity as {dtype}; save as float32")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, part, metadata={"format": "pt", **(metadata or {})})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt", **(metadata or {})})
 
 
 def lora_metadata(

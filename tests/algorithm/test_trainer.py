@@ -56,20 +56,22 @@ def bucket(count: int = 6) -> Conditioning:
     return Conditioning(tuple(Sample({"number": torch.tensor(float(i))}) for i in range(count)))
 
 
-def trainer(name: str = "danceopd", lanes=None, router=None, world: ProcessGroup | None = None, **settings) -> Trainer:
+def trainer(
+    name: str = "danceopd", routes=None, router=None, processes: ProcessGroup | None = None, **settings
+) -> Trainer:
     student = Student()
-    lanes = lanes or [RouteData("one", Affine(1), bucket(), torch.zeros(6, DIM))]
+    routes = routes or [RouteData("one", Affine(1), bucket(), torch.zeros(6, DIM))]
     chosen = {"steps": 6, "batch": 2, "accumulate": 2, "lr": 0.02, "schedule": "cosine", **settings}
     return Trainer(
         student,
         student.module,
-        lanes,
-        router or RoundRobin(len(lanes)),
+        routes,
+        router or RoundRobin(len(routes)),
         method(name, group=2) if name == "flowopd" else method(name),
         linear_sigmas(6),
         (DIM,),
         Settings(**chosen),
-        world=world,
+        processes=processes,
     )
 
 
@@ -116,7 +118,7 @@ def test_the_student_at_its_teacher_has_no_loss():
 def test_teachers_never_change():
     teacher = Affine(1)
     before = copy.deepcopy(teacher.state_dict())
-    list(trainer(lanes=[RouteData("one", teacher, bucket())]))
+    list(trainer(routes=[RouteData("one", teacher, bucket())]))
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
 
@@ -126,11 +128,11 @@ def test_accumulation_is_a_larger_batch():
     noise = torch.randn(4, DIM)
     after = []
     for batch, accumulate in ((4, 1), (1, 4)):
-        t = trainer(lanes=[RouteData("one", Affine(1), bucket(4))], steps=1, batch=batch, accumulate=accumulate)
+        t = trainer(routes=[RouteData("one", Affine(1), bucket(4))], steps=1, batch=batch, accumulate=accumulate)
         t.method = method("danceopd", query=every)
 
-        def begin(lane, rows, generator):
-            return Start(lane.samples.select(rows), noise[rows])
+        def begin(route, rows, generator):
+            return Start(route.samples.select(rows), noise[rows])
 
         t._begin = begin
         result = next(iter(t))
@@ -138,21 +140,21 @@ def test_accumulation_is_a_larger_batch():
     assert after[0] == pytest.approx(after[1])
 
 
-def test_a_lane_gives_each_sample_once_before_any_twice():
+def test_a_route_gives_each_sample_once_before_any_twice():
     seen = []
 
     def teacher(x, sigma, cond):
         seen.extend(int(sample.values["number"]) for sample in cond.samples)
         return torch.zeros_like(x)
 
-    list(trainer(lanes=[RouteData("one", teacher, bucket(6))], steps=3, batch=2, accumulate=2))
+    list(trainer(routes=[RouteData("one", teacher, bucket(6))], steps=3, batch=2, accumulate=2))
     assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
     assert seen[:6] != seen[6:]
 
 
 def test_all_of_averages_the_routes_of_an_update():
-    lanes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
-    result = next(iter(trainer(lanes=lanes, router=AllOf(2))))
+    routes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
+    result = next(iter(trainer(routes=routes, router=AllOf(2))))
     assert set(result.losses) == {"one", "two"}
     assert result.loss == pytest.approx(sum(result.losses.values()) / 2)
 
@@ -163,9 +165,9 @@ def test_the_seed_decides_everything_and_another_seed_something():
 
 
 def test_processes_share_routes_and_split_samples():
-    lanes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
+    routes = [RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())]
     router = WeightedRandom((0.5, 0.5))
-    ranks = [trainer(lanes=lanes, router=router, world=ProcessGroup(rank, 2)) for rank in (0, 1)]
+    ranks = [trainer(routes=routes, router=router, processes=ProcessGroup(rank, 2)) for rank in (0, 1)]
     for results in zip(*ranks, strict=True):
         assert list(results[0].losses) == list(results[1].losses)
         assert results[0].losses != results[1].losses
@@ -184,7 +186,7 @@ def test_a_nan_stops_before_it_reaches_the_weights():
     def broken(x, sigma, cond):
         return torch.full_like(x, torch.nan)
 
-    t = trainer(lanes=[RouteData("one", broken, bucket())])
+    t = trainer(routes=[RouteData("one", broken, bucket())])
     before = {key: value.clone() for key, value in t.student.state_dict().items()}
     with pytest.raises(Diverged, match="learning rate"):
         next(iter(t))
@@ -207,18 +209,18 @@ def test_no_torch_mode_leaks_to_the_consumer():
 
 
 @pytest.mark.parametrize(
-    ("lane", "name", "what"),
+    ("route", "name", "what"),
     [
         (RouteData("bare", Affine(1), Conditioning(())), "danceopd", "'bare' has an empty bucket"),
         (RouteData("bare", Affine(1), bucket()), "offpolicy", "'bare' has no target"),
     ],
 )
-def test_what_cannot_train_is_refused_by_name(lane, name, what):
+def test_what_cannot_train_is_refused_by_name(route, name, what):
     with pytest.raises(InputError, match=what):
-        trainer(name, [lane])
+        trainer(name, [route])
 
 
 def test_a_state_of_other_routes_is_refused():
-    two = trainer(lanes=[RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())])
+    two = trainer(routes=[RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())])
     with pytest.raises(InputError, match="other routes"):
         trainer().load_state_dict(two.state_dict())

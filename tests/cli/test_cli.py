@@ -15,7 +15,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from danceopd_core.cli.parser import main
+from danceopd_core.cli import options
+from danceopd_core.cli.parser import COMMANDS, main
+from danceopd_core.cli.progress import ProgressBar
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..loras import random_lora
@@ -94,19 +96,37 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):
     assert all(torch.equal(whole[key], pieces[key]) for key in whole)
 
 
-def test_a_student_over_a_lora_is_one_file_and_resumes_over_that_lora_alone(recipe, tmp_path, capsys):
-    own = "student.over=" + str(tmp_path / "edit.safetensors")
+def test_an_interrupted_run_is_saved_and_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
+    assert main(["train", str(recipe), f"out={tmp_path / 'whole'}"]) == 0
+    update = ProgressBar.on_update
+
+    def interrupted(self, result):
+        update(self, result)
+        if result.update == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ProgressBar, "on_update", interrupted)
+    assert main(["train", str(recipe)]) == 130
+    monkeypatch.undo()
+    assert main(["train", str(recipe), "--resume"]) == 0
+    whole, pieces = factors(tmp_path / "whole/student.safetensors"), factors(tmp_path / "run/student.safetensors")
+    assert all(torch.equal(whole[key], pieces[key]) for key in whole)
+    assert len((tmp_path / "run/history.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_student_on_a_base_lora_is_one_file_and_resumes_on_that_lora_alone(recipe, tmp_path, capsys):
+    own = "student.base_lora=" + str(tmp_path / "edit.safetensors")
     assert main(["train", str(recipe), own, f"out={tmp_path / 'whole'}"]) == 0
     assert main(["train", str(recipe), own, "steps=2"]) == 0
     assert main(["train", str(recipe), own, "--resume"]) == 0
-    over = factors(tmp_path / "edit.safetensors")
+    base = factors(tmp_path / "edit.safetensors")
     whole, pieces = factors(tmp_path / "whole/student.safetensors"), factors(tmp_path / "run/student.safetensors")
     assert whole.keys() == pieces.keys()
     assert all(torch.equal(whole[key], pieces[key]) for key in whole)
-    assert all(torch.equal(whole[key][:4], down) for key, down in over.items() if "lora_A" in key)
+    assert all(torch.equal(whole[key][:4], down) for key, down in base.items() if "lora_A" in key)
     spoil(tmp_path / "edit.safetensors", lambda tensors: tensors[first_key(tensors)].mul_(2))
     assert main(["train", str(recipe), own, "steps=6", "--resume"]) == 2
-    assert "student.over" in capsys.readouterr().err
+    assert "student.base_lora" in capsys.readouterr().err
 
 
 def test_the_student_file_is_sampled_and_scored_like_any_lora(recipe, tmp_path, zimage_folder):
@@ -268,3 +288,25 @@ def test_a_missing_recipe_or_lora_is_said(capsys, tmp_path):
     assert main(["sample", "x", "--model", str(tmp_path)]) == 2
     assert "model_index.json" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_help_is_shown_without_the_libraries():
+    """They take seconds to import."""
+    code = (
+        "import sys; from danceopd_core.cli.parser import _parse\n"
+        "try: _parse(['--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'diffusers', 'numpy', 'yaml'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+    assert all(command in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [["bench", "composition"], ["shapes", "build"]])
+def test_a_command_that_is_not_installed_says_how_to_get_it(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(options, "RESEARCH", tmp_path / "research")  # left out of the archive of ComfyUI's registry
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert f"danceopd {command[0]}" in message
+    assert "pip install" in message
+    assert not (tmp_path / "out").exists()

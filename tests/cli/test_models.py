@@ -14,8 +14,8 @@ from danceopd_core.errors import InputError
 from danceopd_core.models import hub
 from danceopd_core.models.hub import fetched, is_hub_id
 from danceopd_core.recipe.io import parse_recipe, read_recipe
+from danceopd_core.runs.opening import open_model
 from danceopd_core.runs.preflight import preflight
-from danceopd_core.runs.session import open_model
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_weights_that_come_from_files_are_not_fetched(online, zimage_folder, tmp
 
 def test_a_local_folder_is_never_looked_for_on_the_hub(zimage_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "fetched", None)
-    monkeypatch.setattr("danceopd_core.runs.session.fetched", None)
+    monkeypatch.setattr("danceopd_core.runs.opening.fetched", None)
     shutil.copytree(zimage_folder, tmp_path / "models" / "tiny")
     monkeypatch.chdir(tmp_path)
     open_model("models/tiny", {}, torch.float32, "cpu")
@@ -149,6 +149,6 @@ def test_the_sample_command_takes_files(zimage_folder, tmp_path, monkeypatch, ca
     assert main([*common, "--out", "one.png"]) == 0
     assert main([*common, "--out", "two.png", "--component", f"transformer={weights}"]) == 0
     assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
-    for word, told in (("vea=x", "did you mean 'vae'"), ("vae=none.safetensors", "there is no such file")):
+    for word, told in (("vea=x", "did you mean 'vae'"), ("vae=none.safetensors", "does not exist")):
         assert main([*common, "--component", word]) == 2
         assert told in capsys.readouterr().err

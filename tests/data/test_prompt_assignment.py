@@ -13,7 +13,8 @@ from danceopd_core.cli.parser import main
 from danceopd_core.data.buckets import load_bucket
 from danceopd_core.recipe.io import read_recipe, write_recipe
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
-from danceopd_core.runs.session import encode_items, open_session
+from danceopd_core.runs.encoding import encode_items
+from danceopd_core.runs.session import open_session
 
 TOWNS = ["Paris", "Rome", "Berlin", "Madrid", "Oslo", "Lima", "Quito", "Cairo"]
 CAPITALS = tuple(f"DRAW THE WHOLE TOWN OF {town.upper()}" for town in TOWNS)
@@ -59,9 +60,9 @@ def recipe(zimage_folder, tmp_path) -> Recipe:
 
 def test_prompts_are_assigned_to_the_route_that_they_resemble(recipe):
     heard = []
-    run = open_session(recipe, tell=heard.append)
-    assert run.routing is not None
-    routes = {prompt: route for prompt, route, _ in run.routing.assigned}
+    run = open_session(recipe, log=heard.append)
+    assert run.assignment is not None
+    routes = {prompt: route for prompt, route, _ in run.assignment.assigned}
     assert routes == {
         LARGE[0]: "large",
         LARGE[1]: "large",
@@ -69,10 +70,10 @@ def test_prompts_are_assigned_to_the_route_that_they_resemble(recipe):
         LITTLE[1]: "small",
         "remove it": "edits",  # the only route with source pictures
     }
-    assert run.routing.accuracy == 1
-    assert set(run.routing.scores) == {"large", "small"}
+    assert run.assignment.accuracy == 1
+    assert set(run.assignment.scores) == {"large", "small"}
     assert any("correct on 4 of 4 held-out prompts (100.0%)" in line for line in heard)
-    lanes = {lane.name: lane.samples.samples for lane in run.trainer.lanes}
+    lanes = {lane.name: lane.samples.samples for lane in run.trainer.routes}
     assert {name: len(samples) for name, samples in lanes.items()} == {"large": 10, "small": 10, "edits": 2}
     assert all("sources" in sample.values for sample in lanes["edits"])
     assert {name: {tuple(s.nulls) for s in samples} for name, samples in lanes.items()} == {
@@ -90,8 +91,8 @@ def test_prompts_are_assigned_to_the_route_that_they_resemble(recipe):
 
 def test_without_a_learned_router_no_prompts_are_assigned(recipe):
     run = open_session(replace(recipe, learned_router=None))
-    assert run.routing is None
-    assert [len(lane.samples) for lane in run.trainer.lanes] == [8, 8, 1]
+    assert run.assignment is None
+    assert [len(lane.samples) for lane in run.trainer.routes] == [8, 8, 1]
 
 
 def test_a_run_keeps_what_the_router_did_and_resumes_to_the_bit(recipe, tmp_path):
@@ -122,7 +123,7 @@ def test_a_run_is_not_resumed_with_other_prompts_in_its_routes(recipe, tmp_path,
         encoding="utf-8",
     )
     assert main(["train", str(file), "--resume"]) == 2
-    assert "learned_router: it gives some prompts another route" in capsys.readouterr().err
+    assert "learned_router: some prompts have another route" in capsys.readouterr().err
 
 
 def test_a_dry_run_describes_the_assignment(recipe, tmp_path, capsys):
@@ -144,11 +145,11 @@ def test_targets_go_with_their_prompts(recipe, tmp_path):
     )
     routes = tuple(Route(name, "base", Bucket(csv=str(tmp_path / f"{name}.csv"))) for name in ("one", "two"))
     run = open_session(replace(recipe, routes=routes, teachers={"base": Teacher()}, method="offpolicy"))
-    for lane in run.trainer.lanes:
+    for lane in run.trainer.routes:
         assert lane.clean is not None
         assert len(lane.clean) == len(lane.samples) == 9
         # Those that joined have the same target as the route's own, and here a source of the other route.
         assert all(target.equal(lane.clean[0]) for target in lane.clean)
-    one, two = (lane.samples.samples for lane in run.trainer.lanes)
+    one, two = (lane.samples.samples for lane in run.trainer.routes)
     assert one[-1].values["sources"][0].equal(two[0].values["sources"][0])
-    assert all(entry[1] == wanted for entry, wanted in zip(run.routing.assigned, ("two", "one"), strict=True))
+    assert all(entry[1] == wanted for entry, wanted in zip(run.assignment.assigned, ("two", "one"), strict=True))

@@ -86,7 +86,7 @@ def test_a_source_that_was_lost_is_written_again_and_nothing_else(go, edits, tmp
     ],
 )
 def test_bad_rows_are_one_message_and_nothing_is_written(go, edits, tmp_path, monkeypatch, capsys, change, told):
-    monkeypatch.setattr("danceopd_core.cli.commands._open_field", None)
+    monkeypatch.setattr("danceopd_core.cli.evaluate.open_field", None)
     assert go(edits(change)) == 2
     message = capsys.readouterr().err
     assert all(word in message for word in told), message
@@ -98,7 +98,7 @@ def test_names_that_leave_the_folder_and_models_that_do_not_edit_are_refused(go,
         assert go(edits(), name=name) == 2
         assert "--name" in capsys.readouterr().err
     assert go(edits(), model=save_flux(tmp_path / "flux")) == 2
-    assert "FluxPipeline takes no source picture" in capsys.readouterr().err
+    assert "FluxPipeline does not take source pictures" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

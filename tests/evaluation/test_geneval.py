@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from danceopd_core.cli.parser import main
-from danceopd_core.evaluation.folder import EvalFolder
+from danceopd_core.evaluation import folder
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
 from danceopd_core.weights.lora_layers import linear_shapes
 
@@ -43,17 +43,17 @@ def test_the_scorer_finds_every_prompt_with_its_own_line_and_pictures(go, tmp_pa
 
 def test_an_interrupted_evaluation_ends_as_one_that_was_not(go, tmp_path, monkeypatch, capsys):
     assert go("whole") == 0
-    write = EvalFolder._write
+    write = folder.write_bytes
     left = [5]
 
-    def failing(self, name, data):
-        if name.endswith(".png"):
+    def failing(path, data):
+        if path.suffix == ".png":
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1
-        write(self, name, data)
+        write(path, data)
 
-    monkeypatch.setattr(EvalFolder, "_write", failing)
+    monkeypatch.setattr(folder, "write_bytes", failing)
     assert go("cut") == 130
     monkeypatch.undo()
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut").rglob("*.png")}
@@ -61,7 +61,7 @@ def test_an_interrupted_evaluation_ends_as_one_that_was_not(go, tmp_path, monkey
     assert go("cut") == 0
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == time for path, time in made.items())
-    monkeypatch.setattr("danceopd_core.cli.commands._open_field", None)  # nothing is left to open a model for
+    monkeypatch.setattr("danceopd_core.cli.evaluate.open_field", None)  # nothing is left to open a model for
     capsys.readouterr()
     assert go("cut") == 0
     assert "all 9 pictures are in" in capsys.readouterr().err
@@ -117,7 +117,7 @@ def test_a_folder_of_something_else_is_left_alone(go, tmp_path, capsys):
 
 
 def test_all_faults_are_one_message_and_no_model_is_opened(go, prompts, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("danceopd_core.cli.commands._open_field", None)
+    monkeypatch.setattr("danceopd_core.cli.evaluate.open_field", None)
     good = json.loads(PROMPTS[0])
     lines = ["{", "[]", "", *(json.dumps({k: v for k, v in good.items() if k != gone}) for gone in good)]
     lines.append(json.dumps(good | {"include": [{"class": "cow"}]}))

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from danceopd_core.models.offload import TeacherOffloader
 from danceopd_core.recipe.schema import Teacher
-from danceopd_core.runs.session import open_teachers
+from danceopd_core.runs.opening import open_teachers
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.lora_io import write_lora
 from danceopd_core.weights.lora_layers import linear_shapes

@@ -164,7 +164,11 @@ def test_two_updates_change_only_the_student_and_use_the_planned_memory(kind, re
     assert sum(map(stored, teachers)) == planned.loras
     before = {name: value(p) for name, p in named.items()}
     assert len(list(run.trainer)) == 2
-    moments = [m for state in run.trainer._optimizer.state.values() for m in (state["exp_avg"], state["exp_avg_sq"])]
+    moments = [
+        m
+        for state in run.trainer.state_dict()["optimizer"]["state"].values()
+        for m in (state["exp_avg"], state["exp_avg_sq"])
+    ]
     weights = run.adapters.parameters()
     assert {p.dtype for p in weights} == {torch.float32}
     assert (
@@ -219,12 +223,12 @@ def test_a_package_that_is_too_old_and_a_kind_that_needs_a_gpu_are_errors(monkey
 
 
 def test_what_is_not_quantised_is_refused_when_the_recipe_is_read(recipe, tmp_path):
-    with pytest.raises(InputError, match=r"quantise: only a transformer in the model's own folder"):
+    with pytest.raises(InputError, match=r"quantise: only the transformer in the model's own folder"):
         parse_recipe({**recipe.to_dict(), "components": {"transformer": "/a.safetensors"}})
     full = {"edit": {"checkpoint": "/full.safetensors"}}
-    with pytest.raises(InputError, match=r"quantise: a full checkpoint \(edit\) is no teacher"):
+    with pytest.raises(InputError, match=r"quantise: a full checkpoint \(edit\) cannot be a teacher"):
         parse_recipe({**recipe.to_dict(), "teachers": full})
-    with pytest.raises(InputError, match=r"quantise: 'int4' is none of int8, fp8, nf4"):
+    with pytest.raises(InputError, match=r"quantise: 'int4' is not one of int8, fp8, nf4"):
         parse_recipe({**recipe.to_dict(), "quantise": "int4"})
     with pytest.raises(InputError, match=r"single file, which is not quantised"):
         open_backbone(recipe.model, components={"transformer": tmp_path / "a.safetensors"}, quantise="int8")

@@ -1,5 +1,8 @@
 """What the edges carry, and the recipe that becomes of it."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from danceopd_core.errors import InputError
@@ -8,6 +11,7 @@ from danceopd_core.recipe import graph as specs
 from danceopd_core.recipe import schema as core
 from danceopd_core.weights.adapters import STUDENT
 
+ROOT = Path(__file__).parent.parent.parent
 MODEL = specs.ModelSpec("shapes", "float32")
 Teacher = core.Teacher
 
@@ -16,9 +20,9 @@ def field(label="base", **teacher):
     return specs.FieldSpec(MODEL, label, ((Teacher(**teacher), 1.0),))
 
 
-def routes(*lanes, router="weighted"):
+def routes(*parts, router="weighted"):
     prompts = specs.PromptSpec(core.Bucket(prompts=("a",)), "prompts")
-    return specs.RoutesSpec(tuple(specs.RouteSpec(f, prompts, w) for f, w in lanes), router)
+    return specs.RoutesSpec(tuple(specs.RouteSpec(f, prompts, w) for f, w in parts), router)
 
 
 def recipe(found, student=None, more="", **settings):
@@ -31,7 +35,7 @@ def test_guidance_of_a_mix_is_the_mix_of_the_guided():
 
 
 def test_a_field_is_guided_once():
-    with pytest.raises(InputError, match="guided already"):
+    with pytest.raises(InputError, match="already has guidance"):
         field().guided(2.0, "").guided(2.0, "")
 
 
@@ -57,9 +61,9 @@ def test_fields_of_two_models_do_not_meet():
 
 
 def test_shares_follow_the_weights_where_the_router_heeds_them():
-    lanes = ((field(), 3.0), (field("edit", lora="e"), 1.0))
-    assert routes(*lanes).shares() == (0.75, 0.25)
-    assert routes(*lanes, router="all").shares() == (0.5, 0.5)
+    parts = ((field(), 3.0), (field("edit", lora="e"), 1.0))
+    assert routes(*parts).shares() == (0.75, 0.25)
+    assert routes(*parts, router="all").shares() == (0.5, 0.5)
     with pytest.raises(InputError, match="weight"):
         routes((field(), 0.0)).shares()
 
@@ -133,11 +137,62 @@ def test_faults_name_the_widget(settings, widget):
         recipe(routes((field(), 1.0)), **settings)
 
 
+def test_several_faults_are_lines_that_name_their_widgets():
+    small = specs.FieldSpec(specs.ModelSpec("shapes", "float8"), "base", ((Teacher(strength=2.0), 1.0),))
+    with pytest.raises(InputError) as caught:
+        recipe(routes((small, 1.0)), core.Student(rank=0), optimizer={"lr": 0.1, "betas": [0.9, 2]})
+    assert str(caught.value) == (
+        "Student LoRA, rank: 0 is out of range: it must be at least 1 and at most 1000000000\n"
+        "  more_settings: optimizer.betas[1]: 2.0 is out of range: it must be at least 0 and below 1\n"
+        "  Load Flow Model, dtype: 'float8' is not one of bfloat16, float16, float32 (did you mean 'float32'?)\n"
+        "  teachers.base at 2.strength: it scales a lora, and the teacher has none: leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "widget"),
+    [
+        ("optimizer.lr", "learning_rate"),
+        ("optimizer.lrr", "more_settings: optimizer.lrr"),
+        ("query.sigma[1]", "sigma_low and sigma_high[1]"),
+        ("query", "bias and k"),
+        ("learned_router.bucket.csv", "Learned Router, unlabelled.csv"),
+        ("learned_router", "Learned Router"),
+        ("outer", "outer"),
+        ("steps", "steps"),
+        ("", ""),
+    ],
+)
+def test_the_longest_known_key_gives_the_widget(setting, widget):
+    assert recipes.widget(setting) == widget
+
+
+def test_a_fault_without_a_setting_stays_as_it_is():
+    error = InputError("dtype: this is plain text, no setting")
+    assert str(recipes.on_widgets(error)) == str(error)
+
+
+def test_every_widget_is_an_input_of_its_node():
+    page = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    inputs = {node["display_name"]: set(node["inputs"]) for node in page.values()}
+    for named in (*recipes.WIDGETS.values(), *recipes.SAME_NAME):
+        node, comma, name = named.partition(", ")
+        if not comma:
+            node, name = (named, "") if named in inputs else ("Train Student LoRA", named.partition(":")[0])
+        assert not name or set(name.split(" and ")) <= inputs[node], named
+
+
+def test_faults_of_more_settings_name_that_widget():
+    with pytest.raises(InputError) as caught:
+        recipe(routes((field(), 1.0)), more="query.kk=2\nsteps=3\noptimizer.betas=[0.9")
+    assert [fault.setting for fault in caught.value.faults] == ["more_settings"] * 3
+
+
 def test_a_learned_router_reaches_the_recipe_and_is_one():
     more = specs.PromptSpec(core.Bucket(prompts=("x",)), "prompts")
     two = routes((field(), 1.0), (field("edit", lora="e"), 2.0))
     found = two.taking(more, 0.5)
-    assert found.lanes == two.lanes
+    assert found.routes == two.routes
     assert recipe(found).learned_router == core.LearnedRouter(more.bucket, 0.5)
     assert recipe(two).learned_router is None
     with pytest.raises(InputError, match="already"):

@@ -7,8 +7,8 @@ import pytest
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.io import read_recipe
 from danceopd_core.recipe.overrides import overridden
-from danceopd_core.recipe.parsing import read_yaml
 from danceopd_core.recipe.schema import Optimizer, Recipe, Student
+from danceopd_core.recipe.yaml_text import read_yaml
 
 
 def test_values_are_typed_as_in_the_file(recipe_file, plain_text):
@@ -51,20 +51,20 @@ def test_teachers_by_name_or_by_weights(recipe_file, plain_text):
             "teachers.edt.lora=x",
             r"teachers.edt.lora: there is no 'edt' \(did you mean 'edit'\?\): there are base, edit",
         ),
-        ("routes.2.weight=1", "routes.2.weight: there is no entry '2': it has 2, counted from 0"),
+        ("routes.2.weight=1", "routes.2.weight: there is no entry '2': the list has 2, counted from 0"),
         ("routes.-1.weight=1", "routes.-1.weight: there is no entry '-1'"),
         ("routes.text.weight=1", "routes.text.weight: there is no entry 'text'"),
-        ("steps.x=1", "steps.x: it has no parts"),
-        ("routes.0.teacher.base=1", "routes.0.teacher.base: the file has no such parts"),
+        ("steps.x=1", "steps.x: it is a single value, without keys"),
+        ("routes.0.teacher.base=1", "routes.0.teacher.base: the recipe has no such key here"),
         ("optimizer.betas.0=1", "optimizer.betas.0: .*give the whole"),
         ("steps", "'steps': write key.path=value"),
         ("=1", "there is no such setting"),
-        ("steps=ten", "steps: a whole number is needed, not 'ten'"),
-        ("steps=", "steps: a whole number is needed, not ''"),
+        ("steps=ten", "steps: expected a whole number, not 'ten'"),
+        ("steps=", "steps: expected a whole number, not ''"),
         ("student={rank: 8", "student: line 1, column"),
     ],
 )
-def test_paths_and_values_that_are_wrong_are_told(recipe_file, plain_text, override, told):
+def test_wrong_paths_and_values_are_faults(recipe_file, plain_text, override, told):
     with pytest.raises(InputError, match=told):
         read_recipe(recipe_file(plain_text), [override])
 

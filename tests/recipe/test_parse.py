@@ -1,13 +1,17 @@
 """Laws of typed reading: what a scalar means depends on what is declared, and nothing but that."""
 
+import pickle
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Literal
 
 import pytest
 
-from danceopd_core.errors import InputError
-from danceopd_core.recipe.parsing import FAULTY, Range, build, filled, plain, read_yaml, refuse, short
+from danceopd_core.errors import Fault, InputError, refuse
+from danceopd_core.recipe.faulty import FAULTY, short
+from danceopd_core.recipe.limits import Range, Text
+from danceopd_core.recipe.parsing import build, plain
+from danceopd_core.recipe.yaml_text import read_yaml
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Inner:
 
 @dataclass(frozen=True)
 class Outer:
-    name: Annotated[str, filled]
+    name: Text
     inner: Inner = field(default_factory=Inner)
     flag: bool = False
     count: int = 1
@@ -29,8 +33,9 @@ class Outer:
 
 
 def read(text: str) -> tuple[object, list[str]]:
-    faults: list[str] = []
-    return build(Outer, read_yaml(text, faults), "", faults), faults
+    faults: list[Fault] = []
+    built = build(Outer, read_yaml(text, faults), "", faults)
+    return built, [str(fault) for fault in faults]
 
 
 @pytest.mark.parametrize("word", ["no", "off", "yes", "on", "true", "null", "~", "1e-4", "0x1F", "1:30", "2024-01-01"])
@@ -57,7 +62,7 @@ def test_what_is_no_whole_number_is_refused(word):
     made, faults = read(f"{{name: x, count: {word}}}")
     assert made.count is FAULTY
     assert len(faults) == 1
-    assert faults[0].startswith("count: a ")
+    assert faults[0].startswith("count: expected a ")
     assert len(faults[0]) < 150
 
 
@@ -68,7 +73,7 @@ def test_numbers(word):
 
 @pytest.mark.parametrize("word", ["inf", "-inf", "nan", "1e999"])
 def test_numbers_are_finite(word):
-    assert read(f"{{name: x, inner: {{rate: {word}}}}}")[1] == [f"inner.rate: a finite number is needed, not '{word}'"]
+    assert read(f"{{name: x, inner: {{rate: {word}}}}}")[1] == [f"inner.rate: expected a finite number, not '{word}'"]
 
 
 @pytest.mark.parametrize("word", ["null", "None", "~", "", "''"])
@@ -81,7 +86,7 @@ def test_blank_parts_have_their_defaults():
 
 
 def test_plain_python_values_are_read_as_text_is():
-    faults: list[str] = []
+    faults: list[Fault] = []
     given = {"name": "x", "flag": True, "count": 3.0, "inner": {"rate": 2, "pair": (0, 1)}, "note": None}
     assert build(Outer, given, "", faults) == Outer("x", Inner(2.0, (0.0, 1.0)), flag=True, count=3)
     assert not faults
@@ -92,10 +97,10 @@ def test_plain_python_values_are_read_as_text_is():
     "given", [{"flag": 1}, {"count": True}, {"count": 1.5}, {"name": 7}, {"words": "a cat"}, {"inner": 3}, {"note": []}]
 )
 def test_plain_python_values_of_another_type_are_refused(given):
-    faults: list[str] = []
+    faults: list[Fault] = []
     build(Outer, {"name": "x", **given}, "", faults)
-    assert len(faults) == 1
-    assert faults[0].startswith(next(iter(given)))
+    (fault,) = faults
+    assert fault.setting.startswith(next(iter(given)))
 
 
 def test_a_part_by_name_or_by_weights():
@@ -103,17 +108,17 @@ def test_a_part_by_name_or_by_weights():
     assert read("{name: x, mix: {a: 0.25, b: 75e-2}}")[0] == Outer("x", mix={"a": 0.25, "b": 0.75})
 
 
-def test_every_fault_is_told_with_its_whole_path():
+def test_every_fault_has_its_whole_path():
     made, faults = read("{nam: x, inner: {rate: 0, pair: [1], zzz: 2}, kind: fanci, words: [a, [b]], mix: {a: b}}")
     assert made.inner.rate is FAULTY
     assert faults == [
         "nam: there is no such setting (did you mean 'name'?)",
         "inner.zzz: there is no such setting: there are rate, pair",
         "inner.rate: 0.0 is out of range: it must be above 0",
-        "inner.pair: a list of 2 is needed, not a list of 1",
-        "kind: 'fanci' is none of plain, fancy (did you mean 'fancy'?)",
-        "words[1]: text is needed, not a list of 1",
-        "mix.a: a number is needed, not 'b'",
+        "inner.pair: expected a list of 2, not a list of 1",
+        "kind: 'fanci' is not one of plain, fancy (did you mean 'fancy'?)",
+        "words[1]: expected text, not a list of 1",
+        "mix.a: expected a number, not 'b'",
     ]
 
 
@@ -121,15 +126,15 @@ def test_a_setting_on_the_wrong_floor_is_found():
     assert "(did you mean 'inner.rate'?)" in read("{name: x, rate: 2}")[1][0]
 
 
-def test_what_is_missing_is_told():
-    assert read("")[1] == ["name: it is missing and has no default"]
+def test_missing_settings_are_faults():
+    assert read("")[1] == ["name: it is required, but missing"]
     assert read("name: ' '")[1] == ["name: it must not be empty"]
 
 
-def test_keys_given_twice_are_told_with_their_lines():
-    faults: list[str] = []
+def test_duplicate_keys_are_faults_with_their_lines():
+    faults: list[Fault] = []
     read_yaml("a: 1\nb: {c: 1, c: 2}\na: 3\n", faults)
-    assert sorted(faults) == ["line 2: 'c' is given twice", "line 3: 'a' is given twice"]
+    assert sorted(fault.message for fault in faults) == ["line 2: 'c' is given twice", "line 3: 'a' is given twice"]
 
 
 @pytest.mark.parametrize(
@@ -137,18 +142,18 @@ def test_keys_given_twice_are_told_with_their_lines():
     ["a: [1", "\ta: b", "a: b: c", "? [a]\n: b", "&a [*a]", "a: *b", "--- a\n--- b", "a: \x00", "[" * 20000, "%bad"],
 )
 def test_what_is_no_yaml_is_a_fault(text):
-    faults: list[str] = []
+    faults: list[Fault] = []
     assert read_yaml(text, faults) is FAULTY
     assert len(faults) == 1
-    assert "\n" not in faults[0]
+    assert "\n" not in str(faults[0])
 
 
 def test_tags_run_nothing():
-    faults: list[str] = []
+    faults: list[Fault] = []
     assert read_yaml("!!python/object/apply:os.system [exit 1]", faults) == ["exit 1"]
 
 
-def test_a_bomb_of_aliases_is_told_in_a_line():
+def test_a_bomb_of_aliases_is_a_fault_of_one_line():
     text = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmn"))
     made, faults = read(text + "name: *n")
     assert made.name is FAULTY
@@ -172,9 +177,21 @@ def test_plain_and_build_are_inverse():
     assert plain(Outer("x"), sparse=True) == {"name": "x"}
 
 
-def test_refuse_tells_all_or_nothing():
+def test_refuse_raises_all_or_nothing():
     refuse("it", [])
-    with pytest.raises(InputError, match=r"^it has 2 faults:\n  a\n  b$"):
-        refuse("it", ["a", "b"])
-    with pytest.raises(InputError, match=r"^it has a fault:\n  a$"):
-        refuse("it", ["a"])
+    two = Fault("a.b", "is wrong"), Fault("", "the rest too")
+    with pytest.raises(InputError, match=r"^it has 2 faults:\n  a\.b: is wrong\n  the rest too$") as caught:
+        refuse("it", iter(two))
+    assert caught.value.faults == two
+    with pytest.raises(InputError, match=r"^it has a fault:\n  a\.b: is wrong$"):
+        refuse("it", two[:1])
+
+
+def test_every_input_error_holds_faults():
+    assert InputError("just text").faults == (Fault("", "just text"),)
+    assert str(InputError("just text")) == "just text"
+    assert InputError.at("a.b", "is wrong").faults == (Fault("a.b", "is wrong"),)
+    assert str(InputError.at("a.b", "is wrong")) == "a.b: is wrong"
+    whole = InputError("it has a fault:", [Fault("a", "is wrong")])
+    copy = pickle.loads(pickle.dumps(whole))  # as it comes from another process
+    assert (str(copy), copy.faults) == (str(whole), whole.faults)

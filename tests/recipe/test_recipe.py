@@ -1,5 +1,6 @@
-"""Laws of recipes: reading and writing are inverse, and every fault is told at once."""
+"""Laws of recipes: reading and writing are inverse, and every fault is reported at once."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from typing import get_args
 import pytest
 
 from danceopd_core import shapes
+from danceopd_core.algorithm.losses import OdeKl
+from danceopd_core.algorithm.methods import METHODS
+from danceopd_core.algorithm.query import Beta
 from danceopd_core.errors import InputError
-from danceopd_core.recipe.io import parse_recipe, read_recipe, write_recipe
+from danceopd_core.recipe.io import checked, parse_recipe, read_recipe, write_recipe
 from danceopd_core.recipe.schema import (
     Bucket,
     LearnedRouter,
@@ -23,6 +27,7 @@ from danceopd_core.recipe.schema import (
     Student,
     Teacher,
 )
+from danceopd_core.runs.session import build_method
 
 
 def base(**changes) -> dict:
@@ -73,7 +78,7 @@ FULL = Recipe(
         FULL,
         parse_recipe(base()),
         replace(FULL, query=Query(sigma=(0.0, 0.5))),
-        replace(FULL, student=Student(rank=4, over="shapes:edit")),
+        replace(FULL, student=Student(rank=4, base_lora="shapes:edit")),
         replace(FULL, query=Query(), method="flowopd", eta=0.3, group=4, anchor=0.04),
         replace(FULL, query=Query(), method="diffusionopd", ode_kl_weight="uniform"),
         replace(FULL, sigmas="paper"),
@@ -108,6 +113,24 @@ def test_a_recipe_with_all_defaults(recipe_file, plain_text):
     assert (recipe.steps, recipe.accumulate, recipe.rollout_steps, recipe.student.rank) == (3000, 4, 16, 128)
 
 
+def test_a_recipe_made_in_python_is_checked_like_a_file():
+    recipe = parse_recipe(base())
+    assert checked(recipe) is recipe  # it was checked when it was read
+    by_hand = Recipe("shapes", (Route("r", "base", Bucket(prompts=("a cat",)), 1),), {"base": Teacher()})
+    assert checked(by_hand) == recipe
+    assert isinstance(checked(by_hand).routes[0].weight, float)
+    for broken in (replace(by_hand, steps=0, method="danceopt"), replace(recipe, steps=0, method="danceopt")):
+        with pytest.raises(InputError) as caught:
+            checked(broken)
+        assert [fault.setting for fault in caught.value.faults] == ["steps", "method"]
+
+
+def test_a_recipe_file_is_checked_once(recipe_file, plain_text):
+    recipe = read_recipe(recipe_file(plain_text))
+    assert checked(recipe) is recipe
+    assert checked(replace(recipe, device="cpu")) == replace(recipe, device="cpu")
+
+
 def test_the_digest_tells_what_changes_the_result():
     recipe = parse_recipe(base())
     same = [{"out": "elsewhere"}, {"device": "cpu"}, {"save_every": 1}, {"offload": True}]
@@ -118,25 +141,35 @@ def test_the_digest_tells_what_changes_the_result():
     assert len({recipe.digest(), *(one.digest() for one in changed)}) == len(changed) + 1
 
 
-def test_runs_made_before_a_setting_came_are_still_known():
+def test_a_setting_at_its_default_does_not_enter_the_digest():
+    """So a setting that is added later does not change the digest of recipes without it."""
     recipe = parse_recipe(base())
-    assert recipe.digest() == "5cffc55510d90a7958579bec6cc59bfb26950d49f67782dc338a0d40543adc12"  # of 7683849
+    settings = {**base(), "model": "shapes"}
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    assert recipe.digest() == hashlib.sha256(text.encode()).hexdigest()
+    assert (
+        parse_recipe(base(steps=3000, student={"rank": 128}, components={}, quantise=None)).digest() == recipe.digest()
+    )
+
+
+def test_settings_that_change_the_result_change_the_digest():
+    recipe = parse_recipe(base())
     grids = [replace(recipe, sigmas=grid).digest() for grid in ("paper", Shift(3.0), Shift(6.0))]
     assert len({recipe.digest(), *grids}) == 4
     assert replace(recipe, sigmas=Shift(3)).digest() == grids[1]
     learned = [replace(recipe, learned_router=LearnedRouter(Bucket(prompts=("a",)), h)).digest() for h in (0.25, 0.5)]
     assert len({recipe.digest(), *learned}) == 3
-    assert replace(recipe, student=Student(over="/a")).digest() != recipe.digest()
+    assert replace(recipe, student=Student(base_lora="/a")).digest() != recipe.digest()
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("papre", "sigmas: no grid of sigmas is named 'papre' (did you mean 'paper'?)"),
+        ("papre", "sigmas: no sigma schedule is named 'papre' (did you mean 'paper'?)"),
         ({"shift": 0}, "sigmas.shift: 0.0 is out of range: it must be above 0"),
         ({"shfit": 3}, "sigmas.shfit: there is no such setting (did you mean 'shift'?)"),
-        ({}, "sigmas.shift: it is missing and has no default"),
-        ([3], "sigmas: text is needed, not a list of 1"),
+        ({}, "sigmas.shift: it is required, but missing"),
+        ([3], "sigmas: expected text, not a list of 1"),
     ],
 )
 def test_a_grid_is_a_known_name_or_a_shift(given, told):
@@ -203,37 +236,37 @@ def test_the_schedules_are_those_of_diffusers():
         ({"width": "0"}, "width: 0 is out of range"),
         ({"student": {"rank": "0"}}, "student.rank: 0 is out of range"),
         ({"student": {"alpha": "-1"}}, "student.alpha: -1.0 is out of range"),
-        ({"student": {"start": "a", "over": "b"}}, "student.over: only a fresh student lies over a frozen LoRA"),
+        ({"student": {"start": "a", "base_lora": "b"}}, "student.base_lora: only a fresh student is trained on top of"),
         ({"optimizer": {"lr": "0"}}, "optimizer.lr: 0.0 is out of range: it must be above 0"),
         ({"optimizer": {"ema": "1"}}, "optimizer.ema: 1.0 is out of range: it must be at least 0 and below 1"),
         ({"optimizer": {"betas": ["0.9", "1"]}}, "optimizer.betas[1]: 1.0 is out of range"),
-        ({"optimizer": {"schedule": "cosin"}}, "optimizer.schedule: 'cosin' is none of"),
-        ({"optimizer": {"warmup": 5}}, "optimizer.warmup: the constant schedule has none"),
+        ({"optimizer": {"schedule": "cosin"}}, "optimizer.schedule: 'cosin' is not one of"),
+        ({"optimizer": {"warmup": 5}}, "optimizer.warmup: the constant schedule has no warmup"),
         ({"method": "danceopt"}, "method: no method is named 'danceopt' (did you mean 'danceopd'?)"),
         ({"router": "weigted"}, "router: no router is named 'weigted' (did you mean 'weighted'?)"),
-        ({"dtype": "bf16"}, "dtype: 'bf16' is none of bfloat16, float16, float32"),
-        ({"device": "gpu"}, "device: 'gpu' is no device"),
+        ({"dtype": "bf16"}, "dtype: 'bf16' is not one of bfloat16, float16, float32"),
+        ({"device": "gpu"}, "device: 'gpu' is not a device"),
         ({"eta": 0.5}, "eta: danceopd has no such setting, only flowopd"),
         ({"group": 2}, "group: danceopd has no such setting, only flowopd"),
         ({"anchor": 0.5}, "anchor: danceopd has no such setting, only flowopd"),
         ({"ode_kl_weight": "uniform"}, "ode_kl_weight: danceopd has no such setting, only diffusionopd"),
         ({"query": {"bias": "lwo"}}, "query.bias: no query bias is named 'lwo' (did you mean 'low'?)"),
-        ({"query": {"k": 17}}, "query.k: 17 states of 16 rollout_steps"),
-        ({"query": {"bias": "every", "k": 2}}, "query.k: the bias 'every' asks about all states, not 2"),
+        ({"query": {"k": 17}}, "query.k: 17 states of a path with 16 rollout_steps"),
+        ({"query": {"bias": "every", "k": 2}}, "query.k: the bias 'every' queries all states, not 2"),
         ({"query": {"bias": "high", "sigma": [0.1, 0.2]}}, "query: give bias or sigma, not both"),
         ({"query": {"sigma": [0.2, 0.2]}}, "query.sigma: the range from 0.2 to 0.2 is empty"),
         ({"query": {"sigma": [0.2, 2]}}, "query.sigma[1]: 2.0 is out of range"),
-        ({"query": {"bias": "mid"}, "method": "diffusionopd"}, "query: diffusionopd asks about every state"),
-        ({"teachers": {"base": {"strength": 2}}}, "teachers.base.strength: it is the strength of a lora"),
+        ({"query": {"bias": "mid"}, "method": "diffusionopd"}, "query: diffusionopd queries every state"),
+        ({"teachers": {"base": {"strength": 2}}}, "teachers.base.strength: it scales a lora"),
         ({"teachers": {"base": {"guidance": -1}}}, "teachers.base.guidance: -1.0 is out of range"),
         ({"teachers": {"bass": {}}}, "routes[0].teacher: no teacher is named 'base' (did you mean 'bass'?)"),
-        ({"teachers": {"base": {}, " ": {}}}, "teachers: ' ' is no name"),
-        ({"routes": []}, "routes: there is none"),
-        ({"routes": {"a": 1}}, "routes: a list is needed, not a mapping"),
+        ({"teachers": {"base": {}, " ": {}}}, "teachers: ' ' is not a valid name"),
+        ({"routes": []}, "routes: the list is empty"),
+        ({"routes": {"a": 1}}, "routes: expected a list, not a mapping"),
         ({"model": ""}, "model: it must not be empty"),
     ],
 )
-def test_a_fault_is_told(change, told):
+def test_a_fault_of_a_setting(change, told):
     (line,) = faults_of(base(**change))
     assert line.startswith(told)
 
@@ -244,9 +277,9 @@ def test_a_fault_is_told(change, told):
         ({"weight": -1}, "routes[0].weight: -1.0 is out of range"),
         ({"weight": 0}, "routes: every weight is 0"),
         ({"name": " "}, "routes[0].name: it must not be empty"),
-        ({"teacher": ["base"]}, "routes[0].teacher: text is needed, not a list of 1"),
+        ({"teacher": ["base"]}, "routes[0].teacher: expected text, not a list of 1"),
         ({"teacher": {"base": 0.5}}, "routes[0].teacher: the weights of mixed teachers sum to 0.5, not 1"),
-        ({"teacher": {"base": "nan"}}, "routes[0].teacher.base: a finite number is needed"),
+        ({"teacher": {"base": "nan"}}, "routes[0].teacher.base: expected a finite number"),
         ({"teacher": {}}, "routes[0].teacher: the weights of mixed teachers sum to 0, not 1"),
         ({"bucket": {}}, "routes[0].bucket: give exactly one of csv, prompts, shapes, not none"),
         ({"bucket": {"prompt": "a"}}, "routes[0].bucket.prompt: there is no such setting (did you mean 'prompts'?)"),
@@ -254,10 +287,10 @@ def test_a_fault_is_told(change, told):
             {"bucket": {"prompts": ["a"], "csv": "b"}},
             "routes[0].bucket: give exactly one of csv, prompts, shapes, not csv",
         ),
-        ({"bucket": {"prompts": "a cat"}}, "routes[0].bucket.prompts: a list is needed"),
+        ({"bucket": {"prompts": "a cat"}}, "routes[0].bucket.prompts: expected a list"),
         ({"bucket": {"prompts": ["a", ""]}}, "routes[0].bucket.prompts[1]: it must not be empty"),
-        ({"bucket": {"prompts": ["a"], "task": "t"}}, "routes[0].bucket.task: it chooses rows of a csv"),
-        ({"bucket": {"csv": "a", "count": 3}}, "routes[0].bucket.count: it counts pictures of the embedded world"),
+        ({"bucket": {"prompts": ["a"], "task": "t"}}, "routes[0].bucket.task: it selects rows of a csv"),
+        ({"bucket": {"csv": "a", "count": 3}}, "routes[0].bucket.count: it is a number of items of the embedded world"),
         (
             {"bucket": {"shapes": "locl"}},
             "routes[0].bucket.shapes: no kind of the embedded world is named 'locl' (did you",
@@ -265,22 +298,22 @@ def test_a_fault_is_told(change, told):
         ({"bucket": {"shapes": "t2i", "count": -1}}, "routes[0].bucket.count: -1 is out of range"),
     ],
 )
-def test_a_fault_of_a_route_is_told(change, told):
+def test_a_fault_of_a_route(change, told):
     route = {"name": "r", "teacher": "base", "bucket": {"prompts": ["a cat"]}, **change}
     (line,) = faults_of(base(routes=[route]))
     assert line.startswith(told)
 
 
-def test_routes_have_names_of_their_own():
+def test_route_names_are_different():
     (line,) = faults_of(base(routes=base()["routes"] * 2))
-    assert line == "routes[1].name: 'r' is the name of routes[0] already"
+    assert line == "routes[1].name: 'r' is already the name of routes[0]: give another"
 
 
 def test_no_teacher_takes_the_name_of_the_student():
     assert faults_of(base(teachers={"base": {}, "student": {}}))[0].startswith("teachers.student: ")
 
 
-def test_every_fault_is_told_at_once():
+def test_every_fault_is_reported_at_once():
     routes = [
         {"name": "r", "teacher": "bass", "bucket": {"prompt": "x"}, "weight": "much"},
         {"nam": "s", "teacher": "base", "bucket": {}},
@@ -299,9 +332,9 @@ def test_every_fault_is_told_at_once():
     assert [line.split(":")[0] for line in lines] == starts
 
 
-def test_missing_parts_are_told():
+def test_missing_parts_are_faults():
     assert [line.split(":")[0] for line in faults_of({})] == ["model", "routes", "teachers"]
-    assert faults_of([1])[0].startswith("it: settings by name are needed")  # type: ignore[arg-type]
+    assert faults_of([1])[0].startswith("expected a mapping of settings, not a list of 1")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"model: [", b"- a\n", b"", b"just text"])
@@ -369,11 +402,26 @@ def test_a_learned_routers_file_is_found_like_a_routes(recipe_file, plain_text, 
     ("given", "told"),
     [
         ({"bucket": {}}, "learned_router.bucket: give exactly one of csv, prompts, shapes, not none"),
-        ({"holdout": 0.5}, "learned_router.bucket: it is missing"),
+        ({"holdout": 0.5}, "learned_router.bucket: it is required"),
         ({"bucket": {"prompts": ["a"]}, "holdout": 0}, "learned_router.holdout: 0.0 is out of range"),
         ({"bucket": {"prompts": ["a"]}, "holdout": 1}, "learned_router.holdout: 1.0 is out of range"),
-        ({"bucket": {"prompts": ["a"]}}, "learned_router: it chooses among routes, and there are not two"),
+        ({"bucket": {"prompts": ["a"]}}, "learned_router: it needs at least two routes to choose from"),
     ],
 )
-def test_a_learned_router_that_cannot_be_is_told(given, told):
+def test_faults_of_a_learned_router(given, told):
     assert any(line.startswith(told) for line in faults_of(base(learned_router=given)))
+
+
+def test_a_method_that_takes_the_query_gets_the_recipes(monkeypatch):
+    """Of a row that is added too: what it takes is a property of the row."""
+    monkeypatch.setitem(METHODS, "new", replace(METHODS["danceopd"], objective=OdeKl()))
+    monkeypatch.setitem(METHODS, "whole", replace(METHODS["new"], takes_query=False))
+    recipe = parse_recipe(base(method="new", query={"bias": "mid", "k": 3}, ode_kl_weight="uniform"))
+    built = build_method(recipe)
+    assert built.query == Beta(5, 5, 3)
+    assert built.objective == OdeKl("uniform")
+    assert build_method(parse_recipe(base(method="whole"))).query == METHODS["danceopd"].query
+    (line,) = faults_of(base(method="whole", query={"bias": "mid"}))
+    assert line == "query: whole queries every state: leave it out"
+    (line,) = faults_of(base(method="new", eta=0.5))
+    assert line == "eta: new has no such setting, only flowopd: leave it out"

@@ -68,7 +68,7 @@ def test_counted_forwards_are_the_formulas(context, config):
 def test_generated_targets_are_counted(context):
     opened = context.open(Trial("t2i_edit", "row", MethodConfig(method="offpolicy", regime="teachers"), 0))
     assert opened.counter.count == PLAN.prompts * 8 * (2 + 1)
-    assert all(len(lane.clean) == PLAN.prompts for lane in opened.trainer.lanes)
+    assert all(len(route.clean) == PLAN.prompts for route in opened.trainer.routes)
 
 
 def test_scoring_leaves_student_and_count_alone(context):

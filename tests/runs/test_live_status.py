@@ -13,43 +13,43 @@ from danceopd_core.runs import live_status as live
 from danceopd_core.runs import records as runs
 
 
-def page(sent):
+def status(sent):
     return live.LiveStatus("1:2", "1", "run", 1000, sent.append)
 
 
 def test_every_event_is_plain_json():
     sent = []
-    shown = page(sent)
-    shown.tell(validation={"a": math.nan, "b": np.float64(1.5)}, losses={"a": math.inf})
+    shown = status(sent)
+    shown.publish(validation={"a": math.nan, "b": np.float64(1.5)}, losses={"a": math.inf})
     assert json.loads(json.dumps(sent[-1], allow_nan=False))["validation"] == {"a": None, "b": 1.5}
     assert type(sent[-1]["validation"]["b"]) is float
 
 
 def test_updates_are_told_at_most_five_times_a_second_and_changes_of_state_at_once():
     sent = []
-    shown = page(sent)
+    shown = status(sent)
     shown.begin(0)
     for update in range(1, 200):
-        shown.step(update, {"a": 1.0}, 5.0)
+        shown.add_update(update, {"a": 1.0}, 5.0)
     assert len(sent) <= 3
-    shown.tell(state="done")
+    shown.publish(state="done")
     assert (sent[-1]["state"], sent[-1]["update"]) == ("done", 199)
 
 
 def test_losses_of_routes_that_were_not_drawn_are_kept():
-    shown = page([])
-    shown.step(1, {"a": 1.0}, 0.0)
-    shown.step(2, {"b": 2.0}, 0.0)
+    shown = status([])
+    shown.add_update(1, {"a": 1.0}, 0.0)
+    shown.add_update(2, {"b": 2.0}, 0.0)
     assert shown.data["losses"] == {"a": 1.0, "b": 2.0}
 
 
 def test_only_a_running_node_can_be_stopped():
-    board = live.RunRegistry()
-    assert not board.stop("1")
-    with board.running("1") as stop:
-        assert board.stop("1")
+    registry = live.RunRegistry()
+    assert not registry.stop("1")
+    with registry.running("1") as stop:
+        assert registry.stop("1")
         assert stop.is_set()
-    assert not board.stop("1")
+    assert not registry.stop("1")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "..", ".hidden", "a\\b", "x" * 101, "end.", "nul\0", "C:x"])

@@ -18,7 +18,7 @@ from danceopd_core.cli import main
 from danceopd_core.recipe import graph as specs
 from danceopd_core.recipe.from_graph import recipe_of
 from danceopd_core.recipe.schema import Bucket, Student, Teacher
-from danceopd_core.runs import live_status, node_run, records
+from danceopd_core.runs import interactive, live_status, records, validation
 
 FIXTURES = Path(__file__).parent / "fixtures" / "run_of_0_1_0"
 
@@ -55,7 +55,7 @@ class Host:
 
 
 @pytest.fixture
-def node_run_of_old(tmp_path):
+def old_job(tmp_path):
     """(job, status) of the graph that made the fixture, over a copy of its folder."""
     folder = copytree(FIXTURES / "node", tmp_path / "danceopd" / "old")
     model = specs.ModelSpec("shapes", "float32", None)
@@ -74,14 +74,14 @@ def node_run_of_old(tmp_path):
     identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
     identity["contents"] = records.run_identity(recipe)["contents"]
     (folder / "identity.json").write_text(json.dumps(identity), encoding="utf-8")
-    return node_run.Job(recipe, run, node_run.Validation(every=3), True, {"prompt": {}})
+    return interactive.Job(recipe, run, validation.Validation(every=3), True, {"prompt": {}})
 
 
-def test_a_run_of_the_train_node_is_gone_on_with(node_run_of_old, tmp_path):
-    job = node_run_of_old
+def test_a_run_of_the_train_node_is_gone_on_with(old_job, tmp_path):
+    job = old_job
     assert job.run.status()["state"] == "stopped"
     status = live_status.LiveStatus("9", "9", "old", 6, lambda data: None)
-    node_run.train(job, Host(), status, threading.Event())
+    interactive.train_job(job, Host(), status, threading.Event())
     assert status.data["state"] == "done"
     assert [entry["update"] for entry in history(job.run.path / "history.jsonl")] == [1, 2, 3, 4, 5, 6]
     assert not (tmp_path / "danceopd" / "old.1").exists()  # it was gone on with, not set aside

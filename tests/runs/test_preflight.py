@@ -1,16 +1,20 @@
-"""Laws of the preflight: a sound run passes; of an unsound one every fault is told, in one error."""
+"""Laws of the preflight: a sound run passes; of an unsound one every fault is reported, in one error."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from danceopd_core.data.buckets import load_bucket
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
-from danceopd_core.runs.preflight import TOLD, preflight
+from danceopd_core.runs.preflight import preflight
+from danceopd_core.runs.preflight_buckets import MAX_ROW_FAULTS
+from danceopd_core.runs.session import open_session
 
 
 def described(folder: Path, pipeline: str) -> Path:
@@ -56,9 +60,9 @@ def recipe(tmp_path, model, lora, checkpoint) -> Recipe:
     )
 
 
-def faults_of(recipe: Recipe, multiple: int = 1) -> list[str]:
+def faults_of(recipe: Recipe) -> list[str]:
     with pytest.raises(InputError) as caught:
-        preflight(recipe, multiple)
+        preflight(recipe)
     return [line.strip() for line in str(caught.value).splitlines()[1:]]
 
 
@@ -69,8 +73,24 @@ def with_csv(recipe: Recipe, path: Path, task: str | None = None) -> Recipe:
 
 
 def test_a_sound_run_passes_and_leaves_nothing(recipe):
-    preflight(recipe, 16)
+    preflight(recipe)
     assert not Path(recipe.out).parent.exists()
+
+
+def test_what_was_read_is_handed_on(recipe, csv_file, picture_file, monkeypatch):
+    """The items are those of `load_bucket`, and no CSV is read twice."""
+    picture_file("a.png")
+    more = Bucket(csv=str(csv_file("prompt,source_image", "x,a.png", "y,a.png")))
+    recipe = replace(recipe, routes=(*recipe.routes, Route("more", "edit", more)))
+    expected = {bucket: load_bucket(bucket, recipe.seed, recipe.width, recipe.height) for bucket in recipe.buckets()}
+    files = preflight(recipe)
+    assert files.recipe is recipe
+    Path(more.csv).unlink()
+    for bucket in recipe.buckets():
+        items = files.items(bucket)
+        assert [(item.prompt, item.task) for item in items] == [(item.prompt, item.task) for item in expected[bucket]]
+        for item, other in zip(items, expected[bucket], strict=True):
+            assert np.array_equal(item.source, other.source) if bucket.shapes else item.source == other.source
 
 
 def test_pictures_of_a_csv_pass(recipe, csv_file, picture_file):
@@ -80,29 +100,31 @@ def test_pictures_of_a_csv_pass(recipe, csv_file, picture_file):
 
 
 def test_a_recipe_made_by_hand_is_checked_like_a_file(recipe):
-    assert faults_of(replace(recipe, steps=0, method="danceopt")) == [
+    with pytest.raises(InputError) as caught:
+        open_session(replace(recipe, steps=0, method="danceopt"))
+    assert [str(fault) for fault in caught.value.faults] == [
         "steps: 0 is out of range: it must be at least 1 and at most 1000000000",
         "method: no method is named 'danceopt' (did you mean 'danceopd'?): "
         "there are danceopd, diffusionopd, flowopd, offpolicy",
     ]
 
 
-def test_every_fault_is_told_at_once(recipe, csv_file, tmp_path):
+def test_every_fault_is_reported_at_once(recipe, csv_file, tmp_path):
     (tmp_path / "file").touch()
     broken = replace(
         with_csv(recipe, csv_file("prompt,task", "a,edits"), "edit"),
-        model=str(tmp_path),
         width=1000,
         out=str(tmp_path / "file" / "run"),
         student=Student(str(tmp_path / "file")),
         teachers={**recipe.teachers, "edit": Teacher(lora="shapes:nothing"), "idle": Teacher(str(tmp_path / "none"))},
     )
-    starts = ["width", "out", "model", "student.start", "teachers.edit.lora", "teachers.idle.checkpoint"]
+    starts = ["width", "out", "student.start", "teachers.edit.lora", "teachers.idle.checkpoint"]
     starts += ["teachers.idle", "route 'edits'"]
-    lines = faults_of(broken, 16)
+    lines = faults_of(broken)
     assert [line.split(":")[0] for line in lines] == starts
-    assert lines[0] == "width: 1000 is not a multiple of 16: take 992"
+    assert lines[0] == "width: 1000 is not a multiple of 16: use 992"
     assert "did you mean 'edits'?" in lines[-1]
+    assert faults_of(replace(broken, model=str(tmp_path)))[1].startswith("model: ")
 
 
 def test_pictures_that_cannot_be_used_are_named_with_their_rows(recipe, csv_file, picture_file, tmp_path):
@@ -116,10 +138,10 @@ def test_pictures_that_cannot_be_used_are_named_with_their_rows(recipe, csv_file
 
 
 def test_many_bad_pictures_are_counted(recipe, csv_file):
-    path = csv_file("prompt,source_image", *(f"p,{i}.png" for i in range(TOLD + 7)))
+    path = csv_file("prompt,source_image", *(f"p,{i}.png" for i in range(MAX_ROW_FAULTS + 7)))
     lines = faults_of(with_csv(recipe, path))
-    assert len(lines) == TOLD + 1
-    assert lines[-1] == f"route 'edits', {path}: 7 more pictures cannot be used"
+    assert len(lines) == MAX_ROW_FAULTS + 1
+    assert lines[-1] == f"route 'edits', {path}: 7 more images cannot be used"
 
 
 def test_a_route_is_all_edits_or_all_text(recipe, csv_file, picture_file):
@@ -134,16 +156,16 @@ def test_edits_need_a_model_that_edits(recipe, model, csv_file, picture_file, pi
     picture_file("a.png")
     path = csv_file("prompt,source_image", "x,a.png", "y,a.png")
     (line,) = faults_of(with_csv(recipe, path))
-    told = f"2 of 2 rows have a source picture (row 2, 3), of which a {pipeline} takes none"
+    told = f"2 of 2 rows have a source image (row 2, 3), which a {pipeline} does not take"
     assert line.startswith(f"route 'edits', {path}: {told}")
     (line,) = faults_of(recipe)
-    assert line.startswith("route 'edits': 6 of 6 rows have a source picture")
+    assert line.startswith("route 'edits': 6 of 6 rows have a source image")
     preflight(replace(recipe, routes=recipe.routes[:1], teachers={n: recipe.teachers[n] for n in ("base", "real")}))
     preflight(replace(recipe, model=str(described(model, "FluxKontextPipeline"))))
 
 
 def test_the_models_own_files_are_looked_at(recipe, model):
-    assert faults_of(replace(recipe, width=1000)) == ["width: 1000 is not a multiple of 16: take 992"]
+    assert faults_of(replace(recipe, width=1000)) == ["width: 1000 is not a multiple of 16: use 992"]
     (line,) = faults_of(replace(recipe, model=str(described(model, "PixArtPipeline"))))
     assert line.startswith("model: ")
     assert "PixArtPipeline" in line
@@ -181,8 +203,8 @@ def test_a_checkpoint_is_no_lora(recipe, checkpoint):
 
 
 def test_the_lora_under_the_student_is_checked(recipe, lora, checkpoint):
-    preflight(replace(recipe, student=Student(over=str(lora))))
-    assert "student.over: " in faults_of(replace(recipe, student=Student(over=str(checkpoint))))[0]
+    preflight(replace(recipe, student=Student(base_lora=str(lora))))
+    assert "student.base_lora: " in faults_of(replace(recipe, student=Student(base_lora=str(checkpoint))))[0]
 
 
 def test_a_bucket_that_cannot_be_filled_is_told_by_route(recipe, tmp_path):
@@ -218,7 +240,7 @@ def test_prompts_without_a_route_may_be_of_both_kinds_and_their_files_are_looked
     preflight(with_router(recipe, Bucket(csv=str(csv_file("prompt,source_image", "x,a.png", "y,"))), text, more, edits))
     path = csv_file("prompt,source_image", "x,", "y,none.png")
     (line,) = faults_of(with_router(recipe, Bucket(csv=str(path)), text, more, edits))
-    assert line.startswith(f"learned_router, {path}, row 3: ")
+    assert line.startswith(f"learned_router: {path}, row 3: ")
     (line,) = faults_of(with_router(recipe, Bucket(csv=str(csv_file("prompt,source_image"))), text, more))
     assert line.startswith(f"learned_router: {path} holds no prompts")
 
@@ -228,4 +250,4 @@ def test_targets_are_needed_of_prompts_without_a_route_too(recipe, csv_file, pic
     edits = Bucket(shapes="local", count=12)
     path = csv_file("prompt,source_image,target_image", "x,a.png,a.png", "y,a.png,")
     (line,) = faults_of(replace(with_router(recipe, Bucket(csv=str(path)), edits, edits), method="offpolicy"))
-    assert line.startswith(f"learned_router, {path}: 1 of 2 rows have no target_image (row 3), which offpolicy")
+    assert line.startswith(f"learned_router: {path}: 1 of 2 rows have no target_image (row 3), which offpolicy")

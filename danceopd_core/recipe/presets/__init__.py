@@ -1,4 +1,4 @@
-"""Recipes of the paper (DanceOPD, arXiv 2606.27377), to be filled in with one's own files."""
+"""The recipes of the paper (DanceOPD, arXiv 2606.27377), for the user to fill in the paths of files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from ...lookup import lookup
 
 FOLDER = Path(__file__).parent
-FAST = {"rollout_steps": "8  # 16 in the paper, which loses next to nothing with 8: GEdit 5.739 for 5.751"}
-"""What a fast recipe has otherwise: half of the cost of an update's rollout, at the paper's own price."""
+FAST = {"rollout_steps": "8  # 16 in the paper; GEdit 5.751 with 16, 5.739 with 8"}
+"""Changes of a fast recipe: half the cost of an update's rollout, at the loss of quality that the paper measured."""
 
 
 def presets() -> dict[str, str]:
-    """Every recipe by its name: what it is, in a line."""
+    """The recipes by name, each with its one-line description."""
     files = sorted(FOLDER.glob("*.yaml"))
     return {file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for file in files}
 
 
 def preset_text(name: str, fast: bool = False) -> str:
-    """The recipe file of that name, with its comments; InputError for an unknown one."""
+    """The text of a recipe file, with its comments; InputError for an unknown name."""
     lookup(presets(), name, "recipe of the paper")
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     changes = FAST if fast else {}

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ...errors import InputError
 from ...lookup import lookup
-from ...runs.session import pick_device
+from ...runs.opening import pick_device
 from .benches import BENCHES, trials_of
 from .figure import draw_curves
 from .identity import plan_record

@@ -18,7 +18,7 @@ from ...algorithm.routers import router
 from ...algorithm.trainer import RouteData, Settings, Trainer
 from ...models.backbone import Backbone
 from ...models.registry import open_backbone
-from ...runs.session import DTYPES, open_teachers
+from ...runs.opening import DTYPES, open_teachers
 from ...shapes import GUIDANCE, locate
 from ...shapes.language import EDIT, T2I
 from ...shapes.score import HeldOutSet

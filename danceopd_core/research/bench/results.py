@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...files import write_text
 from .identity import trial_identity
 from .trials import BenchPlan, Trial
 
@@ -72,10 +72,7 @@ def from_record(record: dict[str, Any]) -> TrialResult:
 
 def write_result(trial: Trial, plan: BenchPlan, folder: Path, result: TrialResult) -> None:
     """Writes the file as a whole or not at all."""
-    file = folder / trial.file_name
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(json.dumps(as_record(result, trial_identity(trial, plan))) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    write_text(folder / trial.file_name, json.dumps(as_record(result, trial_identity(trial, plan))) + "\n")
 
 
 def read_result(trial: Trial, plan: BenchPlan, folder: Path) -> TrialResult:

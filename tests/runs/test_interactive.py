@@ -11,9 +11,10 @@ from danceopd_core.errors import InputError
 from danceopd_core.recipe import from_graph as recipes
 from danceopd_core.recipe import graph as specs
 from danceopd_core.recipe import schema as core
+from danceopd_core.runs import interactive
 from danceopd_core.runs import live_status as live
-from danceopd_core.runs import node_run as training
 from danceopd_core.runs import records as runs
+from danceopd_core.runs.validation import Validation, read_pictures
 
 
 class Cancelled(BaseException):
@@ -45,10 +46,10 @@ class Host:
 
 @pytest.fixture
 def go(zimage_folder, tmp_path):
-    """Trains a little run in tmp_path and returns (page, the run, the host)."""
+    """Trains a little run in tmp_path and returns (status, the run, the host)."""
 
     def train(
-        name="run", steps=4, resume=True, cancel_at=10**9, stop_at=10**9, watch=None, student=None, more="",
+        name="run", steps=4, resume=True, cancel_at=10**9, stop_at=10**9, validation=None, student=None, more="",
         transformer=None, **settings,
     ):  # fmt: skip
         model = specs.ModelSpec(str(zimage_folder), "float32", transformer)
@@ -64,17 +65,17 @@ def go(zimage_folder, tmp_path):
         )
         stop, sent = threading.Event(), []
         host = Host(cancel_at, stop, stop_at)
-        page = live.LiveStatus("9", "9", name, steps, sent.append)
-        job = training.Job(recipe, run, watch or training.Validation(every=2), resume, {"prompt": {}})
-        page.run = lambda: training.train(job, host, page, stop)
-        page.sent, page.files, page.host = sent, run, host
-        return page
+        status = live.LiveStatus("9", "9", name, steps, sent.append)
+        job = interactive.Job(recipe, run, validation or Validation(every=2), resume, {"prompt": {}})
+        status.run = lambda: interactive.train_job(job, host, status, stop)
+        status.sent, status.files, status.host = sent, run, host
+        return status
 
     return train
 
 
-def student_of(page):
-    return load_file(page.files.lora)
+def student_of(status):
+    return load_file(status.files.lora)
 
 
 def equal(a, b):
@@ -82,12 +83,12 @@ def equal(a, b):
 
 
 def test_a_run_leaves_all_that_was_promised(go):
-    page = go()
-    page.run()
-    files = page.files
-    assert page.data["state"] == "done"
-    assert page.data["update"] == 4
-    assert equal(student_of(page), load_file(files.folder.student))
+    status = go()
+    status.run()
+    files = status.files
+    assert status.data["state"] == "done"
+    assert status.data["update"] == 4
+    assert equal(student_of(status), load_file(files.folder.student))
     assert len(files.losses()) == 4
     assert [entry["update"] for entry in files.validations()] == [2, 4]
     assert [path.name for path in files.pictures()] == ["000004-00.png"]
@@ -96,12 +97,12 @@ def test_a_run_leaves_all_that_was_promised(go):
     history = files.history()
     assert history["updates"] == [1, 2, 3, 4]
     assert all(len(values) == 4 for values in history["losses"].values())
-    assert page.data["pictures"][0]["url"] == "/danceopd/runs/run/pictures/000004-00.png"
-    previews = [picture for _, picture in page.host.shown if picture is not None]
+    assert status.data["pictures"][0]["url"] == "/danceopd/runs/run/pictures/000004-00.png"
+    previews = [picture for _, picture in status.host.shown if picture is not None]
     assert [picture.mode for picture in previews] == ["RGB", "RGB"]
-    assert training.read_pictures(files.pictures()).shape == (1, 32, 32, 3)
-    assert page.sent[0]["state"] == "opening"
-    ((first, few), (second, many)) = page.data["asked"]  # the two states of its path, Beta(5, 2) over them
+    assert read_pictures(files.pictures()).shape == (1, 32, 32, 3)
+    assert status.sent[0]["state"] == "opening"
+    ((first, few), (second, many)) = status.data["asked"]  # the two states of its path, Beta(5, 2) over them
     assert (first, second) == (1.0, 0.75)
     assert (few, many) == (pytest.approx(0.109, abs=0.01), pytest.approx(0.891, abs=0.01))
 
@@ -118,9 +119,9 @@ def test_the_same_run_is_found_again_and_not_trained(go):
 
 
 def test_a_deleted_lora_comes_back_without_training(go):
-    page = go()
-    page.run()
-    page.files.lora.unlink()
+    status = go()
+    status.run()
+    status.files.lora.unlink()
     again = go()
     again.run()
     assert again.files.lora.exists()
@@ -141,7 +142,7 @@ def test_anything_that_matters_trains_again_and_sets_the_old_run_aside(go, tmp_p
 def test_other_validation_prompts_only_validate_again(go):
     first = go()
     first.run()
-    other = go(watch=training.Validation(("two circles", "a star"), every=2))
+    other = go(validation=Validation(("two circles", "a star"), every=2))
     other.run()
     assert len(other.data["pictures"]) == 2
     assert equal(student_of(first), student_of(other))
@@ -152,12 +153,12 @@ def test_other_validation_prompts_only_validate_again(go):
 def test_a_cancelled_run_goes_on_to_what_it_would_have_been(go, at):
     whole = go(name="whole")
     whole.run()
-    page = go(cancel_at=at)
+    status = go(cancel_at=at)
     with pytest.raises(Cancelled):
-        page.run()
-    assert page.data["state"] == "cancelled"
-    assert page.files.status()["state"] == "cancelled"
-    assert student_of(page)
+        status.run()
+    assert status.data["state"] == "cancelled"
+    assert status.files.status()["state"] == "cancelled"
+    assert student_of(status)
     again = go()
     again.run()
     assert again.data["state"] == "done"
@@ -165,14 +166,30 @@ def test_a_cancelled_run_goes_on_to_what_it_would_have_been(go, at):
     assert [entry["update"] for entry in again.files.folder.history()] == [1, 2, 3, 4]
 
 
+def test_a_run_cancelled_before_its_first_update_leaves_the_earlier_results(go):
+    first = go()
+    first.run()
+    lora = first.files.lora.read_bytes()
+    other = go(seed=1, cancel_at=0)
+    with pytest.raises(Cancelled):
+        other.run()
+    assert other.data["state"] == "cancelled"
+    assert first.files.lora.read_bytes() == lora
+    assert other.files.path.with_name("run.1").is_dir()
+    again = go(seed=1)
+    again.run()
+    assert not again.files.path.with_name("run.2").exists()  # there was nothing to set aside
+    assert min(value for value, _ in again.host.shown) == 0
+
+
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_stopped_run_goes_on_with_what_there_is(go, at):
-    page = go(stop_at=at)
-    page.run()
-    assert page.data["state"] == "stopped"
-    assert page.data["update"] == at
-    assert page.files.pictures()
-    assert student_of(page)
+    status = go(stop_at=at)
+    status.run()
+    assert status.data["state"] == "stopped"
+    assert status.data["update"] == at
+    assert status.files.pictures()
+    assert student_of(status)
 
 
 def test_more_steps_go_on_from_the_end(go):
@@ -187,10 +204,10 @@ def test_more_steps_go_on_from_the_end(go):
 
 def test_without_resume_a_stopped_run_begins_anew(go):
     go(stop_at=2).run()
-    page = go(resume=False)
-    page.run()
-    assert min(value for value, _ in page.host.shown) == 0
-    assert len(page.files.losses()) == 4
+    status = go(resume=False)
+    status.run()
+    assert min(value for value, _ in status.host.shown) == 0
+    assert len(status.files.losses()) == 4
 
 
 def test_a_bad_run_touches_nothing(go, tmp_path):
@@ -207,12 +224,12 @@ def test_a_bad_run_touches_nothing(go, tmp_path):
 
 
 def test_the_student_does_not_start_from_the_file_that_it_writes(go):
-    page = go()
-    page.run()
+    status = go()
+    status.run()
     with pytest.raises(InputError, match="name"):
-        go(student=core.Student(start=str(page.files.lora))).run()
+        go(student=core.Student(start=str(status.files.lora))).run()
     with pytest.raises(InputError, match="name"):
-        go(student=core.Student(over=str(page.files.lora))).run()
+        go(student=core.Student(base_lora=str(status.files.lora))).run()
 
 
 def test_another_lora_under_the_student_is_another_run(go, tmp_path):
@@ -220,15 +237,15 @@ def test_another_lora_under_the_student_is_another_run(go, tmp_path):
     first.run()
     under = tmp_path / "under.safetensors"
     under.write_bytes(first.files.lora.read_bytes())
-    page = go(student=core.Student(rank=2, over=str(under)))
-    page.run()
-    again = go(student=core.Student(rank=2, over=str(under)))
+    status = go(student=core.Student(rank=2, base_lora=str(under)))
+    status.run()
+    again = go(student=core.Student(rank=2, base_lora=str(under)))
     again.run()
     assert again.host.shown == []
     other = go(name="other", more="optimizer.lr=0.01")
     other.run()
     under.write_bytes(other.files.lora.read_bytes())
-    anew = go(student=core.Student(rank=2, over=str(under)))
+    anew = go(student=core.Student(rank=2, base_lora=str(under)))
     anew.run()
     assert anew.files.path.with_name("run.1").exists()
 
@@ -239,9 +256,9 @@ def test_a_transformer_file_is_the_model_and_counts_by_its_contents(go, tmp_path
     weights = load_file(next((zimage_folder / "transformer").glob("*.safetensors")))
     file = tmp_path / "transformer.safetensors"
     save_file(weights, file)
-    page = go(transformer=str(file))
-    page.run()
-    assert equal(student_of(page), student_of(plain))
+    status = go(transformer=str(file))
+    status.run()
+    assert equal(student_of(status), student_of(plain))
     weights["layers.0.attention.to_q.weight"] *= 2
     save_file(weights, file)
     other = go(transformer=str(file))
@@ -251,35 +268,35 @@ def test_a_transformer_file_is_the_model_and_counts_by_its_contents(go, tmp_path
 
 
 def test_a_lora_of_someone_else_is_not_overwritten(go, tmp_path):
-    page = go()
-    page.files.lora.parent.mkdir(parents=True)
-    save_file({"a": torch.zeros(1)}, page.files.lora)
+    status = go()
+    status.files.lora.parent.mkdir(parents=True)
+    save_file({"a": torch.zeros(1)}, status.files.lora)
     with pytest.raises(InputError, match="not made here"):
-        page.run()
+        status.run()
 
 
 def test_a_run_that_the_servers_end_cut_off_counts_as_cancelled_and_goes_on(go):
-    page = go(cancel_at=2)
+    status = go(cancel_at=2)
     with pytest.raises(Cancelled):
-        page.run()
-    page.files.write("status.json", {**page.files.status(), "state": "training"})
-    assert page.files.status()["state"] == "cancelled"
+        status.run()
+    status.files.write("status.json", {**status.files.status(), "state": "training"})
+    assert status.files.status()["state"] == "cancelled"
     again = go()
     again.run()
     assert min(value for value, _ in again.host.shown) == 2
 
 
 def test_when_the_page_hears_of_the_end_all_files_are_there(go):
-    page = go()
-    whole, send = [], page.tell
+    status = go()
+    whole, send = [], status.publish
 
-    def tell(**news):
-        if news.get("state") == "done":
-            whole.append(page.files.lora.exists() and page.files.status()["state"] == "done")
-        send(**news)
+    def publish(**changes):
+        if changes.get("state") == "done":
+            whole.append(status.files.lora.exists() and status.files.status()["state"] == "done")
+        send(**changes)
 
-    page.tell = tell
-    page.run()
+    status.publish = publish
+    status.run()
     assert whole == [True]
 
 

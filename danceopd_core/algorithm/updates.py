@@ -1,0 +1,87 @@
+"""Updates of the student's parameters: clipped AdamW with a learning-rate schedule, and their moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .settings import Settings
+
+
+class Diverged(RuntimeError):
+    """The loss or the gradient is not finite; the weights are those of the last good update."""
+
+
+class Applied(NamedTuple):
+    """grad_norm: before clipping. lr: the learning rate of the update."""
+
+    grad_norm: float
+    lr: float
+
+
+class Updater:
+    """Updates `parameters` from their gradients. update: how many updates they have had.
+
+    average: the exponential moving average of the parameters, in their order; empty if `settings.ema` is 0.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], settings: Settings) -> None:
+        from diffusers.optimization import get_scheduler
+
+        self.update = 0
+        self.average = [p.detach().clone() for p in parameters] if settings.ema else []
+        self._parameters, self._settings = list(parameters), settings
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, settings.lr, settings.betas, weight_decay=settings.weight_decay
+        )
+        self._schedule = get_scheduler(
+            settings.schedule,
+            self._optimizer,
+            num_warmup_steps=settings.warmup,
+            num_training_steps=settings.steps,
+        )
+
+    def gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._parameters if p.grad is not None]
+
+    def apply(self, losses: Mapping[str, float]) -> Applied:
+        """Clips the gradients, updates the parameters, clears the gradients.
+
+        Diverged, with the parameters unchanged, if a loss or the gradient norm is not finite.
+        """
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._settings.clip))
+        if not math.isfinite(norm) or not all(map(math.isfinite, losses.values())):
+            self._optimizer.zero_grad(set_to_none=True)
+            raise Diverged(
+                f"update {self.update + 1} has loss {dict(losses)} and gradient norm {norm}: lower the learning rate "
+                "or check the teachers; the weights of the last good update are kept"
+            )
+        lr = self._optimizer.param_groups[0]["lr"]
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._schedule.step()
+        self.update += 1
+        if self.average:
+            # The decay rises from 0.18, so that the first weights do not hold the average back.
+            decay = min(self._settings.ema, (1 + self.update) / (10 + self.update))
+            torch._foreach_lerp_(self.average, [p.detach() for p in self._parameters], 1 - decay)
+        return Applied(norm, lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "update": self.update,
+            "average": list(self.average),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.update = state["update"]
+        for average, saved in zip(self.average, state["average"], strict=True):
+            average.copy_(saved)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])

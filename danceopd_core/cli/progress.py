@@ -1,0 +1,50 @@
+"""A progress bar for the training loop."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from tqdm import tqdm
+
+from ..algorithm.trainer import StepResult
+from ..runs.loop import RunState
+from ..runs.session import TrainingSession
+
+
+class ProgressBar:
+    """An observer of the training loop that shows a bar with loss and learning rate; a context manager.
+
+    Shown by the main process only.
+    """
+
+    cancelled = KeyboardInterrupt
+
+    def __init__(self, session: TrainingSession) -> None:
+        self._bar = tqdm(
+            total=session.recipe.steps,
+            initial=session.trainer.update,
+            unit="update",
+            disable=session.trainer.processes.rank > 0,
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def on_update(self, result: StepResult) -> None:
+        self._bar.set_postfix(loss=f"{result.loss:.4f}", lr=f"{result.lr:.1e}", refresh=False)
+        self._bar.update()
+
+    def on_validate(self) -> None:
+        """The command line does not validate."""
+
+    def on_save(self, state: RunState) -> None:
+        """Saves are not shown."""
+
+    def should_stop(self) -> bool:
+        return False

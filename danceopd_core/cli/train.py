@@ -1,0 +1,68 @@
+"""`danceopd train`: trains what a recipe file describes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .console import log
+
+if TYPE_CHECKING:
+    from ..recipe.schema import Recipe
+
+
+def add_arguments(subparsers: Any) -> None:
+    parser = subparsers.add_parser("train", help="train what a recipe file describes")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.lr=1e-4 steps=500")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the recipe's 'out' folder")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, open no model, write nothing")
+
+
+def run(args: Namespace) -> None:
+    from ..recipe.io import read_recipe
+    from ..runs.run_dir import RunFolder
+
+    recipe = read_recipe(args.recipe, args.overrides)
+    folder = RunFolder(recipe.out)
+    folder.claim(recipe, args.resume)
+    if args.dry_run:
+        _check(recipe)
+    else:
+        _train(recipe, folder, args.resume)
+
+
+def _check(recipe: Recipe) -> None:
+    from ..algorithm.query import query_text
+    from ..data.prompt_assignment import describe_assignment
+    from ..models.hub import is_hub_id
+    from ..runs.planning import plan_run
+
+    planned = plan_run(recipe)
+    shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
+    print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
+    if recipe.learned_router is not None:
+        *own, unassigned = (planned.items(bucket) for bucket in recipe.buckets())
+        print(describe_assignment(own, unassigned, recipe.learned_router.holdout))
+    if not is_hub_id(recipe.model):  # its configuration may not be downloaded yet
+        print(query_text(planned.query_bins()))
+
+
+def _train(recipe: Recipe, folder: Any, resume: bool) -> None:
+    from dataclasses import replace
+
+    from ..runs.distributed import join_process_group
+    from ..runs.loop import train_loop
+    from ..runs.session import open_session
+    from .progress import ProgressBar
+
+    processes, device = join_process_group(recipe.device)
+    if device is not None:
+        recipe = replace(recipe, device=str(device))
+    main_log = log if processes.rank == 0 else lambda text: None
+    session = open_session(recipe, processes, main_log)
+    folder.begin(session, resume)
+    with ProgressBar(session) as bar:
+        train_loop(session, folder, bar)
+    main_log(f"wrote {folder.student}")

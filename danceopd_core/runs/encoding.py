@@ -1,0 +1,68 @@
+"""Encodes prompts and pictures to conditioning and latents, for single items and for all buckets of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..algorithm.fields import Conditioning
+from ..data.csv_rows import Item
+from ..data.images import Picture, open_picture
+from ..data.prompt_assignment import EncodedBucket, PromptAssignment, assign_prompts
+from ..models.backbone import Backbone
+from ..recipe.schema import Bucket
+from .planning import RunPlan
+
+
+class EncodedBuckets(NamedTuple):
+    """buckets: one for each route, in the recipe's order. assignment: what the learned router did, if there is one."""
+
+    buckets: list[EncodedBucket]
+    assignment: PromptAssignment | None
+
+
+def as_tensor(picture: Picture, width: int, height: int) -> Tensor:
+    """A picture, or its path, as (H, W, 3) in [0, 1]."""
+    return torch.from_numpy(open_picture(picture, width, height).copy()).float() / 255
+
+
+def encode_items(
+    backbone: Backbone, items: Sequence[Item], width: int, height: int, negatives: Sequence[str] = ()
+) -> Conditioning:
+    """Prompts with their source pictures as conditioning, on the CPU: batches move to the device when they are used."""
+    sources = [None if item.source is None else [as_tensor(item.source, width, height)] for item in items]
+    return backbone.encode([item.prompt for item in items], sources, negatives).to("cpu")
+
+
+def encode_buckets(plan: RunPlan, backbone: Backbone, log: Callable[[str], None]) -> EncodedBuckets:
+    """All buckets of a run, with the prompts that the learned router assigns to each."""
+    buckets, negatives = [], [plan.negatives(route) for route in plan.recipe.routes]
+    for route, own in zip(plan.recipe.routes, negatives, strict=True):
+        log(f"encoding the bucket of '{route.name}'")
+        buckets.append(_encode(route.bucket, plan, backbone, own))
+    learned = plan.recipe.learned_router
+    if learned is None:
+        return EncodedBuckets(buckets, None)
+    log("encoding the prompts without a route")
+    unassigned = _encode(learned.bucket, plan, backbone, sorted({negative for own in negatives for negative in own}))
+    names = [route.name for route in plan.recipe.routes]
+    buckets, assignment = assign_prompts(
+        names, buckets, negatives, unassigned, backbone.prompt_embeddings, learned.holdout, plan.recipe.seed
+    )
+    log(assignment.text())
+    return EncodedBuckets(buckets, assignment)
+
+
+def _encode(bucket: Bucket, plan: RunPlan, backbone: Backbone, negatives: Sequence[str]) -> EncodedBucket:
+    items, width, height = plan.items(bucket), plan.recipe.width, plan.recipe.height
+    samples = encode_items(backbone, items, width, height, negatives)
+    return EncodedBucket(items, samples, _latents(backbone, items, width, height) if plan.method.needs_clean else None)
+
+
+def _latents(backbone: Backbone, items: Sequence[Item], width: int, height: int) -> Tensor:
+    """(n, ...) of the target pictures, which every item has where the method needs them."""
+    targets = [item.target for item in items if item.target is not None]
+    return torch.cat([backbone.encode_image(as_tensor(target, width, height)[None]).cpu() for target in targets])

@@ -1,0 +1,79 @@
+"""Samples pictures of several velocity fields over one opened model. Without ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..algorithm.fields import mixed
+from ..data.csv_rows import Item
+from ..errors import InputError
+from ..models.registry import open_backbone
+from ..models.sampling import sample_pictures
+from ..recipe.from_graph import teacher_of
+from ..recipe.graph import FieldSpec, ModelSpec
+from ..recipe.schema import Teacher
+from ..shapes import locate
+from .encoding import encode_items
+from .host import Host, step_counter
+from .opening import DTYPES, open_teachers
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """steps: of the sampler. width, height: in pixels. seed: item i starts from the noise of seed + i."""
+
+    steps: int
+    width: int
+    height: int
+    seed: int
+    device: str
+    batch: int = 8
+
+
+def sample_fields(
+    model: ModelSpec, fields: Mapping[str, FieldSpec], items: Sequence[Item], settings: SamplingSettings, host: Host
+) -> dict[str, torch.Tensor]:
+    """By field, the pictures of the items, (n, H, W, 3) in [0, 1]; every field starts from the same noise."""
+    teachers: dict[str, Teacher] = {}
+    names = {label: teacher_of(field, teachers) for label, field in fields.items()}
+    files = {part: Path(file) for part, file in model.components.items()}
+    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], settings.device, files, model.quantise)
+    backbone.latent_shape(settings.width, settings.height)
+    host.check()
+    _, opened = open_teachers(teachers, backbone)
+    negatives = sorted({teacher.negative for teacher in teachers.values() if teacher.guidance != 1})
+    samples = encode_items(backbone, items, settings.width, settings.height, negatives)
+    step = step_counter(host, len(fields) * settings.steps * -(-len(items) // settings.batch))
+    images = {}
+    for label, name in names.items():
+        field = opened[name] if isinstance(name, str) else mixed([(opened[n], w) for n, w in name.items()])
+        batches = sample_pictures(
+            backbone,
+            field,
+            samples,
+            [settings.seed + row for row in range(len(items))],
+            steps=settings.steps,
+            width=settings.width,
+            height=settings.height,
+            batch=settings.batch,
+            device=settings.device,
+            step=step,
+        )
+        images[label] = torch.cat(list(batches)).clamp(0, 1)
+    return images
+
+
+def paired_items(prompts: Sequence[str], sources: Sequence[np.ndarray]) -> list[Item]:
+    """Every prompt with its source picture; one prompt is used with all sources, and one source with all prompts.
+
+    InputError if the numbers do not match.
+    """
+    if sources and (not prompts or (len(sources) != 1 and len(prompts) not in (1, len(sources)))):
+        raise InputError(f"sources: {len(sources)} pictures for {len(prompts)} prompts: give one for all, or one each")
+    count = max(len(prompts), len(sources))
+    return [Item(prompts[i % len(prompts)], sources[i % len(sources)] if sources else None) for i in range(count)]

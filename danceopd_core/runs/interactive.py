@@ -1,0 +1,165 @@
+"""Trains a recipe for the Train node: resumes an earlier run or starts a new one, and shows it live. No ComfyUI."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from shutil import copyfile
+from typing import Any
+
+from PIL import Image
+
+from ..algorithm.fields import Conditioning
+from ..algorithm.query import query_distribution
+from ..algorithm.trainer import StepResult
+from ..errors import InputError
+from ..recipe.from_graph import on_widgets
+from ..recipe.schema import Recipe
+from .encoding import encode_items
+from .host import Host
+from .live_status import LiveStatus, plain
+from .loop import RunState, ended_by, train_loop
+from .records import RunRecord, run_identity
+from .session import TrainingSession, open_session
+from .validation import Validation, preview, validation_pictures
+
+ERROR_SAMPLES = 8
+"""Samples per route for the validation error, at most; a smaller batch size is the limit."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training of the node. resume: whether an unfinished run of this record continues. workflow: JSON to keep."""
+
+    recipe: Recipe
+    run: RunRecord
+    validation: Validation
+    resume: bool
+    workflow: Any = None
+
+
+def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
+    """Leaves the trained student in the run's folder; `status` shows how it ended, whatever ended it.
+
+    InputError names the widgets of the nodes instead of recipe keys.
+    """
+    try:
+        with _widget_names():
+            _train(job, host, status, stop)
+    except BaseException as error:
+        state = ended_by(error, host.cancelled)
+        status.publish(state=state, message=str(error) if state == "failed" else "")
+        if status.data["update"]:
+            job.run.write("status.json", status.data)
+        raise
+
+
+@contextmanager
+def _widget_names() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise on_widgets(error) from None
+
+
+def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
+    recipe, run = job.recipe, job.run
+    run.check_free()
+    if str(run.lora) in (recipe.student.start, recipe.student.base_lora):
+        raise InputError(f"name: '{run.name}' is also the LoRA that the student starts from: choose another name")
+    identity, earlier = {**run_identity(recipe), "watch": job.validation.digest()}, run.identity()
+    if identity == earlier and _publish_finished(run, status):
+        return
+
+    def log(text: str) -> None:
+        host.check()
+        status.publish(message=text)
+
+    session = open_session(recipe, log=log)
+    status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
+    items = job.validation.items(session.plan)
+    samples = encode_items(session.backbone, items, recipe.width, recipe.height)
+    resume = job.resume and _continues(earlier, identity, recipe) and run.folder.state.exists()
+    if not resume and (run.folder.state.exists() or run.folder.history()):  # a run without an update has no results
+        run.set_aside()
+    run.write("identity.json", identity)
+    run.write("workflow.json", job.workflow)
+    run.folder.begin(session, resume)
+    status.begin(session.trainer.update)
+    host.progress(session.trainer.update, recipe.steps)
+    observer = _LiveObserver(run, session, samples, [item.prompt for item in items], host, status, stop)
+    state = train_loop(session, run.folder, observer, job.validation.every)
+    status.publish(state=state)
+
+
+def _publish_finished(run: RunRecord, status: LiveStatus) -> bool:
+    """Publishes the results of a finished run and restores its LoRA; False if the run is not finished."""
+    saved = run.status()
+    if not saved or saved["state"] != "done" or not run.folder.student.exists():
+        return False
+    if not run.lora.exists():
+        run.lora.parent.mkdir(parents=True, exist_ok=True)
+        copyfile(run.folder.student, run.lora)
+    names = ("update", "losses", "validation", "pictures", "asked")
+    results = {name: saved[name] for name in names if name in saved}  # runs of version 0.1.0 may lack "asked"
+    status.publish(**results, state="done", message="This run is finished already: nothing was trained.")
+    return True
+
+
+def _continues(earlier: Mapping[str, Any], identity: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether the run is the earlier one, or has more steps of it and a schedule that does not depend on the steps."""
+    if (earlier.get("recipe"), earlier.get("contents")) != (identity["recipe"], identity["contents"]):
+        return False
+    steady = recipe.optimizer.schedule in ("constant", "constant_with_warmup")
+    return earlier["steps"] == identity["steps"] or (earlier["steps"] < identity["steps"] and steady)
+
+
+@dataclass(eq=False)
+class _LiveObserver:
+    """Shows a training in its status and at the host; keeps the LoRA, the status and the validations on disk."""
+
+    run: RunRecord
+    session: TrainingSession
+    samples: Conditioning
+    prompts: list[str]
+    host: Host
+    status: LiveStatus
+    stop: threading.Event
+
+    @property
+    def cancelled(self) -> type[BaseException]:
+        return self.host.cancelled
+
+    def on_update(self, result: StepResult) -> None:
+        self.status.add_update(result.update, result.losses, self.host.memory_mb())
+        self.host.progress(result.update, self.session.recipe.steps)
+        self.host.check()
+
+    def should_stop(self) -> bool:
+        return self.stop.is_set()
+
+    def on_validate(self) -> None:
+        recipe, trainer = self.session.recipe, self.session.trainer
+        errors = plain(trainer.validate(min(ERROR_SAMPLES, recipe.batch)))
+        self.host.check()
+        images = validation_pictures(self.session, self.samples, self.host.check)
+        folder = self.run.path / "pictures"
+        folder.mkdir(exist_ok=True)
+        shown = []
+        for number, (prompt, image) in enumerate(zip(self.prompts, images, strict=True)):
+            file = folder / f"{trainer.update:06d}-{number:02d}.png"
+            Image.fromarray(image).save(file)
+            shown.append({"prompt": prompt, "url": self.run.url(file.name)})
+        self.run.add_validation(trainer.update, errors)
+        self.status.publish(validation=errors, pictures=shown, update=trainer.update)
+        self.host.progress(trainer.update, recipe.steps, preview(images))
+        self.status.restart_clock()
+
+    def on_save(self, state: RunState) -> None:
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.session.write_student(self.run.lora, date)
+        self.run.write("status.json", {**self.status.data, "state": state})
+        self.status.restart_clock()

@@ -1,0 +1,89 @@
+"""Plans a run: all that follows from a recipe, its files' headers and its prompts before a model is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..algorithm.losses import ClippedPolicy, OdeKl
+from ..algorithm.methods import Method, method
+from ..algorithm.query import QUERIES, Beta, BySigma, QueryBin, QuerySampler, Uniform, query_distribution
+from ..algorithm.rollout import Sde
+from ..data.csv_rows import Item
+from ..lookup import lookup
+from ..models.sigma_schedule import folder_sigmas, path_sigmas
+from ..recipe.schema import Bucket, Recipe, Route, Teacher
+from .opening import model_folder
+from .preflight import Preflight, preflight
+
+
+@dataclass(frozen=True, eq=False)
+class RunPlan:
+    """A recipe that passed the preflight, with its method."""
+
+    preflight: Preflight
+    method: Method
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.preflight.recipe
+
+    def items(self, bucket: Bucket) -> tuple[Item, ...]:
+        """The items of one of the recipe's buckets; no CSV is read again."""
+        return self.preflight.items(bucket)
+
+    def query_bins(self) -> list[QueryBin]:
+        """The sigmas at which the teachers are queried, each with its share, from the model's configuration files.
+
+        A model with a Hugging Face id is downloaded if it is not here yet. InputError if no sigma of the path is
+        queried.
+        """
+        recipe = self.recipe
+        size = recipe.rollout_steps, recipe.width, recipe.height
+        sigmas = path_sigmas(
+            schedule_of(recipe), size[0], lambda: folder_sigmas(model_folder(recipe.model, recipe.components), *size)
+        )
+        return query_distribution(self.method.query, sigmas)
+
+    def teachers(self, route: Route) -> list[Teacher]:
+        """The teachers of a route: one, or those that it mixes."""
+        names = [route.teacher] if isinstance(route.teacher, str) else list(route.teacher)
+        return [self.recipe.teachers[name] for name in names]
+
+    def negatives(self, route: Route) -> list[str]:
+        """The negative prompts of the route's guided teachers."""
+        return sorted({teacher.negative for teacher in self.teachers(route) if teacher.guidance != 1})
+
+
+def plan_run(recipe: Recipe) -> RunPlan:
+    """The plan of a checked recipe; one InputError with every fault of its settings, files and buckets."""
+    return RunPlan(preflight(recipe), build_method(recipe))
+
+
+def build_method(recipe: Recipe) -> Method:
+    """The recipe's row of METHODS with its own query and options."""
+    chosen = method(recipe.method)
+    changes: dict[str, Any] = {}
+    if isinstance(chosen.objective, ClippedPolicy):
+        eta = chosen.objective.eta if recipe.eta is None else recipe.eta
+        changes |= {"states": Sde(eta), "objective": ClippedPolicy(eta, anchor=recipe.anchor)}
+        if recipe.group is not None:
+            changes["group"] = recipe.group
+    if isinstance(chosen.objective, OdeKl):
+        changes["objective"] = OdeKl(recipe.ode_kl_weight)
+    if chosen.takes_query:
+        changes["query"] = _query(recipe)
+    return method(recipe.method, **changes)
+
+
+def schedule_of(recipe: Recipe) -> str | float:
+    """What `path_sigmas` takes: the name of a grid, or a shift."""
+    return recipe.sigmas if isinstance(recipe.sigmas, str) else recipe.sigmas.shift
+
+
+def _query(recipe: Recipe) -> QuerySampler:
+    query = recipe.query
+    if query.sigma:
+        return BySigma(*query.sigma, query.k)
+    sampler = lookup(QUERIES, query.bias, "query bias")
+    return replace(sampler, k=query.k) if isinstance(sampler, Beta | Uniform) else sampler

@@ -1,0 +1,110 @@
+"""Checks the prompts and images of a recipe's buckets before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..algorithm.methods import METHODS
+from ..data.buckets import load_bucket
+from ..data.csv_rows import CsvRow, numbered_rows
+from ..data.images import picture_fault
+from ..data.prompt_assignment import assignment_faults
+from ..errors import Fault, InputError
+from ..recipe.schema import Bucket, Recipe
+
+MAX_ROW_FAULTS = 10
+"""Rows of a bucket with an unusable image that are listed one by one; the rest are counted."""
+
+Rows = tuple[CsvRow, ...]
+
+
+def check_buckets(recipe: Recipe, pipeline: str, sources: float, faults: list[Fault]) -> dict[Bucket, Rows]:
+    """The rows of every bucket that can be read; what is wrong with them is added to `faults`.
+
+    pipeline, sources: the model's, and how many source images it takes for a prompt.
+    """
+    method = METHODS[recipe.method]
+    loaded: dict[Bucket, Rows] = {}
+    images: dict[Path, str] = {}  # image file -> what is wrong with it, or ""
+    places = [("", f"route {route.name!r}") for route in recipe.routes] + [("learned_router", "")]
+    for (setting, route), bucket in zip(places, recipe.buckets(), strict=False):
+        try:
+            if bucket not in loaded:
+                loaded[bucket] = _load(bucket, recipe.seed)
+        except InputError as error:
+            faults.append(Fault(setting, f"{route}: {error}" if route else str(error)))
+            continue
+        rows, place = loaded[bucket], ", ".join(filter(None, (route, bucket.csv)))
+        messages = [*_sources(rows, pipeline, sources)]
+        if route:  # prompts without a route may be of both kinds
+            messages += _both_kinds(rows)
+        if method.needs_clean:
+            messages += _without_target(rows, recipe.method)
+        faults += [Fault(setting, f"{place}: {message}" if place else message) for message in messages]
+        faults += [Fault(setting, f"{place}{message}") for message in _images(rows, method.needs_clean, images)]
+    if recipe.learned_router is not None and len(loaded) == len(set(recipe.buckets())):
+        *own, unassigned = ([row.item for row in loaded[bucket]] for bucket in recipe.buckets())
+        names = [route.name for route in recipe.routes]
+        faults += [Fault("learned_router", message) for message in assignment_faults(names, own, unassigned)]
+    return loaded
+
+
+def _load(bucket: Bucket, seed: int) -> Rows:
+    if bucket.csv is not None:
+        return numbered_rows(bucket.csv, bucket.task)
+    return tuple(CsvRow(i + 1, item) for i, item in enumerate(load_bucket(bucket, seed)))
+
+
+def _sources(rows: Rows, pipeline: str, sources: float) -> Iterator[str]:
+    edits = [row.number for row in rows if row.item.source is not None]
+    if edits and sources < 1:
+        yield (
+            f"{len(edits)} of {len(rows)} rows have a source image ({_numbers(edits)}), which a {pipeline} does not "
+            "take: remove the rows, or use a model that edits"
+        )
+
+
+def _both_kinds(rows: Rows) -> Iterator[str]:
+    without = [row.number for row in rows if row.item.source is None]
+    if 0 < len(without) < len(rows):
+        yield (
+            f"{len(without)} of {len(rows)} rows have no source_image ({_numbers(without)}) and the others have: "
+            "give every row one, or make two routes"
+        )
+
+
+def _without_target(rows: Rows, method: str) -> Iterator[str]:
+    without = [row.number for row in rows if row.item.target is None]
+    if without:
+        yield (
+            f"{len(without)} of {len(rows)} rows have no target_image ({_numbers(without)}), which {method} learns "
+            "from: give every row one, or use another method"
+        )
+
+
+def _images(rows: Rows, targets: bool, seen: dict[Path, str]) -> Iterator[str]:
+    """A message for each image file that cannot be decoded; `seen` holds the results of earlier buckets.
+
+    targets: whether the target images are used too.
+    """
+    images = [
+        (row.number, image)
+        for row in rows
+        for image in (row.item.source, row.item.target if targets else None)
+        if isinstance(image, Path)
+    ]
+    new = sorted({image for _, image in images} - seen.keys())
+    with ThreadPoolExecutor() as pool:
+        seen.update(zip(new, pool.map(picture_fault, new), strict=True))
+    faulty = [(number, seen[image]) for number, image in images if seen[image]]
+    for number, message in faulty[:MAX_ROW_FAULTS]:
+        yield f", row {number}: {message}"
+    if len(faulty) > MAX_ROW_FAULTS:
+        yield f": {len(faulty) - MAX_ROW_FAULTS} more images cannot be used"
+
+
+def _numbers(numbers: list[int]) -> str:
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return f"row {', '.join(map(str, numbers[:5]))}{more}"

@@ -1,0 +1,88 @@
+"""Validation during a training: the error on fixed samples, and pictures of fixed prompts from fixed noise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..algorithm.fields import Conditioning
+from ..data.csv_rows import Item
+from ..errors import InputError
+from ..models.sampling import sample_pictures
+from ..weights.adapters import STUDENT
+from .planning import RunPlan
+from .session import TrainingSession
+
+PREVIEW = 128
+"""Least height of a preview, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """What is validated, and when.
+
+    prompts: of the pictures; none: the first item of each route. sources: pictures that the prompts edit, one for all
+    or one each. every: updates between two validations; 0: only at the end.
+    """
+
+    prompts: tuple[str, ...] = ()
+    sources: tuple[np.ndarray, ...] = ()
+    every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sources and len(self.sources) not in (1, len(self.prompts)):
+            raise InputError(
+                f"validation_sources: {len(self.sources)} pictures for {len(self.prompts)} validation_prompts: "
+                "give one picture for all of them, or one each"
+            )
+
+    def items(self, plan: RunPlan) -> list[Item]:
+        if not self.prompts:
+            return [plan.items(route.bucket)[0] for route in plan.recipe.routes]
+        sources = self.sources * len(self.prompts) if len(self.sources) == 1 else self.sources
+        return [Item(prompt, sources[i] if sources else None) for i, prompt in enumerate(self.prompts)]
+
+    def digest(self) -> str:
+        """SHA-256 of the prompts and sources."""
+        content = (self.prompts, [(source.shape, source.tobytes()) for source in self.sources])
+        return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def validation_pictures(session: TrainingSession, samples: Conditioning, check: Callable[[], None]) -> list[np.ndarray]:
+    """The student's picture of each sample, (H, W, 3) uint8; the noise depends on the recipe's seed and the row.
+
+    check: called after each step of the sampler.
+    """
+    recipe = session.recipe
+    batches = sample_pictures(
+        session.backbone,
+        session.fields[STUDENT],
+        samples,
+        [recipe.seed + row for row in range(len(samples))],
+        steps=recipe.rollout_steps,
+        width=recipe.width,
+        height=recipe.height,
+        batch=recipe.batch,
+        device=session.device,
+        sigmas=session.trainer.sigmas,
+        step=lambda index, x: check(),
+    )
+    return [(image.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for batch in batches for image in batch]
+
+
+def preview(images: Sequence[np.ndarray]) -> Image.Image:
+    """The pictures side by side, small ones enlarged without interpolation; RGB, which JPEG needs."""
+    row = Image.fromarray(np.concatenate(images, axis=1)).convert("RGB")
+    factor = max(1, PREVIEW // row.height)
+    return row.resize((row.width * factor, row.height * factor), Image.Resampling.NEAREST)
+
+
+def read_pictures(files: Sequence[Path]) -> torch.Tensor:
+    """(n, H, W, 3) in [0, 1], as ComfyUI's IMAGE is."""
+    return torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float() / 255 for file in files])
