@@ -28,11 +28,14 @@ class SamplingOrder:
         self._rank, self._processes = rank, processes
         self.taken = [0] * len(counts)
 
-    def next_rows(self, route: int) -> list[int]:
-        """This process's next batch of rows of the route's bucket."""
-        first = self.taken[route] + self._rank * self._batch
-        self.taken[route] += self._processes * self._batch
+    def rows(self, route: int, micro: int) -> list[int]:
+        """This process's rows of the route's bucket in a micro-step, by its number within the update."""
+        first = self.taken[route] + (micro * self._processes + self._rank) * self._batch
         return [self._row(route, first + offset) for offset in range(self._batch)]
+
+    def advance(self, route: int, micro_steps: int) -> None:
+        """Counts the samples of a finished update; those of an interrupted one are given again."""
+        self.taken[route] += micro_steps * self._processes * self._batch
 
     def _row(self, route: int, position: int) -> int:
         count = self._counts[route]

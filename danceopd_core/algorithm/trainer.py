@@ -160,6 +160,7 @@ class Trainer:
 
     def _step(self) -> StepResult:
         watch = Stopwatch(self.device)
+        self._updater.clear_gradients()  # an update that was interrupted has left some
         chosen = self.router(self.update, self._generator("route", self.update))
         share = 1 / (len(chosen) * self.settings.accumulate)
         losses: dict[str, float] = {}
@@ -170,7 +171,7 @@ class Trainer:
             route, loss, error, states = self.routes[number], 0.0, 0.0, 0
             for micro in range(self.settings.accumulate):
                 generator = self._generator("micro", self.update, number, micro, self.processes.rank)
-                start = self._begin(route, self._order.next_rows(number), generator)
+                start = self._begin(route, self._order.rows(number, micro), generator)
                 for term in state_losses(
                     self.method,
                     watch.student(self.field),
@@ -191,6 +192,8 @@ class Trainer:
         with watch.phase("optimizer"):
             self.processes.mean(self._updater.gradients())
             applied = self._updater.apply(losses)
+            for number in chosen:
+                self._order.advance(number, self.settings.accumulate)
         return StepResult(
             self.update,
             losses,

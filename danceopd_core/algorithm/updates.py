@@ -48,6 +48,9 @@ class Updater:
     def gradients(self) -> list[Tensor]:
         return [p.grad for p in self._parameters if p.grad is not None]
 
+    def clear_gradients(self) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+
     def apply(self, losses: Mapping[str, float]) -> Applied:
         """Clips the gradients, updates the parameters, clears the gradients.
 
@@ -55,14 +58,14 @@ class Updater:
         """
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._settings.clip))
         if not math.isfinite(norm) or not all(map(math.isfinite, losses.values())):
-            self._optimizer.zero_grad(set_to_none=True)
+            self.clear_gradients()
             raise Diverged(
                 f"update {self.update + 1} has loss {dict(losses)} and gradient norm {norm}: lower the learning rate "
                 "or check the teachers; the weights of the last good update are kept"
             )
         lr = self._optimizer.param_groups[0]["lr"]
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self.clear_gradients()
         self._schedule.step()
         self.update += 1
         if self.average:

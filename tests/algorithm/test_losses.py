@@ -60,8 +60,9 @@ def test_both_ode_kl_weights_agree_on_a_uniform_grid():
 
 
 @pytest.mark.parametrize("clip", [1e-4, 0.2])
-@pytest.mark.parametrize("shift", [0.0, 0.05, -0.3])
+@pytest.mark.parametrize("shift", [0.0, 0.05, -0.3, 10.0])
 def test_the_clipped_policy_is_the_published_formula(clip: float, shift: float):
+    """With the largest shift, some KLs exceed the clip of the advantage."""
     v = V_OLD + shift * EPS
     x_next = state().x_next
     mean, std, diffusion = official_step(v)
@@ -71,6 +72,7 @@ def test_the_clipped_policy_is_the_published_formula(clip: float, shift: float):
     log_ratio = gaussian(mean, std).log_prob(x_next) - gaussian(mean_old, std).log_prob(x_next)
     ratio = log_ratio.mean((1, 2, 3)).exp()
     kl = ((mean - mean_teacher) ** 2 / (2 * diffusion**2)).mean((1, 2, 3))
+    assert (kl.max() > 5) == (shift == 10)
     advantage = (-kl).clamp(-5, 5)
     expected = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip))
     torch.testing.assert_close(ClippedPolicy(ETA, clip)(prediction(v)), expected, rtol=1e-4, atol=1e-7)

@@ -107,6 +107,8 @@ def test_straight_is_the_line_to_the_data_and_never_calls_the_field(linear, star
     field, begin, indices = linear(), start(2), [[0, 3], [2, 7]]
     for k, state in enumerate(walk(straight, field, begin, indices)):
         assert state.index.tolist() == [row[k] for row in indices]
+        assert state.sigma.equal(SIGMAS[state.index])
+        assert state.sigma_next.equal(SIGMAS[state.index + 1])
         torch.testing.assert_close(state.x, interpolate(begin.clean, begin.noise, SIGMAS[state.index]))
     assert field.calls == []
     with pytest.raises(ValueError, match=r"straight needs start\.clean"):

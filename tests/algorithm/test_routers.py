@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from danceopd_core.algorithm.routers import ROUTERS, AllOf, RoundRobin, WeightedRandom, router, shares
+from danceopd_core.algorithm.routers import AllOf, RoundRobin, WeightedRandom, router, shares
 
 
 def test_weighted_routes_come_in_proportion(generator):
@@ -31,8 +31,14 @@ def test_weights_that_choose_nothing_are_refused(weights):
         WeightedRandom(tuple(weights))
 
 
-def test_routers_are_made_by_name(generator):
-    for name in ROUTERS:
-        assert set(router(name, [1.0, 1.0])(0, generator)) <= {0, 1}
+@pytest.mark.parametrize(
+    ("name", "taken"), [("weighted", [(1,), (1,), (1,)]), ("round_robin", [(0,), (1,), (0,)]), ("all", [(0, 1)] * 3)]
+)
+def test_only_the_weighted_router_uses_the_weights(name, taken, generator):
+    choose = router(name, [0.0, 2.0])
+    assert [choose(update, generator) for update in range(3)] == taken
+
+
+def test_an_unknown_router_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"no router is named 'weigted' \(did you mean 'weighted'\?\)"):
         router("weigted", [1.0])

@@ -15,12 +15,16 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from danceopd_core.algorithm.trainer import ProcessGroup
 from danceopd_core.cli import options
 from danceopd_core.cli.parser import COMMANDS, main
 from danceopd_core.cli.progress import ProgressBar
+from danceopd_core.recipe.io import read_recipe
+from danceopd_core.runs.run_dir import RunFolder
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..loras import random_lora
+from . import two_processes
 
 RECIPE = """
 model: {model}
@@ -88,12 +92,52 @@ def test_a_run_leaves_what_it_promises(recipe, tmp_path):
 
 
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):
+    """History lines of updates after the saved state, as a killed process leaves them, are replaced."""
     assert main(["train", str(recipe), f"out={tmp_path / 'whole'}"]) == 0
     assert main(["train", str(recipe), "steps=2"]) == 0
+    folder = RunFolder(tmp_path / "run")
+    with (tmp_path / "run/history.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**folder.history()[-1], "update": 3, "grad_norm": -1.0}) + "\n")
     assert main(["train", str(recipe), "--resume"]) == 0
     whole, pieces = factors(tmp_path / "whole/student.safetensors"), factors(tmp_path / "run/student.safetensors")
     assert whole.keys() == pieces.keys()
     assert all(torch.equal(whole[key], pieces[key]) for key in whole)
+    entries = [RunFolder(tmp_path / name).history() for name in ("whole", "run")]
+    for first, second in zip(*entries, strict=True):
+        assert {**first, "seconds": {}} == {**second, "seconds": {}}
+
+
+def test_how_often_a_run_is_saved_does_not_change_it(recipe, tmp_path):
+    """Although the moving average replaces the student's weights while it is written."""
+    for every in (1, 100):
+        assert main(["train", str(recipe), f"save_every={every}", f"out={tmp_path / str(every)}"]) == 0
+    often, never = (factors(tmp_path / every / "student.safetensors") for every in ("1", "100"))
+    assert all(torch.equal(often[key], never[key]) for key in often)
+    updates = [1, 2, 3, 4]
+    assert [int(file.stem[-6:]) for file in sorted((tmp_path / "1" / "checkpoints").iterdir())] == updates
+    assert [entry["update"] for entry in RunFolder(tmp_path / "1").history()] == updates
+
+
+def test_a_run_that_was_interrupted_within_an_update_is_resumed_to_the_bit(recipe, tmp_path, monkeypatch):
+    """The state that is saved is that after the last complete update."""
+    assert main(["train", str(recipe), f"out={tmp_path / 'whole'}"]) == 0
+    optimizer_step = torch.optim.AdamW.step
+    steps = []
+
+    def interrupted(self, *args):
+        steps.append(1)
+        if len(steps) == 3:  # the gradients of the third update are there
+            raise KeyboardInterrupt
+        return optimizer_step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
+    assert main(["train", str(recipe), "save_every=100"]) == 130
+    assert main(["train", str(recipe), "save_every=100", "--resume"]) == 0
+    whole, pieces = factors(tmp_path / "whole/student.safetensors"), factors(tmp_path / "run/student.safetensors")
+    assert all(torch.equal(whole[key], pieces[key]) for key in whole)
+    names = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert names == ["student-000002.safetensors", "student-000004.safetensors"]
+    assert [entry["update"] for entry in RunFolder(tmp_path / "run").history()] == [1, 2, 3, 4]
 
 
 def test_an_interrupted_run_is_saved_and_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
@@ -202,14 +246,37 @@ def launched(port: int, *command: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_several_processes_hold_identical_weights(recipe, tmp_path):
-    launched(29571, str(Path(__file__).parent / "two_processes.py"), str(recipe))
-    seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
-    for first, second in zip(*(s["updates"] for s in seen), strict=True):
-        assert first["routes"] == second["routes"]
-        assert first["losses"] != second["losses"]
+def test_two_processes_equal_one_with_twice_the_accumulation(recipe, tmp_path):
+    """Micro-step m of rank r has the samples of micro-step 2 m + r of the single process.
+
+    An update takes 2 processes x 2 micro-steps x batch 2 = the 8 prompts of its route's bucket, each once.
+    """
+    rows = [f"edit {number},edit,{'one' if number % 2 else 'two'}.png" for number in range(8)]
+    (tmp_path / "edits.csv").write_text("\n".join(["prompt,task,source_image", *rows]) + "\n", encoding="utf-8")
+    text = recipe.read_text(encoding="utf-8")
+    prompts = ", ".join(f"cat {number}" for number in range(8))
+    recipe.write_text(text.replace("[a red cat, a dog, no]", f"[{prompts}]"), encoding="utf-8")
+    launched(29571, str(Path(two_processes.__file__)), str(recipe))
+    one, gradients = two_processes.record(read_recipe(recipe, ["accumulate=4"]), ProcessGroup())
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    averages = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2)]
+    assert len(one) == 4
+    assert len({update["weights"] for update in ranks[0]}) == 4
+    for number, (whole, first, second) in enumerate(zip(one, *ranks, strict=True), 1):
+        (route,) = whole["losses"]
+        assert list(first["losses"]) == list(second["losses"]) == [route]
         assert first["weights"] == second["weights"]
-    assert len({u["weights"] for u in seen[0]["updates"]}) == 4
+        assert first["losses"] != second["losses"]
+        assert whole["losses"][route] == pytest.approx((first["losses"][route] + second["losses"][route]) / 2, rel=1e-4)
+        dealt = [key for m in (0, 2) for update in (first, second) for key in update["samples"][m : m + 2]]
+        assert dealt == whole["samples"]
+        assert len(set(whole["samples"])) == 8
+        average, other, expected = averages[0][str(number)], averages[1][str(number)], gradients[str(number)]
+        assert torch.equal(average, other)
+        # Not bit for bit: the gradients of the micro-steps are summed in another order.
+        assert (average - expected).norm() < 1e-3 * expected.norm()
+    noises = [noise for updates in ranks for update in updates for noise in update["noises"]]
+    assert len(set(noises)) == len(noises) == 4 * 8
 
 
 def test_the_module_runs_under_accelerate(recipe, tmp_path):

@@ -65,13 +65,9 @@ def test_nothing_that_is_kept_for_evaluation_is_given():
     assert not given & {item.text for item in items(("colour",), 100, 5, held_out=True)}
 
 
-def test_more_than_there_is_is_refused(monkeypatch):
-    def exhausted(*_, **__):
-        raise ValueError("category 'single' has only 270 distinct items; 300 were asked for")
-
-    monkeypatch.setattr("danceopd_core.data.buckets.items", exhausted)
-    with pytest.raises(InputError, match="300 pictures of single are too many: category 'single' has only 270"):
-        load_bucket(Bucket(shapes="single", count=300), 0)
+def test_more_than_there_is_is_refused():
+    with pytest.raises(InputError, match=r"9000 pictures of single are too many: category 'single' has only \d+ "):
+        load_bucket(Bucket(shapes="single", count=9000), 0)
 
 
 def test_an_unknown_kind_and_an_empty_bucket_are_refused():

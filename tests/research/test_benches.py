@@ -91,7 +91,19 @@ def test_guidance_at_inference_costs_a_second_forward(context):
 
 
 def test_a_second_call_runs_nothing_and_gives_the_same_table(world, tmp_path, monkeypatch, capsys):
-    arguments = ["bench", "composition", "--quick", "--setting", "t2i_edit", "--out", str(tmp_path)]
+    arguments = [
+        "bench",
+        "composition",
+        "--quick",
+        "--steps",
+        "2",
+        "--each",
+        "1",
+        "--setting",
+        "t2i_edit",
+        "--out",
+        str(tmp_path),
+    ]
     arguments += ["--only", "base,merge,joint-faulty,diffusionopd,flowopd,danceopd"]
     assert main(arguments) == 0
     files = sorted(tmp_path.glob("*seed-0.json"))
@@ -135,7 +147,7 @@ def test_results_of_another_plan_are_refused(world, tmp_path, capsys):
 def test_parallel_trials_equal_sequential_ones(tmp_path):
     """With the shipped model: worker processes do not see a test's own one."""
     for jobs in ("1", "2"):
-        out = ["--out", str(tmp_path / jobs), "--jobs", jobs, "--dtype", "bfloat16"]
+        out = ["--steps", "2", "--each", "1", "--out", str(tmp_path / jobs), "--jobs", jobs, "--dtype", "bfloat16"]
         assert main(["bench", "operators", "--quick", "--setting", "realism", "--only", "base,danceopd", *out]) == 0
     for name in ("base", "danceopd"):
         one, two = (json.loads((tmp_path / jobs / f"realism-{name}-seed-0.json").read_text()) for jobs in ("1", "2"))

@@ -14,6 +14,7 @@ from danceopd_core.recipe import schema as core
 from danceopd_core.runs import interactive
 from danceopd_core.runs import live_status as live
 from danceopd_core.runs import records as runs
+from danceopd_core.runs.train_state import load_state
 from danceopd_core.runs.validation import Validation, read_pictures
 
 
@@ -202,6 +203,21 @@ def test_more_steps_go_on_from_the_end(go):
     assert min(value for value, _ in more.host.shown) == 2
 
 
+def test_a_killed_process_leaves_the_last_periodic_save(go):
+    page = go(save_every=2, steps=5)
+    saved, progress = [], page.host.progress
+
+    def look(value, total, picture=None):
+        state = page.files.folder.state
+        saved.append((value, load_state(state)["update"] if state.exists() else 0, page.files.lora.exists()))
+        progress(value, total, picture)
+
+    page.host.progress = look
+    page.run()
+    assert sorted(set(saved)) == [(0, 0, False), (1, 0, False), (2, 0, False), (3, 2, True), (4, 2, True), (5, 4, True)]
+    assert load_state(page.files.folder.state)["update"] == 5
+
+
 def test_without_resume_a_stopped_run_begins_anew(go):
     go(stop_at=2).run()
     status = go(resume=False)
@@ -301,10 +317,20 @@ def test_when_the_page_hears_of_the_end_all_files_are_there(go):
 
 
 def test_a_diverged_run_keeps_the_last_good_student(go):
-    diverged = go(more="optimizer.clip=1e30", optimizer={"lr": 1e30})
+    """Update 1 makes the weights about 1e30, so that update 2 has no finite loss."""
+    wild = {"more": "optimizer.clip=1e30", "optimizer": {"lr": 1e30}, "save_every": 100}
+    diverged = go(**wild)
     with pytest.raises(Exception, match="learning rate"):
         diverged.run()
-    assert diverged.data["state"] == "failed"
+    assert diverged.data["state"] == diverged.files.status()["state"] == "failed"
+    assert "learning rate" in diverged.data["message"]
+    good = go(name="good", steps=1, **wild)
+    good.run()
+    assert equal(student_of(diverged), student_of(good))
+    assert equal(load_file(diverged.files.folder.student), student_of(good))
+    kept = load_state(diverged.files.folder.state)
+    assert (kept["update"], kept["taken"]) == (1, [1])
+    assert all(tensor.isfinite().all() for tensor in kept["student"].values())
 
 
 def test_other_prompts_without_a_route_make_another_run(zimage_folder, tmp_path):

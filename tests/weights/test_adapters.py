@@ -1,6 +1,7 @@
 """Many LoRA fields on one network are many networks, and only the student learns."""
 
 import copy
+from contextlib import suppress
 
 import pytest
 import torch
@@ -202,6 +203,21 @@ def test_a_saved_student_is_restored_exactly(zimage, opened_zimage):
     x, sigma, cond = query(zimage)
     assert zimage.with_network(other.network).velocity(x, sigma, cond).equal(zimage.velocity(x, sigma, cond))
     assert all(factor.requires_grad for factor in other.parameters())
+
+
+def test_a_temporarily_held_state_is_replaced_by_the_students_own(zimage, opened_zimage):
+    adapters, _ = teacher_and_student(zimage)
+    x, sigma, cond = query(zimage)
+    before = zimage.velocity(x, sigma, cond)
+    other = Adapters(copy.deepcopy(opened_zimage.network))
+    other.start_student(random_lora(other.shapes, 4, seed=8))
+    there = zimage.with_network(other.network).velocity(x, sigma, cond)
+    with suppress(KeyboardInterrupt), adapters.holding(other.state_dict()):
+        held = zimage.velocity(x, sigma, cond)
+        raise KeyboardInterrupt
+    assert held.equal(there)
+    assert zimage.velocity(x, sigma, cond).equal(before)
+    assert not there.equal(before)
 
 
 def test_the_state_of_another_student_is_refused(zimage, opened_zimage):
