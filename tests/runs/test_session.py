@@ -145,6 +145,15 @@ def test_what_the_digest_leaves_out_changes_nothing(run, change):
     assert same(before, after)
 
 
+def test_the_seed_determines_the_fresh_student(files):
+    def student(seed: int) -> dict[str, torch.Tensor]:
+        return open_session(read_recipe(files["recipe"], [f"seed={seed}"])).trainer.student.state_dict()
+
+    first, again, other = student(0), student(0), student(1)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert all(not torch.equal(first[key], other[key]) for key in first if key.endswith("lora_A"))
+
+
 def test_gradient_checkpointing_changes_no_more_than_the_rounding(run):
     before, after = run(), run("gradient_checkpointing=true")
     for one, other in zip(before[1], after[1], strict=True):
