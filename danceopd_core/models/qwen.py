@@ -158,7 +158,7 @@ def open_model(
     folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str
 ) -> QwenImage:
     from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
-    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2TokenizerFast
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2TokenizerFast  # type: ignore[attr-defined]
 
     _check_timing(folder)
     editing = EDITING[index["_class_name"]]

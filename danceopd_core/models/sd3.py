@@ -79,7 +79,7 @@ def open_model(
     folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str
 ) -> StableDiffusion3:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-    from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast, T5EncoderModel, T5TokenizerFast
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast, T5EncoderModel, T5TokenizerFast  # type: ignore[attr-defined]
 
     def encoder(cls: Any, tokenizer: Any, number: str) -> tuple[Any, Any]:
         module = load_module(cls, folder, f"text_encoder{number}", dtype, device)

@@ -52,7 +52,7 @@ def tokenizer() -> Any:
 
 def byte_pairs(vocab: Mapping[str, int], merges: Sequence[Sequence[str]], **settings: Any) -> Any:
     """A Qwen2 tokenizer of a vocabulary; by its files, which transformers 4 and 5 both read."""
-    from transformers import Qwen2TokenizerFast
+    from transformers import Qwen2TokenizerFast  # type: ignore[attr-defined]
 
     with TemporaryDirectory() as name:
         folder = Path(name)
