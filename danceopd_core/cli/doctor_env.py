@@ -70,11 +70,7 @@ def add_arguments(subparsers: Any) -> None:
     subparsers.add_parser("doctor-env", help="what installing the pack would change in this Python")
 
 
-def run(args: Namespace) -> None:
-    status(args)
-
-
-def status(args: Namespace) -> int:
+def run(args: Namespace) -> int:
     """Prints the report; 0 if an install would change nothing, else 1."""
     found = findings(own_requirements())
     print(report(found))

@@ -1,6 +1,7 @@
 """The command line: assembles the commands and maps errors to exit statuses.
 
-0: done. 1: the training diverged, or doctor-env found what an install would change. 2: bad input, reported in one message with nothing written. 130: interrupted.
+0: done. 1: the training diverged, or doctor-env found what an install would change. 2: bad input, reported in one
+message with nothing written. 130: interrupted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     args = _parse(arguments)
     if args.command == "doctor-env":  # it is for a Python in which torch and the others may not import
-        return doctor_env.status(args)
+        return doctor_env.run(args)
     # Imported after the arguments are parsed: torch takes seconds, and --help must not.
     from ..algorithm.updates import Diverged
     from .console import quiet_libraries
