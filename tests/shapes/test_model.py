@@ -13,7 +13,7 @@ from danceopd_core.algorithm.fields import guided
 from danceopd_core.models.registry import open_backbone
 from danceopd_core.shapes import GUIDANCE, MODEL
 from danceopd_core.shapes.language import EDIT, GLOBAL, LOCAL, T2I
-from danceopd_core.shapes.score import Exam, judge
+from danceopd_core.shapes.score import HeldOutSet, score_table
 from danceopd_core.weights.adapters import Adapters
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.lora_io import read_lora
@@ -32,8 +32,8 @@ def world():
 
 
 def score(backbone, field, kind, each=12, style=None):
-    exam = Exam.of(backbone, {kind: each}, seed=11)
-    return judge(exam, list(exam.shots(backbone, field)), style)
+    exam = HeldOutSet.of(backbone, {kind: each}, seed=11)
+    return score_table(exam, list(exam.generate(backbone, field)), style)
 
 
 def test_it_is_small_and_safe():

@@ -10,7 +10,7 @@ import torch
 from ...shapes.language import vocabulary
 from .projection import CHANNELS
 
-SIDE = 64  # pixels of the pictures that the model is trained on
+SIDE = 64  # pixels a side of the training images
 TEXT_WIDTH = 128
 WIDTH, HEADS, LAYERS = 128, 4, 6
 SHIFT = 3.0
@@ -50,10 +50,10 @@ def tokenizer() -> Any:
 
 
 def text_encoder(vocab_size: int) -> Any:
-    """A Qwen3 of random weights, never trained: its tokens are distinct, and the transformer's refiner reads them.
+    """A Qwen3 with random weights, never trained: its tokens are distinct, and the transformer's refiner reads them.
 
-    Its embeddings are large beside what its layers add, so that a word keeps its own features in every caption:
-    random attention would otherwise mix them beyond what a small model learns to tell apart.
+    Its embeddings are large relative to the layers' updates, so that a word has nearly the same features in every
+    caption: random attention would otherwise mix them more than a small model can separate.
     """
     from transformers import Qwen3Config, Qwen3Model
 
@@ -76,7 +76,7 @@ def text_encoder(vocab_size: int) -> Any:
 
 
 def vae() -> Any:
-    """An AutoencoderKL that turns 64 px into 16 x 16 latents."""
+    """An AutoencoderKL with 16 x 16 latents for 64 px."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -96,7 +96,7 @@ def vae() -> Any:
 
 
 def transformer(width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS) -> Any:
-    """Z-Image's own transformer, small; 64 px are 64 tokens."""
+    """Z-Image's own transformer class at a small size; 64 px are 64 tokens."""
     from diffusers import ZImageTransformer2DModel
 
     head = width // heads
@@ -114,7 +114,7 @@ def transformer(width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS) ->
         axes_lens=[512, 64, 64],
     )
     with torch.no_grad():
-        # Zero gates let a deep stack start as the identity; the pad tokens must differ from a zero to be seen.
+        # Zero gates initialise the blocks as the identity; the pad tokens must differ from zero to be distinguishable.
         for name, parameter in network.named_parameters():
             if "adaLN_modulation" in name or "all_final_layer" in name:
                 parameter.zero_()
