@@ -209,14 +209,14 @@ class Evaluate(io.ComfyNode):
         width, height, bucket=None, sources=None, lora=None,
     ):  # fmt: skip
         from ..danceopd_core.evaluation.generate import GenerationConfig
-        from ..danceopd_core.evaluation.short_list import asked_of, eval_folder, evaluate, short_list_items
+        from ..danceopd_core.evaluation.short_list import benchmark_prompts, eval_folder, evaluate, short_list_items
         from ..danceopd_core.runs.opening import size_or_default
 
         size = size_or_default(model.folder, width, height)
         config = GenerationConfig(samples, steps, guidance, negative, seed, *size, device=device_name())
         chosen_bucket = None if bucket is None else bucket.bucket
         items = short_list_items(lines_of(prompts), as_arrays(sources, "sources"), chosen_bucket, config)
-        folder, selected = eval_folder(output_folder(), name), asked_of(items[: limit or None], layout)
+        folder, selected = eval_folder(output_folder(), name), benchmark_prompts(items[: limit or None], layout)
         student, host = _student(lora, lora_name, strength), ComfyHost(cls.hidden.unique_id, steps)
         with workspace(training=False):
             images = evaluate(model, student, selected, layout, config, folder, host)

@@ -19,8 +19,8 @@ class SamplingOrder:
     """Which rows of each route's bucket come next, in one process or many.
 
     A bucket is shuffled anew for each pass through it, and consecutive batches go to the processes in turn.
-    counts: samples of each route's bucket. taken: samples that each route has given to complete updates, over all
-    processes; it is the state from which a resumed run continues.
+    counts: samples of each route's bucket. taken: samples that each route has given so far, over all processes; it is
+    the state from which a resumed run continues.
     """
 
     def __init__(self, counts: list[int], batch: int, seed: int, rank: int = 0, processes: int = 1) -> None:
@@ -29,12 +29,12 @@ class SamplingOrder:
         self.taken = [0] * len(counts)
 
     def rows(self, route: int, micro: int) -> list[int]:
-        """This process's batch of rows of the route's bucket, for a micro-step of the next update."""
+        """This process's rows of the route's bucket in a micro-step, by its number within the update."""
         first = self.taken[route] + (micro * self._processes + self._rank) * self._batch
         return [self._row(route, first + offset) for offset in range(self._batch)]
 
     def advance(self, route: int, micro_steps: int) -> None:
-        """Counts the samples of a route's complete update; an interrupted one is repeated with the same samples."""
+        """Counts the samples of a finished update; those of an interrupted one are given again."""
         self.taken[route] += micro_steps * self._processes * self._batch
 
     def _row(self, route: int, position: int) -> int:

@@ -160,7 +160,7 @@ class Trainer:
 
     def _step(self) -> StepResult:
         watch = Stopwatch(self.device)
-        self._updater.clear_gradients()  # an interrupted update may have left some
+        self._updater.clear_gradients()  # an update that was interrupted has left some
         chosen = self.router(self.update, self._generator("route", self.update))
         share = 1 / (len(chosen) * self.settings.accumulate)
         losses: dict[str, float] = {}
@@ -192,8 +192,8 @@ class Trainer:
         with watch.phase("optimizer"):
             self.processes.mean(self._updater.gradients())
             applied = self._updater.apply(losses)
-        for number in chosen:
-            self._order.advance(number, self.settings.accumulate)
+            for number in chosen:
+                self._order.advance(number, self.settings.accumulate)
         return StepResult(
             self.update,
             losses,

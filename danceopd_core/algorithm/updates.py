@@ -52,18 +52,20 @@ class Updater:
         self._optimizer.zero_grad(set_to_none=True)
 
     def apply(self, losses: Mapping[str, float]) -> Applied:
-        """Clips the gradients and updates the parameters.
+        """Clips the gradients, updates the parameters, clears the gradients.
 
         Diverged, with the parameters unchanged, if a loss or the gradient norm is not finite.
         """
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._settings.clip))
         if not math.isfinite(norm) or not all(map(math.isfinite, losses.values())):
+            self.clear_gradients()
             raise Diverged(
                 f"update {self.update + 1} has loss {dict(losses)} and gradient norm {norm}: lower the learning rate "
                 "or check the teachers; the weights of the last good update are kept"
             )
         lr = self._optimizer.param_groups[0]["lr"]
         self._optimizer.step()
+        self.clear_gradients()
         self._schedule.step()
         self.update += 1
         if self.average:

@@ -60,7 +60,7 @@ def run(args: Namespace) -> None:
 
     from ..errors import Fault, refuse
     from ..evaluation.folder import EvalFolder
-    from ..evaluation.generate import generate, planned
+    from ..evaluation.generate import generate, plan_generation
     from ..evaluation.layouts import LAYOUTS
     from ..evaluation.settings import evaluation_settings
     from ..runs.opening import DTYPES, pick_device
@@ -82,7 +82,7 @@ def run(args: Namespace) -> None:
         return
     missing = sum(not folder.has(picture) for one in files for picture in one.pictures)
     backbone, field = open_field(args, device, DTYPES[args.dtype], args.lora, args.strength)
-    plan = planned(selection.prompts, layout, config, backbone.size_multiple)
+    plan = plan_generation(selection.prompts, layout, config, backbone.size_multiple)
     with tqdm(total=total, initial=total - missing, unit="picture", dynamic_ncols=True) as bar:
         for _ in generate(backbone, field, plan, config, folder):
             bar.update()

@@ -29,7 +29,7 @@ def _shapes_items(kind: str, count: int, seed: int, size: int) -> tuple[Item, ..
     count = count or min(600, 200 * len(categories))  # a category has about 270 training captions
     per_category, remainder = divmod(count, len(categories))
     try:
-        candidates = items(categories, per_category + bool(remainder), seed, held=False)
+        candidates = items(categories, per_category + bool(remainder), seed, held_out=False)
     except ValueError as error:
         raise InputError(f"{count} pictures of {kind} are too many: {error}; ask for fewer") from error
     remaining = {category: per_category + (i < remainder) for i, category in enumerate(categories)}

@@ -1,1 +1,1 @@
-"""Pictures of benchmarks' own prompts in the folders that their official scorers read, by any backbone and LoRA."""
+"""Generates images of benchmark prompts, by any backbone and LoRA, in the folders that the official scorers read."""

@@ -1,4 +1,4 @@
-"""The folder of one evaluation: settings that may not change, and files that are whole or not there."""
+"""The folder of one evaluation: its settings, which may not change, and files written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .layouts import BenchmarkPrompt, Files
 
 
 class EvalFolder:
-    """`settings`: all that decides the pictures, as JSON has it; `eval.json` keeps them."""
+    """settings: everything that determines the images, as JSON values; stored in `eval.json`."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
@@ -24,7 +24,7 @@ class EvalFolder:
         self._file = path / "eval.json"
 
     def check(self) -> None:
-        """InputError if the folder was made with other settings, or holds what was not made here; writes nothing."""
+        """InputError if the folder has other settings, or other contents than an evaluation; writes nothing."""
         if not self._file.exists():
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise InputError(f"{self.path} holds something else than an evaluation: choose another folder")
@@ -35,11 +35,11 @@ class EvalFolder:
             raise InputError(f"{self._file} cannot be read ({error}): choose another folder") from error
         names = [name for name in {**old, **self.settings} if old.get(name) != self.settings.get(name)]
         if names:
-            told = ", ".join(f"{name} {old.get(name)} and not {self.settings.get(name)}" for name in names)
-            raise InputError(f"{self.path} was made with {told}: give the same, or choose another folder")
+            differences = ", ".join(f"{name} {old.get(name)} and not {self.settings.get(name)}" for name in names)
+            raise InputError(f"{self.path} was made with {differences}: give the same, or choose another folder")
 
     def begin(self) -> None:
-        """Writes the settings, before anything else."""
+        """Writes the settings; before any other file."""
         self.check()
         write_bytes(self._file, f"{json.dumps(self.settings, indent=1)}\n".encode())
 
@@ -47,24 +47,24 @@ class EvalFolder:
         return (self.path / name).is_file()
 
     def finished(self, files: Files) -> bool:
-        return all(map(self.has, (*files.pictures, *files.beside)))
+        return all(map(self.has, (*files.pictures, *files.sidecars)))
 
-    def keep(self, name: str, make: Callable[[], bytes]) -> bool:
-        """Writes a file, whole at once, unless there is one; whether it did."""
+    def keep(self, name: str, content: Callable[[], bytes]) -> bool:
+        """Writes a file as a whole unless it exists; returns whether it did."""
         if self.has(name):
             return False
-        write_bytes(self.path / name, make())
+        write_bytes(self.path / name, content())
         return True
 
 
-def prompts_digest(asked: Iterable[BenchmarkPrompt]) -> str:
-    """The same for the same prompts in the same order; pictures count by their keys only."""
-    told = [(one.number, one.prompt, one.metadata, one.task, one.language, one.key) for one in asked]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+def prompts_digest(prompts: Iterable[BenchmarkPrompt]) -> str:
+    """A digest of the prompts in their order; of source images, only their keys are included."""
+    content = [(p.number, p.prompt, p.metadata, p.task, p.language, p.key) for p in prompts]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def lora_digest(name: str | None) -> str | None:
-    """The contents of a LoRA file, with the settings that lie beside one of peft's."""
+    """A digest of the LoRA file and, for one of peft, of the settings beside it."""
     if name is None:
         return None
     file = weights_file(locate(name))

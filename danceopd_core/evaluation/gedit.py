@@ -1,4 +1,4 @@
-"""GEdit-Bench's table: instructions in English and Chinese with the pictures that they edit."""
+"""Reads GEdit-Bench's table: edit instructions in English and Chinese with their source images."""
 
 from __future__ import annotations
 
@@ -15,27 +15,25 @@ from .tables import Table
 
 LANGUAGES = ("en", "cn")
 PAPER = ("subject-add", "subject-replace", "background_change", "style_change", "color_alter", "subject-remove")
-"""The tasks of DanceOPD's table."""
-EDITED = ("input_image_raw", "input_image")
-"""What a model is given: the picture as it came, or, where there is none, the one that the scorer sees."""
-SHOWN = "input_image"
+"""The tasks of the paper's table."""
+SOURCE_COLUMNS = ("input_image_raw", "input_image")
+"""The columns of the model's source image, in order of preference: the original, else the one that the scorer sees."""
+REFERENCE_COLUMN = "input_image"
+"""The image with which the scorer compares the edit."""
 
 
 def read_gedit(table: Table) -> tuple[list[BenchmarkPrompt], list[str]]:
-    """The rows, numbered by their places in the table from 0, and a line for each fault.
-
-    Their pictures are looked at with `look`.
-    """
-    asked, faults = [], [*table.faults]
+    """The rows, numbered from 0 by their positions in the table, without images, and one line per fault."""
+    prompts, faults = [], [*table.faults]
     for number, (values, place) in enumerate(zip(table.texts, table.places, strict=True)):
-        found = list(_faults(values))
-        faults += [f"{place}: {fault}" for fault in found]
-        if not found:
-            text, task = values["instruction"], values["task_type"]
-            asked.append(BenchmarkPrompt(number, text, place, "", task, values["instruction_language"], values["key"]))
-    if not asked and not faults:
+        row_faults = list(_faults(values))
+        faults += [f"{place}: {fault}" for fault in row_faults]
+        if not row_faults:
+            text, task, language = values["instruction"], values["task_type"], values["instruction_language"]
+            prompts.append(BenchmarkPrompt(number, text, place, "", task, language, values["key"]))
+    if not prompts and not faults:
         faults.append("it holds no rows")
-    return asked, faults
+    return prompts, faults
 
 
 def _faults(values: Mapping[str, Any]) -> Iterator[str]:
@@ -48,26 +46,29 @@ def _faults(values: Mapping[str, Any]) -> Iterator[str]:
             yield f"its {field} {fault}"
 
 
-def look(asked: list[BenchmarkPrompt], table: Table) -> tuple[list[BenchmarkPrompt], list[str]]:
-    """The prompts with their pictures, each of which was decoded once, and a line for each that cannot be."""
+def attach_images(prompts: list[BenchmarkPrompt], table: Table) -> tuple[list[BenchmarkPrompt], list[str]]:
+    """The prompts with their images, and one line for each image that cannot be decoded."""
 
-    def with_pictures(one: BenchmarkPrompt) -> BenchmarkPrompt | str:
-        row = table.rows[one.number]
-        edited = next((column for column in EDITED if row.get(column)), SHOWN)
+    def with_images(prompt: BenchmarkPrompt) -> BenchmarkPrompt | str:
+        row = table.rows[prompt.number]
+        source_column = next((column for column in SOURCE_COLUMNS if row.get(column)), REFERENCE_COLUMN)
         try:
-            for column in dict.fromkeys((SHOWN, edited)):
+            for column in dict.fromkeys((REFERENCE_COLUMN, source_column)):
                 if not row.get(column):
-                    return f"{one.place}: it has no {column}"
+                    return f"{prompt.place}: it has no {column}"
                 size = upright_size(picture_file(row[column], table.folder).data)
         except InputError as error:
-            return f"{one.place}: its {column} {error}"
-        return one._replace(
-            source=_opener(table, one.number, edited), shown=_opener(table, one.number, SHOWN), size=size
+            return f"{prompt.place}: its {column} {error}"
+        return prompt._replace(
+            source=_opener(table, prompt.number, source_column),
+            reference=_opener(table, prompt.number, REFERENCE_COLUMN),
+            size=size,
         )
 
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(with_pictures, asked))
-    return [one for one in found if isinstance(one, BenchmarkPrompt)], [one for one in found if isinstance(one, str)]
+        results = list(pool.map(with_images, prompts))
+    faults = [result for result in results if isinstance(result, str)]
+    return [result for result in results if isinstance(result, BenchmarkPrompt)], faults
 
 
 def _opener(table: Table, index: int, column: str) -> Source:

@@ -1,4 +1,4 @@
-"""The one loop of every benchmark: prompts in fixed batches become pictures in the places of a layout."""
+"""Generates the images of a benchmark's prompts in fixed batches, into the files of its layout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .layouts import BenchmarkPrompt, Files, Layout, as_png
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """`width`, `height`: of pictures without a source; those with one keep its size, down to so many `pixels`."""
+    """width, height: of images without a source; edits keep their source's size, limited to `pixels`."""
 
     samples: int = 1
     steps: int = 28
@@ -46,9 +46,9 @@ class GenerationConfig:
 
 
 class ImageJob(NamedTuple):
-    """One picture to make: a prompt, which of its samples, its file below the folder, its size."""
+    """One image to generate: its prompt, sample number, file below the folder, and size."""
 
-    asked: BenchmarkPrompt
+    prompt: BenchmarkPrompt
     sample: int
     path: str
     width: int
@@ -56,33 +56,36 @@ class ImageJob(NamedTuple):
 
 
 class GenerationPlan(NamedTuple):
-    """`batches` depend on the prompts and settings alone, never on what is finished: an interrupted evaluation then
-    goes on with the very batches that it would have had.
+    """batches: depend only on prompts and settings, not on finished files, so that a resumed evaluation has the same
+    batches as an uninterrupted one.
     """
 
     files: tuple[Files, ...]
     batches: tuple[tuple[ImageJob, ...], ...]
 
 
-def planned(asked: Sequence[BenchmarkPrompt], layout: Layout, how: GenerationConfig, multiple: int) -> GenerationPlan:
-    """multiple: what the backbone's widths and heights are multiples of. A batch has pictures of one size."""
-    files = tuple(layout(one, how.samples) for one in asked)
+def plan_generation(
+    prompts: Sequence[BenchmarkPrompt], layout: Layout, config: GenerationConfig, multiple: int
+) -> GenerationPlan:
+    """multiple: of which the backbone's widths and heights must be. A batch has images of one size."""
+    files = tuple(layout(prompt, config.samples) for prompt in prompts)
     sizes: dict[tuple[int, int], list[ImageJob]] = {}
-    for one, own in zip(asked, files, strict=True):
-        size = (how.width, how.height) if one.size is None else fitted(*one.size, multiple, how.pixels)
-        shots = [ImageJob(one, sample, path, *size) for sample, path in enumerate(own.pictures)]
-        sizes.setdefault(size, []).extend(shots)
+    for prompt, of_prompt in zip(prompts, files, strict=True):
+        size = config.width, config.height
+        if prompt.size is not None:
+            size = fitted_size(*prompt.size, multiple, config.pixels)
+        jobs = [ImageJob(prompt, sample, path, *size) for sample, path in enumerate(of_prompt.pictures)]
+        sizes.setdefault(size, []).extend(jobs)
     batches = [
-        tuple(shots[first : first + how.batch]) for shots in sizes.values() for first in range(0, len(shots), how.batch)
+        tuple(jobs[first : first + config.batch])
+        for jobs in sizes.values()
+        for first in range(0, len(jobs), config.batch)
     ]
     return GenerationPlan(files, tuple(batches))
 
 
-def fitted(width: int, height: int, multiple: int, pixels: int) -> tuple[int, int]:
-    """The size nearest to a source's whose sides are multiples of `multiple`, with at most so many pixels.
-
-    A side has one multiple at least.
-    """
+def fitted_size(width: int, height: int, multiple: int, pixels: int) -> tuple[int, int]:
+    """The size nearest to the source's whose sides are multiples of `multiple`, at least one, with at most `pixels`."""
     scale = min(1.0, math.sqrt(pixels / (width * height)))
     sides = [max(1.0, side * scale / multiple) for side in (width, height)]
     wide, high = map(round, sides)
@@ -92,7 +95,7 @@ def fitted(width: int, height: int, multiple: int, pixels: int) -> tuple[int, in
 
 
 def noise_seed(seed: int, number: int, sample: int) -> int:
-    """Of one picture, whatever its neighbours are."""
+    """The seed of one image's noise, independent of the batch that it is in."""
     return int.from_bytes(hashlib.sha256(f"{seed} {number} {sample}".encode()).digest()[:8], "big") >> 1
 
 
@@ -100,51 +103,51 @@ def generate(
     backbone: Backbone,
     field: VelocityField,
     plan: GenerationPlan,
-    how: GenerationConfig,
+    config: GenerationConfig,
     folder: EvalFolder,
     step: Callable[[int, Tensor], None] = lambda index, x: None,
 ) -> Iterator[ImageJob]:
-    """Writes what is not there yet, and yields each picture's shot after that; `step` sees every new state.
+    """Writes the missing files, and yields the job of each image after it is written.
 
-    field: unguided. Encoders, VAE and network stay where they are.
+    field: unguided. step: called with the index and state of each sampler step. Models stay on their devices.
     """
     for batch in plan.batches:
         backbone.latent_shape(batch[0].width, batch[0].height)
     folder.begin()
-    beside = {path: files.beside for files in plan.files for path in files.pictures}
+    sidecars = {path: files.sidecars for files in plan.files for path in files.pictures}
     for batch in plan.batches:
-        for shot in batch:
-            for name, make in beside[shot.path].items():
-                folder.keep(name, make)
-        if not all(folder.has(shot.path) for shot in batch):
-            yield from _generate(backbone, field, batch, how, folder, step)
+        for job in batch:
+            for name, content in sidecars[job.path].items():
+                folder.keep(name, content)
+        if not all(folder.has(job.path) for job in batch):
+            yield from _generate(backbone, field, batch, config, folder, step)
 
 
 def _generate(
     backbone: Backbone,
     field: VelocityField,
     batch: Sequence[ImageJob],
-    how: GenerationConfig,
+    config: GenerationConfig,
     folder: EvalFolder,
     step: Callable[[int, Tensor], None],
 ) -> Iterator[ImageJob]:
-    asked = {shot.asked.number: shot.asked for shot in batch}
-    items = [Item(one.prompt, one.source() if one.source else None) for one in asked.values()]
+    by_number = {job.prompt.number: job.prompt for job in batch}
+    items = [Item(prompt.prompt, prompt.source() if prompt.source else None) for prompt in by_number.values()]
     width, height = batch[0].width, batch[0].height
-    encoded = encode_items(backbone, items, width, height, [how.negative] if how.guidance != 1 else [])
-    rows = list(asked)
-    (made,) = sample_pictures(
+    encoded = encode_items(backbone, items, width, height, [config.negative] if config.guidance != 1 else [])
+    rows = list(by_number)
+    (images,) = sample_pictures(
         backbone,
-        guided(field, how.guidance, how.negative),
-        encoded.select([rows.index(shot.asked.number) for shot in batch]),
-        [noise_seed(how.seed, shot.asked.number, shot.sample) for shot in batch],
-        steps=how.steps,
+        guided(field, config.guidance, config.negative),
+        encoded.select([rows.index(job.prompt.number) for job in batch]),
+        [noise_seed(config.seed, job.prompt.number, job.sample) for job in batch],
+        steps=config.steps,
         width=width,
         height=height,
         batch=len(batch),
-        device=how.device,
+        device=config.device,
         step=step,
     )
-    for shot, picture in zip(batch, made, strict=True):
-        if folder.keep(shot.path, partial(as_png, (picture * 255).round().to(torch.uint8).numpy())):
-            yield shot
+    for job, image in zip(batch, images, strict=True):
+        if folder.keep(job.path, partial(as_png, (image * 255).round().to(torch.uint8).numpy())):
+            yield job

@@ -1,4 +1,4 @@
-"""GenEval's prompt file, evaluation_metadata.jsonl: one JSON object a line."""
+"""Reads GenEval's prompt file, evaluation_metadata.jsonl: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from .layouts import BenchmarkPrompt
 
 
 def read_geneval(path: Path) -> tuple[list[BenchmarkPrompt], list[str]]:
-    """The prompts, numbered by their lines from 0 as the scorer's folders are, and a line for each fault.
+    """The prompts, numbered from 0 by their lines as the scorer's folders are, and one line per fault.
 
-    A prompt keeps its line as it is written. InputError if the file cannot be read.
+    A prompt keeps its line unchanged. InputError if the file cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text in UTF-8: {error}") from error
     lines = text.rstrip("\r\n").split("\n") if text.strip() else []
-    asked, faults = [], [] if lines else [f"{path} holds no prompts"]
+    prompts, faults = [], [] if lines else [f"{path} holds no prompts"]
     for number, line in enumerate(lines):
         place, line = f"line {number + 1}", line.rstrip("\r")
         try:
-            asked.append(geneval_prompt(line, number, place))
+            prompts.append(geneval_prompt(line, number, place))
         except InputError as error:
             faults.append(f"{place}: {error}")
-    return asked, faults
+    return prompts, faults
 
 
 def geneval_prompt(line: str, number: int, place: str = "") -> BenchmarkPrompt:
-    """A line of the file; InputError, as a predicate, if GenEval's scorer could not use it."""
+    """The prompt of a line; InputError with a predicate ("has no tag") if GenEval's scorer cannot use the line."""
     if not line.strip():
         raise InputError("is blank: remove it, or give the prompt that belongs to this number")
     try:
-        found = json.loads(line)
+        entry = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"is no JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(entry, dict):
         raise InputError("is no mapping with tag, include and prompt")
-    faults = list(_faults(found))
+    faults = list(_faults(entry))
     if faults:
         raise InputError("; ".join(faults))
-    return BenchmarkPrompt(number, found["prompt"], place, metadata=line, task=found["tag"])
+    return BenchmarkPrompt(number, entry["prompt"], place, metadata=line, task=entry["tag"])
 
 
-def _faults(found: dict[str, Any]) -> Iterator[str]:
+def _faults(entry: dict[str, Any]) -> Iterator[str]:
     for field in ("tag", "prompt"):
-        if not isinstance(found.get(field), str) or not found[field].strip():
+        if not isinstance(entry.get(field), str) or not entry[field].strip():
             yield f"has no {field}"
-    if "include" not in found:
+    if "include" not in entry:
         yield "has no include"
     for field in ("include", "exclude"):
-        wanted = found.get(field, [])
-        if not isinstance(wanted, list) or not all(
-            isinstance(one, dict) and isinstance(one.get("class"), str) and isinstance(one.get("count"), int)
-            for one in wanted
+        objects = entry.get(field, [])
+        if not isinstance(objects, list) or not all(
+            isinstance(item, dict) and isinstance(item.get("class"), str) and isinstance(item.get("count"), int)
+            for item in objects
         ):
             yield f"its {field} is no list of objects with class and count"

@@ -1,4 +1,4 @@
-"""Where the official scorers look for the pictures of a prompt, and for what else: one function a benchmark."""
+"""The files that the official scorers read for a prompt, images and others: one function per benchmark."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from PIL import Image
 from ..errors import InputError
 
 Source = Callable[[], np.ndarray]
-"""A picture that is opened when it is wanted: RGB uint8 (H, W, 3) at its own size."""
+"""Opens an image on demand: RGB uint8 (H, W, 3) at its own size."""
 FORBIDDEN = frozenset('/\\:*?"<>|')
-"""What no file's name may hold on some system; the first two would leave the folder."""
+"""Characters that some system forbids in file names; the first two would leave the folder."""
 
 
 class BenchmarkPrompt(NamedTuple):
-    """A prompt of a benchmark. What only one layout reads may be left out for the others."""
+    """A prompt of a benchmark; fields that only one layout reads are optional."""
 
     number: int
-    """Its place in the prompt file, counted from 0: with the seed it decides the noise."""
+    """Position in the prompt file, from 0; determines the noise together with the seed."""
     prompt: str
     place: str = ""
-    """Where it stands, for messages."""
+    """Where the prompt is, for error messages."""
     metadata: str = ""
     """GenEval: its line of the prompt file."""
     task: str = ""
@@ -33,9 +33,9 @@ class BenchmarkPrompt(NamedTuple):
     language: str = "en"
     key: str = ""
     source: Source | None = None
-    """What the model edits."""
-    shown: Source | None = None
-    """GEdit-Bench: what the scorer compares the edit with."""
+    """The image that the model edits."""
+    reference: Source | None = None
+    """GEdit-Bench: the image with which the scorer compares the edit."""
     size: tuple[int, int] | None = None
     """(width, height) of the source."""
 
@@ -44,38 +44,39 @@ class Files(NamedTuple):
     """Paths below the evaluation's folder, with forward slashes."""
 
     pictures: tuple[str, ...]
-    """One a sample."""
-    beside: Mapping[str, Callable[[], bytes]]
-    """What else the scorer reads, and its contents."""
+    """One per sample."""
+    sidecars: Mapping[str, Callable[[], bytes]]
+    """Other files that the scorer reads -> their contents."""
 
 
 Layout = Callable[[BenchmarkPrompt, int], Files]
-"""The files of a prompt with so many samples."""
+"""The files of a prompt with a number of samples."""
 
 
-def geneval(asked: BenchmarkPrompt, samples: int) -> Files:
+def geneval(prompt: BenchmarkPrompt, samples: int) -> Files:
     """After djghosh13/geneval: 00012/metadata.jsonl and 00012/samples/00000.png for the prompt number 12."""
-    folder = f"{asked.number:05d}"
+    folder = f"{prompt.number:05d}"
     pictures = tuple(f"{folder}/samples/{sample:05d}.png" for sample in range(samples))
-    return Files(pictures, {f"{folder}/metadata.jsonl": lambda: f"{asked.metadata}\n".encode()})
+    return Files(pictures, {f"{folder}/metadata.jsonl": lambda: f"{prompt.metadata}\n".encode()})
 
 
-def gedit(asked: BenchmarkPrompt, samples: int) -> Files:
-    """After stepfun-ai/Step1X-Edit: fullset/TASK/LANGUAGE/KEY.png with KEY_SRCIMG.png, without which it is skipped.
+def gedit(prompt: BenchmarkPrompt, samples: int) -> Files:
+    """After stepfun-ai/Step1X-Edit: fullset/TASK/LANGUAGE/KEY.png with KEY_SRCIMG.png, which the scorer requires.
 
-    The benchmark has one sample a key; more of them are KEY_1, KEY_2, ...
+    The benchmark has one sample per key; further samples are KEY_1, KEY_2, ...
     """
-    stems = [f"fullset/{asked.task}/{asked.language}/{asked.key}" + (f"_{n}" if n else "") for n in range(samples)]
+    stems = [f"fullset/{prompt.task}/{prompt.language}/{prompt.key}" + (f"_{n}" if n else "") for n in range(samples)]
     return Files(
-        tuple(f"{stem}.png" for stem in stems), {f"{stem}_SRCIMG.png": lambda: as_png(_shown(asked)) for stem in stems}
+        tuple(f"{stem}.png" for stem in stems),
+        {f"{stem}_SRCIMG.png": lambda: as_png(_reference(prompt)) for stem in stems},
     )
 
 
-def _shown(asked: BenchmarkPrompt) -> np.ndarray:
-    opened = asked.shown or asked.source
-    if opened is None:
-        raise InputError(f"{asked.place or asked.prompt!r} has no source picture, and GEdit-Bench is of edits")
-    return opened()
+def _reference(prompt: BenchmarkPrompt) -> np.ndarray:
+    source = prompt.reference or prompt.source
+    if source is None:
+        raise InputError(f"{prompt.place or prompt.prompt!r} has no source picture: GEdit-Bench requires one")
+    return source()
 
 
 LAYOUTS: dict[str, Layout] = {"geneval": geneval, "gedit": gedit}
@@ -89,7 +90,7 @@ def as_png(picture: np.ndarray) -> bytes:
 
 
 def name_fault(name: object) -> str:
-    """Why a text cannot name one file or folder on every system; empty if it can."""
+    """Why a text cannot be the name of a file or folder on every system; empty if it can."""
     if not isinstance(name, str) or not name:
         return "is missing or no text"
     if FORBIDDEN & set(name) or not name.isprintable():
@@ -99,23 +100,26 @@ def name_fault(name: object) -> str:
     return f"{name!r} is longer than 150 bytes" if len(name.encode("utf-8", "replace")) > 150 else ""
 
 
-def clashes(asked: Iterable[BenchmarkPrompt], layout: Layout, samples: int) -> Iterator[str]:
-    """A line for each prompt whose files would be those of an earlier one, on systems that ignore case too."""
+def path_collisions(prompts: Iterable[BenchmarkPrompt], layout: Layout, samples: int) -> Iterator[str]:
+    """One line for each prompt with the same files as an earlier one, also on systems that ignore case."""
     seen: dict[str, str] = {}
-    for one in asked:
-        files = layout(one, samples)
-        paths = [path.casefold() for path in (*files.pictures, *files.beside)]
+    for prompt in prompts:
+        files = layout(prompt, samples)
+        paths = [path.casefold() for path in (*files.pictures, *files.sidecars)]
         taken = next((path for path in paths if path in seen), None)
         if taken is not None:
-            yield f"{one.place}: {one.key!r} would be written to the files of {seen[taken]}: give each its own key"
-        seen.update(dict.fromkeys(paths, one.place))
+            where = f"{prompt.key!r} would be written to the files of {seen[taken]}"
+            yield f"{prompt.place}: {where}: give each its own key"
+        seen.update(dict.fromkeys(paths, prompt.place))
 
 
-def chosen(asked: Iterable[BenchmarkPrompt], tasks: Iterable[str], limit: int | None) -> list[BenchmarkPrompt]:
-    """The prompts of these tasks, all if there are none, and no more than `limit`; InputError for an unknown task."""
-    found = list(asked)
-    known = Counter(one.task for one in found)
+def select_prompts(
+    prompts: Iterable[BenchmarkPrompt], tasks: Iterable[str], limit: int | None
+) -> list[BenchmarkPrompt]:
+    """The prompts of the tasks (all if empty), at most `limit`; InputError for an unknown task."""
+    all_prompts = list(prompts)
+    known = Counter(prompt.task for prompt in all_prompts)
     wanted = set(tasks)
     if unknown := sorted(wanted - known.keys()):
         raise InputError(f"no prompt is of {', '.join(unknown)}: there are {', '.join(known)}")
-    return [one for one in found if not wanted or one.task in wanted][:limit]
+    return [prompt for prompt in all_prompts if not wanted or prompt.task in wanted][:limit]

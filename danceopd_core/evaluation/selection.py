@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from ..errors import InputError
 from .folder import prompts_digest
-from .gedit import PAPER, look, read_gedit
+from .gedit import PAPER, attach_images, read_gedit
 from .geneval import read_geneval
-from .layouts import LAYOUTS, BenchmarkPrompt, chosen, clashes, name_fault
+from .layouts import LAYOUTS, BenchmarkPrompt, name_fault, path_collisions, select_prompts
 from .tables import open_table
 
 
@@ -26,7 +26,7 @@ class PromptSelection(NamedTuple):
 def select_geneval(file: Path, out: Path, tags: Sequence[str], limit: int | None) -> PromptSelection:
     """The prompts of GenEval's evaluation_metadata.jsonl with these tags, or all; at most `limit`."""
     prompts, faults = read_geneval(file)
-    selected = [] if faults else chosen(prompts, tags, limit)
+    selected = [] if faults else select_prompts(prompts, tags, limit)
     return PromptSelection(selected, prompts_digest(prompts), out, [f"{file}, {fault}" for fault in faults])
 
 
@@ -42,8 +42,10 @@ def select_gedit(
     table = open_table(source)
     prompts, faults = read_gedit(table)
     digest = prompts_digest(prompts)
-    faults += clashes(prompts, LAYOUTS["gedit"], 1)
+    faults += path_collisions(prompts, LAYOUTS["gedit"], 1)
     if not faults:
         in_language = [prompt for prompt in prompts if language in (prompt.language, "all")]
-        prompts, faults = look(chosen(in_language, PAPER if list(tasks) == ["paper"] else tasks, limit), table)
+        prompts, faults = attach_images(
+            select_prompts(in_language, PAPER if list(tasks) == ["paper"] else tasks, limit), table
+        )
     return PromptSelection(prompts, digest, out / name, [f"{source}, {fault}" for fault in faults])

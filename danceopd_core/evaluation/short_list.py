@@ -1,4 +1,4 @@
-"""Pictures of a short list in a benchmark's layout, over one opened model. Knows no ComfyUI."""
+"""Generates the images of a short list of prompts in a benchmark's layout: the Evaluate node's work without ComfyUI."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ..runs.host import Host, step_counter
 from ..runs.opening import DTYPES, open_teachers
 from ..shapes import locate
 from .folder import EvalFolder, prompts_digest
-from .generate import GenerationConfig, generate, planned
+from .generate import GenerationConfig, generate, plan_generation
 from .geneval import geneval_prompt
-from .layouts import LAYOUTS, BenchmarkPrompt, clashes, name_fault
+from .layouts import LAYOUTS, BenchmarkPrompt, name_fault, path_collisions
 from .settings import evaluation_settings
 
 TASK = "short_list"
 
 
 def eval_folder(output: Path, name: str) -> Path:
-    """output/danceopd_eval/NAME, and never another place."""
+    """output/danceopd_eval/NAME; InputError for a name that is not a single folder's."""
     name = name.strip()
     if fault := name_fault(name):
         raise InputError(f"name: {fault}: give one folder's name, without the folders around it")
@@ -52,19 +52,19 @@ def short_list_items(
     return load_bucket(bucket, config.seed, config.width, config.height)
 
 
-def asked_of(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:
-    """Prompts as a layout asks for them; of GenEval a prompt may be a whole line of its prompt file."""
+def benchmark_prompts(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:
+    """The items as a layout's prompts; for GenEval an item's text may be a whole line of its prompt file."""
     lookup(LAYOUTS, layout, "layout")
     if not items:
         raise InputError("prompts: there are none: write at least one line, or wire in a bucket")
     with_source = sum(item.source is not None for item in items)
     if layout == "geneval" and with_source:
-        raise InputError("sources: GenEval draws from text alone: unplug the pictures, or choose the layout gedit")
+        raise InputError("sources: GenEval is text-to-image: unplug the pictures, or choose the layout gedit")
     if layout == "gedit" and with_source < len(items):
-        raise InputError("sources: GEdit-Bench is of edits: wire in pictures, or a bucket that has one for each prompt")
-    asked = [(_geneval if layout == "geneval" else _gedit)(number, item) for number, item in enumerate(items)]
-    refuse("prompts", (Fault("", line) for line in clashes(asked, LAYOUTS[layout], 1)))
-    return asked
+        raise InputError("sources: GEdit-Bench needs one for each prompt: wire in pictures, or a bucket that has them")
+    prompts = [(_geneval if layout == "geneval" else _gedit)(number, item) for number, item in enumerate(items)]
+    refuse("prompts", (Fault("", line) for line in path_collisions(prompts, LAYOUTS[layout], 1)))
+    return prompts
 
 
 def _geneval(number: int, item: Item) -> BenchmarkPrompt:
@@ -96,26 +96,27 @@ def _opened(picture: Picture) -> np.ndarray:
 def evaluate(
     model: ModelSpec,
     student: Teacher,
-    asked: Sequence[BenchmarkPrompt],
+    prompts: Sequence[BenchmarkPrompt],
     layout: str,
-    how: GenerationConfig,
+    config: GenerationConfig,
     path: Path,
     host: Host,
 ) -> torch.Tensor:
-    """All pictures (n, H, W, 3) in [0, 1] of the folder, those that were there already too.
+    """All images (n, H, W, 3) in [0, 1] of the list, generated now or before.
 
-    Those of another size than the first's are cropped and resized to it; their files are not.
+    Images of other sizes than the first's are cropped and resized to it; their files are not.
     """
-    made_of = {
+    model_settings = {
         "model": model.folder, "components": model.components, "dtype": model.dtype, "quantise": model.quantise,
     }  # fmt: skip
-    told = evaluation_settings(layout, how, prompts_digest(asked), made_of, student.lora, student.strength)
-    folder = EvalFolder(path, told)
+    digest = prompts_digest(prompts)
+    eval_settings = evaluation_settings(layout, config, digest, model_settings, student.lora, student.strength)
+    folder = EvalFolder(path, eval_settings)
     folder.check()
-    files = [LAYOUTS[layout](one, how.samples) for one in asked]
+    files = [LAYOUTS[layout](prompt, config.samples) for prompt in prompts]
     if not all(map(folder.finished, files)):
-        _generate(model, student, asked, layout, how, folder, host)
-    paths = [folder.path / path for one in files for path in one.pictures]
+        _generate(model, student, prompts, layout, config, folder, host)
+    paths = [folder.path / path for of_prompt in files for path in of_prompt.pictures]
     width, height = upright(paths[0]).size
     return torch.from_numpy(np.stack([open_picture(path, width, height) for path in paths])).float() / 255
 
@@ -123,18 +124,18 @@ def evaluate(
 def _generate(
     model: ModelSpec,
     student: Teacher,
-    asked: Sequence[BenchmarkPrompt],
+    prompts: Sequence[BenchmarkPrompt],
     layout: str,
-    how: GenerationConfig,
+    config: GenerationConfig,
     folder: EvalFolder,
     host: Host,
 ) -> None:
     components = {part: Path(file) for part, file in model.components.items()}
-    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], how.device, components, model.quantise)
-    plan = planned(asked, LAYOUTS[layout], how, backbone.size_multiple)
+    backbone = open_backbone(locate(model.folder), DTYPES[model.dtype], config.device, components, model.quantise)
+    plan = plan_generation(prompts, LAYOUTS[layout], config, backbone.size_multiple)
     host.check()
-    unguided = Teacher(lora=student.lora, strength=student.strength)  # `generate` guides
+    unguided = Teacher(lora=student.lora, strength=student.strength)  # guidance is applied by `generate`
     _, fields = open_teachers({"student": unguided}, backbone)
-    total = how.steps * sum(not all(folder.has(shot.path) for shot in batch) for batch in plan.batches)
-    for _ in generate(backbone, fields["student"], plan, how, folder, step_counter(host, total)):
+    total = config.steps * sum(not all(folder.has(job.path) for job in batch) for batch in plan.batches)
+    for _ in generate(backbone, fields["student"], plan, config, folder, step_counter(host, total)):
         host.check()

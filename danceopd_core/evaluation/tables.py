@@ -1,4 +1,4 @@
-"""Rows of a benchmark's table, read one at a time, since their pictures do not fit in memory together."""
+"""Reads the rows of a benchmark's table one at a time, because all their images do not fit into memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Rows(Protocol):
 
 
 class Table(NamedTuple):
-    """`texts` holds the rows without their pictures, `rows` the whole ones, `places` where each of them stands.
+    """texts: the rows without their images. rows: the whole rows. places: where each row is, for error messages.
 
-    `folder`: what paths of pictures are relative to. `faults`: what cannot be read, a line each.
+    folder: the base of relative image paths. faults: one line for each row that cannot be read.
     """
 
     texts: Sequence[Mapping[str, Any]]
@@ -33,7 +33,7 @@ class Table(NamedTuple):
 
 def open_table(source: str, split: str = "train") -> Table:
     """A .csv, .json, .jsonl or .parquet file, a folder of parquet files or one that `datasets` saved with
-    save_to_disk, or the owner/name of a Hugging Face dataset, which is fetched; InputError if it is none of them.
+    save_to_disk, or the owner/name of a Hugging Face dataset, which is downloaded; InputError for anything else.
     """
     path = Path(source).expanduser()
     if path.suffix.lower() in READERS:
@@ -44,20 +44,21 @@ def open_table(source: str, split: str = "train") -> Table:
         files = sorted(path.glob("*.parquet"))
         return _parquet(files) if files else _saved(path, split)
     if is_hub_id(source):
-        datasets = _library("datasets", f"{source} is no file; to fetch it as a Hugging Face dataset")
+        datasets = _library("datasets", f"{source} is not a file; to download it as a Hugging Face dataset")
         return _dataset(lambda: datasets.load_dataset(source, split=split), Path(), source)
     raise InputError(
-        f"{source} is no {', '.join(READERS)} or .parquet file, no folder and no owner/name of a Hugging Face dataset"
+        f"{source} is not a table: give a {', '.join(READERS)} or .parquet file, a folder, or the owner/name of a "
+        "Hugging Face dataset"
     )
 
 
 def _file(path: Path) -> Table:
-    found = list(metadata_rows(str(path)))
+    entries = list(metadata_rows(str(path)))
     what = "row" if path.suffix.lower() == ".json" else "line"
-    faults = [f"{what} {row.number}: {row.fault}" for row in found if row.fault]
-    good = [row for row in found if not row.fault]
-    rows = [row.values for row in good]
-    return Table(rows, rows, [f"{what} {row.number}" for row in good], path.resolve().parent, faults)
+    faults = [f"{what} {row.number}: {row.fault}" for row in entries if row.fault]
+    valid = [row for row in entries if not row.fault]
+    rows = [row.values for row in valid]
+    return Table(rows, rows, [f"{what} {row.number}" for row in valid], path.resolve().parent, faults)
 
 
 def _parquet(files: list[Path]) -> Table:
@@ -68,8 +69,8 @@ def _parquet(files: list[Path]) -> Table:
         table = arrow.concat_tables([parquet.read_table(file, memory_map=True) for file in files])
     except (OSError, ValueError) as error:
         raise InputError(f"{files[0]} cannot be read: {error}") from error
-    held = (arrow.types.is_struct, arrow.types.is_binary, arrow.types.is_large_binary)  # how pictures are
-    plain = [field.name for field in table.schema if not any(kind(field.type) for kind in held)]
+    image_types = (arrow.types.is_struct, arrow.types.is_binary, arrow.types.is_large_binary)
+    plain = [field.name for field in table.schema if not any(kind(field.type) for kind in image_types)]
     return _numbered(table.select(plain).to_pylist(), _Arrow(table), files[0].resolve().parent)
 
 
@@ -88,8 +89,8 @@ def _saved(path: Path, split: str) -> Table:
     datasets = _library("datasets", f"{path} is a folder without parquet files; to read it as a saved dataset")
 
     def opened() -> Any:
-        found = datasets.load_from_disk(str(path))
-        return found[split] if isinstance(found, dict) else found
+        saved = datasets.load_from_disk(str(path))
+        return saved[split] if isinstance(saved, dict) else saved
 
     return _dataset(opened, path.resolve(), str(path))
 
@@ -98,14 +99,14 @@ def _dataset(opened: Callable[[], Any], folder: Path, name: str) -> Table:
     import datasets
 
     try:
-        found = opened()
-        images = [column for column, kind in found.features.items() if isinstance(kind, datasets.Image)]
-        for column in images:  # the file as it is, instead of pixels to be written again
-            found = found.cast_column(column, datasets.Image(decode=False))
-        texts = found.remove_columns(images).to_list()
+        dataset = opened()
+        images = [column for column, kind in dataset.features.items() if isinstance(kind, datasets.Image)]
+        for column in images:  # the encoded file instead of decoded pixels
+            dataset = dataset.cast_column(column, datasets.Image(decode=False))
+        texts = dataset.remove_columns(images).to_list()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(f"the dataset {name} cannot be read: {' '.join(str(error).split())}") from error
-    return _numbered(texts, found, folder)
+    return _numbered(texts, dataset, folder)
 
 
 def _numbered(texts: Sequence[Mapping[str, Any]], rows: Rows, folder: Path) -> Table:

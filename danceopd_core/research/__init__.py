@@ -1,4 +1,4 @@
-"""What the project's own claims are made with: benches, and the building of the embedded model.
+"""Reproduces the project's results: benches, and the build of the embedded model.
 
-May import everything but `cli`. Not in the archive that ComfyUI's registry installs.
+May import everything except `cli`. Not in the archive that ComfyUI's registry installs.
 """

@@ -1,4 +1,4 @@
-"""The embedded world: flat shapes, captions, edits, an exact judge, and a tiny Z-Image pipeline that knows them."""
+"""The embedded world: shapes, captions, edits, an exact judge, and a small Z-Image pipeline trained on them."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from ..errors import InputError
 from ..lookup import lookup
 
 MODEL = Path(__file__).parent / "model"
-"""The diffusers folder of the embedded model; its LoRA teachers lie in `MODEL / "loras"`."""
+"""The diffusers folder of the embedded model; its LoRA teachers are in `MODEL / "loras"`."""
 
 GUIDANCE = 2.0
-"""Classifier-free guidance with which the base draws best (`danceopd shapes score --guidance`)."""
+"""The guidance scale at which the base scores best (`danceopd shapes score --guidance`)."""
 
 
 def is_embedded(name: str) -> bool:
-    """Whether a name means a part of the embedded model, "shapes" or "shapes:...", and no file."""
+    """Whether a name is a part of the embedded model, "shapes" or "shapes:...", and not a path."""
     return name == "shapes" or name.startswith("shapes:")
 
 
 def embedded() -> dict[str, Path]:
-    """The parts of the embedded model that are there: itself, its LoRA teachers, and its full checkpoint."""
-    found = {f"shapes:{file.stem}": file for file in sorted((MODEL / "loras").glob("*.safetensors"))}
+    """Name -> path of the installed parts: the model, its LoRA teachers, and its full checkpoint."""
+    parts = {f"shapes:{file.stem}": file for file in sorted((MODEL / "loras").glob("*.safetensors"))}
     if (MODEL / "realism").is_dir():
-        found["shapes:realism"] = MODEL / "realism"
-    return {"shapes": MODEL, **found} if (MODEL / "model_index.json").is_file() else found
+        parts["shapes:realism"] = MODEL / "realism"
+    return {"shapes": MODEL, **parts} if (MODEL / "model_index.json").is_file() else parts
 
 
 def locate(name: str) -> Path:
-    """The path that a name in a recipe means: of a part of the embedded model, else the name itself.
+    """The path for a name in a recipe: of a part of the embedded model, else the name itself.
 
-    InputError, with what there is, for a part that is not there.
+    InputError, with the known names, for a part that does not exist.
     """
     if not is_embedded(name):
         return Path(name)
-    found = embedded()
-    if not found:
-        raise InputError(f"{name!r} is not here: {MODEL} holds no embedded model")
-    return lookup(found, name, "part of the embedded world")
+    parts = embedded()
+    if not parts:
+        raise InputError(f"{name!r} is not installed: {MODEL} holds no embedded model: install the pack again")
+    return lookup(parts, name, "part of the embedded world")

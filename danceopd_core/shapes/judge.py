@@ -1,7 +1,7 @@
-"""Reads a picture back into a scene without a neural network, and scores captions and edits.
+"""The judge: detects the objects of an image without a neural network, and scores images of captions and edits.
 
-Hue finds the shapes (backgrounds are achromatic), bounding-box-normalised overlap with the renderer's own outlines
-names them, and the fall of brightness from upper left to lower right tells the shaded style from the flat one.
+Objects are segmented by hue (backgrounds are achromatic) and classified by their overlap with the renderer's outlines,
+normalised to the bounding box. A brightness gradient from upper left to lower right identifies the shaded style.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from PIL import Image, ImageDraw
 
 from .language import Caption, Edit
 from .render import outline
-from .scene import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, Thing, Wanted
+from .scene import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, ObjectSpec, SceneObject
 
 GRID = 24
-DETAIL = 3  # a picture is read at 3 x 64 points a side, whatever its size
-CHROMA = 45  # of 255; a shaded purple has 65 in its darkest corner, a VAE's error on gray stays under 20
-MIN_AREA = 0.006  # of the picture; the smallest shape that the renderer draws covers 0.025
-MIN_OVERLAP = 0.66  # a small star, whose tips are finer than a pixel, has 0.83 as it is drawn and 0.69 out of the VAE
+DETAIL = 3  # images of every size are analysed at 3 x 64 points a side
+CHROMA = 45  # of 255; shaded purple has 65 in its darkest corner, the VAE's error on gray stays under 20
+MIN_AREA = 0.006  # of the image; the smallest rendered shape covers 0.025
+MIN_OVERLAP = 0.66  # a small star, with tips finer than a pixel, has 0.83 as rendered and 0.69 after the VAE
 SIZE_LIMIT = 0.152
-NEAR = 0.08  # how far, in picture sides, a thing may move and still be in its place
+NEAR = 0.08  # in image sides: the largest offset of an object that counts as unmoved
 LIT = 0.12
 
 
-class Seen(NamedTuple):
-    """A thing as read from a picture. `overlap` is how surely it has its shape, `light` how it is lit (0: flat)."""
+class DetectedObject(NamedTuple):
+    """An object found in an image. overlap: of its mask with its shape, in [0, 1]. light: its gradient, 0 if flat."""
 
-    thing: Thing
+    obj: SceneObject
     overlap: float
     light: float
 
 
-class Reading(NamedTuple):
-    """A picture as read: its things (shape '?' where none fits), and the nearest background."""
+class DetectedScene(NamedTuple):
+    """The objects of an image (shape '?' if none fits), and the nearest background."""
 
-    seen: tuple[Seen, ...]
+    detected: tuple[DetectedObject, ...]
     background: str
 
     @property
-    def things(self) -> tuple[Thing, ...]:
-        return tuple(s.thing for s in self.seen)
+    def objects(self) -> tuple[SceneObject, ...]:
+        return tuple(s.obj for s in self.detected)
 
 
 @lru_cache
 def _templates() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each shape its mask stretched to the grid, and its extents (width, height) at radius 1."""
-    found = {}
+    """Shape -> its mask stretched to the grid, and its extents (width, height) at radius 1."""
+    templates = {}
     for shape in SHAPES:
         points = outline(shape)
         low, span = points.min(0), np.ptp(points, axis=0)
         canvas = Image.new("L", (GRID * 8, GRID * 8))
         ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in (points - low) / span * GRID * 8], fill=255)
-        found[shape] = np.asarray(canvas.resize((GRID, GRID), Image.Resampling.BOX), np.float32) / 255, span
-    return found
+        templates[shape] = np.asarray(canvas.resize((GRID, GRID), Image.Resampling.BOX), np.float32) / 255, span
+    return templates
 
 
 @lru_cache
@@ -65,7 +65,7 @@ def _hues() -> np.ndarray:
 
 
 def _nearest_colour(pixels: np.ndarray) -> np.ndarray:
-    """The number of the colour of nearest hue, for coloured pixels (n, 3)."""
+    """The index of the colour of nearest hue, for chromatic pixels (n, 3)."""
     high, chroma = pixels.max(-1), np.ptp(pixels, axis=-1)
     r, g, b = pixels.T
     hue = np.where(high == r, (g - b) / chroma % 6, np.where(high == g, (b - r) / chroma + 2, (r - g) / chroma + 4)) / 6
@@ -73,8 +73,8 @@ def _nearest_colour(pixels: np.ndarray) -> np.ndarray:
     return np.minimum(distance, 1 - distance).argmin(-1)
 
 
-def _see(part: np.ndarray, picture: np.ndarray, colour: str, size: int, corner: tuple[int, int]) -> Seen:
-    """The thing that covers the pixels `part`, (h, w) bool, of a cut-out whose upper left corner is `corner`."""
+def _detect(part: np.ndarray, image: np.ndarray, colour: str, size: int, corner: tuple[int, int]) -> DetectedObject:
+    """The object that covers the pixels `part`, (h, w) bool, of a crop whose upper left corner is `corner`."""
     ys, xs = np.nonzero(part)
     top, bottom, left, right = ys.min(), ys.max() + 1, xs.min(), xs.max() + 1
     crop = Image.fromarray((part[top:bottom, left:right] * 255).astype(np.uint8))
@@ -83,7 +83,7 @@ def _see(part: np.ndarray, picture: np.ndarray, colour: str, size: int, corner: 
     fits = {}
     for shape, (template, span) in _templates().items():
         overlap = np.minimum(mask, template).sum() / np.maximum(mask, template).sum()
-        # The proportions are part of a shape: a squashed cross is none.
+        # The aspect ratio is part of a shape: a squashed cross is not a cross.
         stretch = (width / span[0]) / (height / span[1])
         fits[shape] = overlap * min(stretch, 1 / stretch) ** 0.5
     shape = max(fits, key=lambda s: fits[s])
@@ -92,26 +92,26 @@ def _see(part: np.ndarray, picture: np.ndarray, colour: str, size: int, corner: 
     points = outline(shape)
     middle = (points.min(0) + points.max(0)) / 2 * radius
     x, y = (corner[1] + (left + right) / 2) / size - middle[0], (corner[0] + (top + bottom) / 2) / size - middle[1]
-    value = picture[ys, xs].max(-1)
+    value = image[ys, xs].max(-1)
     diagonal = (xs - xs.mean()) + (ys - ys.mean())
     light = (value[diagonal < 0].mean() - value[diagonal > 0].mean()) / value.mean() if height * width > 4 else 0.0
-    thing = Thing(shape if fits[shape] >= MIN_OVERLAP else "?", colour, float(x), float(y), float(radius))
-    return Seen(thing, float(fits[shape]), float(light))
+    obj = SceneObject(shape if fits[shape] >= MIN_OVERLAP else "?", colour, float(x), float(y), float(radius))
+    return DetectedObject(obj, float(fits[shape]), float(light))
 
 
-def read(picture: np.ndarray) -> Reading:
-    """The scene in a picture, (size, size, 3) uint8."""
+def detect(image: np.ndarray) -> DetectedScene:
+    """The scene in an image, (size, size, 3) uint8."""
     from scipy import ndimage
 
     size = DETAIL * 64
-    # Read at a finer grid than the pixels: the anti-aliased rim says where an edge lies within its pixel.
-    fine = Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC)
-    picture = ndimage.gaussian_filter(np.asarray(fine, np.float32), (DETAIL / 3, DETAIL / 3, 0))
-    chroma = np.ptp(picture, axis=-1)
+    # A finer grid than the pixels: the anti-aliased rim gives the place of an edge within its pixel.
+    fine = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    image = ndimage.gaussian_filter(np.asarray(fine, np.float32), (DETAIL / 3, DETAIL / 3, 0))
+    chroma = np.ptp(image, axis=-1)
     coloured = chroma > CHROMA
     nearest = np.full(coloured.shape, -1)
-    nearest[coloured] = _nearest_colour(picture[coloured])
-    seen = []
+    nearest[coloured] = _nearest_colour(image[coloured])
+    detected = []
     for number, colour in enumerate(COLOURS):
         mask = nearest == number
         if mask.sum() < MIN_AREA * mask.size:
@@ -119,113 +119,113 @@ def read(picture: np.ndarray) -> Reading:
         parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))
         boxes, areas = ndimage.find_objects(parts), np.bincount(parts.ravel())
         for index in np.flatnonzero(areas >= MIN_AREA * mask.size):
-            if index == 0:  # all that is not of this colour
+            if index == 0:  # pixels of other colours
                 continue
             box = boxes[index - 1]
             part = parts[box] == index
-            # Half the shape's own chroma is where the anti-aliased rim is half covered.
+            # The anti-aliased rim is half covered where it has half the shape's own chroma.
             core = part & (chroma[box] > 0.45 * np.median(chroma[box][part]))
-            seen.append(_see(core, picture[box], colour, size, (box[0].start, box[1].start)))
-    plain = picture[chroma < CHROMA / 2]
-    level = float(np.median(plain)) if len(plain) else float(np.median(picture))
+            detected.append(_detect(core, image[box], colour, size, (box[0].start, box[1].start)))
+    plain = image[chroma < CHROMA / 2]
+    level = float(np.median(plain)) if len(plain) else float(np.median(image))
     background = min(BACKGROUNDS, key=lambda name: abs(BACKGROUNDS[name] - level))
-    return Reading(tuple(seen), background)
+    return DetectedScene(tuple(detected), background)
 
 
-def _meets(thing: Thing, want: Wanted) -> bool:
+def _matches_spec(obj: SceneObject, spec: ObjectSpec) -> bool:
     return (
-        want.shape in (None, thing.shape)
-        and want.colour in (None, thing.colour)
-        and (want.size is None or (thing.radius > SIZE_LIMIT) == (want.size == "big"))
-        and (want.place is None or _placed(thing, want.place))
+        spec.shape in (None, obj.shape)
+        and spec.colour in (None, obj.colour)
+        and (spec.size is None or (obj.radius > SIZE_LIMIT) == (spec.size == "big"))
+        and (spec.place is None or _is_at(obj, spec.place))
     )
 
 
-def _placed(thing: Thing, place: str) -> bool:
+def _is_at(obj: SceneObject, place: str) -> bool:
     x0, x1, y0, y1 = PLACES[place]
     slack = 0.05
-    return x0 - slack <= thing.x <= x1 + slack and y0 - slack <= thing.y <= y1 + slack
+    return x0 - slack <= obj.x <= x1 + slack and y0 - slack <= obj.y <= y1 + slack
 
 
-def _stands(first: Thing, second: Thing, relation: str) -> bool:
+def _satisfies(first: SceneObject, second: SceneObject, relation: str) -> bool:
     towards = RELATIONS[relation]
     return (first.x - second.x) * towards[0] + (first.y - second.y) * towards[1] > 0.12
 
 
-def score_caption(caption: Caption, picture: np.ndarray) -> float:
-    """1.0 if the picture shows all that the caption asks for and no further thing, else 0.0."""
-    reading = read(picture)
-    things = list(reading.things)
-    if len(things) != len(caption.wanted) or caption.background not in (None, reading.background):
+def score_caption(caption: Caption, image: np.ndarray) -> float:
+    """1.0 if the image shows exactly the objects of the caption, else 0.0."""
+    scene = detect(image)
+    objects = list(scene.objects)
+    if len(objects) != len(caption.specs) or caption.background not in (None, scene.background):
         return 0.0
-    found = []
-    for want in caption.wanted:
-        match = next((t for t in things if _meets(t, want)), None)
+    matches = []
+    for spec in caption.specs:
+        match = next((t for t in objects if _matches_spec(t, spec)), None)
         if match is None:
             return 0.0
-        things.remove(match)
-        found.append(match)
-    return float(caption.relation is None or _stands(found[0], found[1], caption.relation))
+        objects.remove(match)
+        matches.append(match)
+    return float(caption.relation is None or _satisfies(matches[0], matches[1], caption.relation))
 
 
-def _same(seen: Thing, thing: Thing, shape: bool = True) -> bool:
-    near = np.hypot(seen.x - thing.x, seen.y - thing.y) < NEAR
-    return bool(near and (not shape or (seen.shape == thing.shape and 0.75 < seen.radius / thing.radius < 1.33)))
+def _same(detected: SceneObject, obj: SceneObject, shape: bool = True) -> bool:
+    near = np.hypot(detected.x - obj.x, detected.y - obj.y) < NEAR
+    return bool(near and (not shape or (detected.shape == obj.shape and 0.75 < detected.radius / obj.radius < 1.33)))
 
 
-def _take(pool: list[Seen], thing: Thing) -> Seen | None:
-    match = next((s for s in pool if s.thing.colour == thing.colour and _same(s.thing, thing)), None)
+def _take(remaining: list[DetectedObject], obj: SceneObject) -> DetectedObject | None:
+    match = next((s for s in remaining if s.obj.colour == obj.colour and _same(s.obj, obj)), None)
     if match is not None:
-        pool.remove(match)
+        remaining.remove(match)
     return match
 
 
-def score_edit(edit: Edit, picture: np.ndarray) -> float:
+def score_edit(edit: Edit, image: np.ndarray) -> float:
     """sqrt(instruction success x preservation of the rest), in [0, 1] (GEdit's geometric mean of SC and PQ).
 
-    Preserved is the share of the untouched things that are where and as they were, with the background and the
-    style where the edit does not change them; each thing that nobody asked for counts as one more, not preserved.
+    Preservation is the fraction of passed checks: every other object unchanged, the background and the style unless
+    they are edited, and one failed check for every additional object.
     """
-    reading = read(picture)
-    pool = list(reading.seen)
-    rest = [t for t in edit.source.things if t != edit.touched]
-    kept = [_take(pool, thing) for thing in rest]
-    done = _done(edit, reading, pool)
+    scene = detect(image)
+    remaining = list(scene.detected)
+    rest = [t for t in edit.source.objects if t != edit.edited]
+    kept = [_take(remaining, obj) for obj in rest]
+    success = _success(edit, scene, remaining)
     checks = [match is not None for match in kept]
     if edit.category != "background":
-        checks.append(reading.background == edit.source.background)
+        checks.append(scene.background == edit.source.background)
     if edit.category != "style":
         checks += [(m.light > LIT) == (edit.source.style == "shaded") for m in kept if m is not None]
-    checks += [False] * len(pool)
-    return float(np.sqrt(done * (np.mean(checks) if checks else 1.0)))
+    checks += [False] * len(remaining)
+    return float(np.sqrt(success * (np.mean(checks) if checks else 1.0)))
 
 
-def _done(edit: Edit, reading: Reading, pool: list[Seen]) -> float:
-    """How far the instruction was followed, in [0, 1]; takes what it asked for out of `pool`."""
+def _success(edit: Edit, scene: DetectedScene, remaining: list[DetectedObject]) -> float:
+    """The success of the instruction, in [0, 1]; removes the objects that it added or changed from `remaining`."""
     if edit.category == "background":
-        return float(reading.background == edit.target.background)
+        return float(scene.background == edit.target.background)
     if edit.category == "style":
-        lit = [(s.light > LIT) == (edit.target.style == "shaded") for s in reading.seen]
+        lit = [(s.light > LIT) == (edit.target.style == "shaded") for s in scene.detected]
         return float(np.mean(lit)) if lit else 0.0
     if edit.category == "remove":
-        assert edit.touched is not None
-        return float(not any(_same(s.thing, edit.touched, shape=False) for s in pool))
-    assert edit.wanted is not None
+        assert edit.edited is not None
+        return float(not any(_same(s.obj, edit.edited, shape=False) for s in remaining))
+    assert edit.spec is not None
     match = next(
         (
             s
-            for s in pool
-            if _meets(s.thing, edit.wanted) and (edit.touched is None or _same(s.thing, edit.touched, shape=False))
+            for s in remaining
+            if _matches_spec(s.obj, edit.spec) and (edit.edited is None or _same(s.obj, edit.edited, shape=False))
         ),
         None,
     )
     if match is None:
         return 0.0
-    pool.remove(match)
+    remaining.remove(match)
     return 1.0
 
 
-def score_style(scene_style: str, picture: np.ndarray) -> float:
-    """The share of the picture's things that are lit as that style lights them."""
-    seen = read(picture).seen
-    return float(np.mean([(s.light > LIT) == (scene_style == "shaded") for s in seen])) if seen else 0.0
+def score_style(scene_style: str, image: np.ndarray) -> float:
+    """The fraction of the image's objects that are rendered in the style."""
+    detected = detect(image).detected
+    return float(np.mean([(s.light > LIT) == (scene_style == "shaded") for s in detected])) if detected else 0.0

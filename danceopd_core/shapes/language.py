@@ -1,4 +1,4 @@
-"""Captions over GenEval's six categories and edit instructions over the paper's six, with what each one asks for."""
+"""Captions in GenEval's six categories and edit instructions in the paper's six, with their ground truth."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .scene import (
     RELATIONS,
     SHAPES,
     SIZES,
-    NoRoom,
+    NoFreePlace,
+    ObjectSpec,
     Scene,
-    Thing,
-    Wanted,
+    SceneObject,
     _pick,
     free_spot,
     sample_radius,
@@ -32,56 +32,59 @@ EDIT = LOCAL + GLOBAL
 KINDS: dict[str, tuple[str, ...]] = {"t2i": T2I, "edit": EDIT, "local": LOCAL, "global": GLOBAL} | {
     category: (category,) for category in T2I + EDIT
 }
-"""What a bucket of the embedded world may hold: categories of captions or of edits."""
+"""Kinds of buckets of the embedded world -> their categories of captions or of edits."""
 NUMBERS = {2: "two", 3: "three"}
 STYLE_WORDS = {"shaded": "make it realistic", "flat": "make it flat"}
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A text-to-image prompt and what its picture must show (and nothing more)."""
+    """A text-to-image prompt, and the objects that its image must show without any others."""
 
     category: str
     text: str
-    wanted: tuple[Wanted, ...]
+    specs: tuple[ObjectSpec, ...]
     background: str | None = None
     relation: str | None = None
 
     @property
     def key(self) -> str:
-        """The same for two captions that ask for the same thing in other words or another order."""
-        wants = [f"{w.phrase()} {w.place}" for w in self.wanted]
+        """Equal for captions of the same meaning, whatever their wording and order."""
+        parts = [f"{w.phrase()} {w.place}" for w in self.specs]
         relation = self.relation
         if relation in ("right of", "below"):
-            wants, relation = wants[::-1], {"right of": "left of", "below": "above"}[relation]
+            parts, relation = parts[::-1], {"right of": "left of", "below": "above"}[relation]
         elif relation is None:
-            wants = sorted(wants)
-        return f"{self.category}|{'+'.join(wants)}|{relation}|{self.background}"
+            parts = sorted(parts)
+        return f"{self.category}|{'+'.join(parts)}|{relation}|{self.background}"
 
-    def scene(self, rng: np.random.Generator, style: str = "flat", loose: bool = False) -> Scene:
+    def scene(self, rng: np.random.Generator, style: str = "flat", free_layout: bool = False) -> Scene:
         """A random scene that this caption describes."""
-        return sample_scene(rng, self.wanted, self.background, self.relation, style, loose)
+        return sample_scene(rng, self.specs, self.background, self.relation, style, free_layout)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """An instruction with its source, its ground truth, and the one thing it touches (None: all of the picture)."""
+    """An instruction with its source and target.
+
+    edited: the object that is changed or removed, if it is one. spec: of the new or changed object.
+    """
 
     category: str
     text: str
     source: Scene
     target: Scene
-    touched: Thing | None = None
-    wanted: Wanted | None = None
+    edited: SceneObject | None = None
+    spec: ObjectSpec | None = None
 
     @property
     def key(self) -> str:
-        things = sorted(f"{t.colour} {t.shape}" for t in self.source.things)
-        return f"{self.category}|{'+'.join(things)}|{self.source.background}|{self.source.style}|{self.text}"
+        objects = sorted(f"{t.colour} {t.shape}" for t in self.source.objects)
+        return f"{self.category}|{'+'.join(objects)}|{self.source.background}|{self.source.style}|{self.text}"
 
 
-def held_out(item: Caption | Edit) -> bool:
-    """Whether an item is kept for evaluation: half of all keys, by a hash, so that no list must be shipped."""
+def is_held_out(item: Caption | Edit) -> bool:
+    """Whether an item is reserved for evaluation: half of all keys, chosen by a hash of the key."""
     return bool(zlib.crc32(item.key.encode()) >> 16 & 1)
 
 
@@ -93,8 +96,8 @@ def _with_background(text: str, background: str | None) -> str:
     return f"{text} on a {background} background" if background else text
 
 
-def _article(want: Wanted) -> str:
-    phrase = want.phrase()
+def _article(spec: ObjectSpec) -> str:
+    phrase = spec.phrase()
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
@@ -103,27 +106,27 @@ def sample_caption(rng: np.random.Generator, category: str | None = None) -> Cap
     category = category or _pick(rng, T2I)
     background, relation = _maybe(rng, BACKGROUNDS), None
     if category == "single":
-        want = Wanted(_pick(rng, SHAPES), size=_maybe(rng, SIZES), place=_maybe(rng, PLACES))
-        wanted: tuple[Wanted, ...] = (want,)
-        text = f"{_article(want)} {want.place}" if want.place else _article(want)
+        spec = ObjectSpec(_pick(rng, SHAPES), size=_maybe(rng, SIZES), place=_maybe(rng, PLACES))
+        specs: tuple[ObjectSpec, ...] = (spec,)
+        text = f"{_article(spec)} {spec.place}" if spec.place else _article(spec)
     elif category == "colour":
-        wanted = (Wanted(_pick(rng, SHAPES), _pick(rng, COLOURS), _maybe(rng, SIZES)),)
-        text = _article(wanted[0])
+        specs = (ObjectSpec(_pick(rng, SHAPES), _pick(rng, COLOURS), _maybe(rng, SIZES)),)
+        text = _article(specs[0])
     elif category == "count":
         number = int(rng.integers(2, 4))
-        want = Wanted(_pick(rng, SHAPES), _maybe(rng, COLOURS), _maybe(rng, SIZES))
-        wanted = (want,) * number
-        text = f"{NUMBERS[number]} {want.phrase()}{'es' if want.shape == 'cross' else 's'}"
+        spec = ObjectSpec(_pick(rng, SHAPES), _maybe(rng, COLOURS), _maybe(rng, SIZES))
+        specs = (spec,) * number
+        text = f"{NUMBERS[number]} {spec.phrase()}{'es' if spec.shape == 'cross' else 's'}"
     else:
         first, second = (SHAPES[i] for i in rng.choice(len(SHAPES), 2, replace=False))
         if category in ("two", "position"):
-            wanted = (Wanted(first, size=_maybe(rng, SIZES)), Wanted(second, size=_maybe(rng, SIZES)))
+            specs = (ObjectSpec(first, size=_maybe(rng, SIZES)), ObjectSpec(second, size=_maybe(rng, SIZES)))
             relation = _pick(rng, RELATIONS) if category == "position" else None
         else:
             colours = [tuple(COLOURS)[i] for i in rng.choice(len(COLOURS), 2, replace=False)]
-            wanted = (Wanted(first, colours[0]), Wanted(second, colours[1]))
-        text = f"{_article(wanted[0])} {relation or 'and'} {_article(wanted[1])}"
-    return Caption(category, _with_background(text, background), wanted, background, relation)
+            specs = (ObjectSpec(first, colours[0]), ObjectSpec(second, colours[1]))
+        text = f"{_article(specs[0])} {relation or 'and'} {_article(specs[1])}"
+    return Caption(category, _with_background(text, background), specs, background, relation)
 
 
 def _other(rng: np.random.Generator, table, than: str) -> str:
@@ -131,46 +134,46 @@ def _other(rng: np.random.Generator, table, than: str) -> str:
 
 
 def sample_edit(rng: np.random.Generator, category: str | None = None) -> Edit:
-    """A random instruction of one of the six categories, on a random source of one to three distinct things."""
+    """A random instruction of one of the six categories, for a random source of one to three distinct objects."""
     category = category or _pick(rng, EDIT)
     count = int(rng.integers(2, 4)) if category == "remove" else int(rng.integers(1, 3 if category == "add" else 4))
     style = "shaded" if rng.random() < (0.5 if category == "style" else 0.15) else "flat"
     while True:
-        source = sample_scene(rng, (Wanted(),) * count, style=style)
-        if len({(t.shape, t.colour) for t in source.things}) < count:
+        source = sample_scene(rng, (ObjectSpec(),) * count, style=style)
+        if len({(t.shape, t.colour) for t in source.objects}) < count:
             continue
         try:
             return _edit(rng, category, source)
-        except NoRoom:
+        except NoFreePlace:
             continue
 
 
 def _edit(rng: np.random.Generator, category: str, source: Scene) -> Edit:
-    thing = source.things[int(rng.integers(len(source.things)))]
-    name = f"the {thing.colour} {thing.shape}"
+    obj = source.objects[int(rng.integers(len(source.objects)))]
+    name = f"the {obj.colour} {obj.shape}"
     if category == "add":
         while True:
-            want = Wanted(_pick(rng, SHAPES), _pick(rng, COLOURS), place=_maybe(rng, PLACES))
-            if all((t.shape, t.colour) != (want.shape, want.colour) for t in source.things):
+            spec = ObjectSpec(_pick(rng, SHAPES), _pick(rng, COLOURS), place=_maybe(rng, PLACES))
+            if all((t.shape, t.colour) != (spec.shape, spec.colour) for t in source.objects):
                 break
         radius = sample_radius(rng)
-        x, y = free_spot(rng, radius, source.things, want.place)
-        new = Thing(str(want.shape), str(want.colour), x, y, radius)
-        target = replace(source, things=(*source.things, new))
-        text = f"add {_article(want)} {want.place or ''}".rstrip()
-        return Edit(category, text, source, target, None, want)
+        x, y = free_spot(rng, radius, source.objects, spec.place)
+        new = SceneObject(str(spec.shape), str(spec.colour), x, y, radius)
+        target = replace(source, objects=(*source.objects, new))
+        text = f"add {_article(spec)} {spec.place or ''}".rstrip()
+        return Edit(category, text, source, target, None, spec)
     if category == "remove":
-        return Edit(category, f"remove {name}", source, source.without(thing), thing)
+        return Edit(category, f"remove {name}", source, source.without(obj), obj)
     if category == "replace":
-        want = Wanted(_other(rng, SHAPES, thing.shape), _pick(rng, COLOURS))
-        new = thing._replace(shape=str(want.shape), colour=str(want.colour))
-        text = f"replace {name} with {_article(want)}"
-        return Edit(category, text, source, source.swapped(thing, new), thing, want)
+        spec = ObjectSpec(_other(rng, SHAPES, obj.shape), _pick(rng, COLOURS))
+        new = obj._replace(shape=str(spec.shape), colour=str(spec.colour))
+        text = f"replace {name} with {_article(spec)}"
+        return Edit(category, text, source, source.swapped(obj, new), obj, spec)
     if category == "recolour":
-        want = Wanted(thing.shape, _other(rng, COLOURS, thing.colour))
-        text = f"make {name} {want.colour}"
-        new = thing._replace(colour=str(want.colour))
-        return Edit(category, text, source, source.swapped(thing, new), thing, want)
+        spec = ObjectSpec(obj.shape, _other(rng, COLOURS, obj.colour))
+        text = f"make {name} {spec.colour}"
+        new = obj._replace(colour=str(spec.colour))
+        return Edit(category, text, source, source.swapped(obj, new), obj, spec)
     if category == "background":
         background = _other(rng, BACKGROUNDS, source.background)
         text = f"change the background to {background}"
@@ -181,23 +184,25 @@ def _edit(rng: np.random.Generator, category: str, source: Scene) -> Edit:
     raise ValueError(f"unknown category '{category}'; there are {', '.join(T2I + EDIT)}")
 
 
-def items(kind: tuple[str, ...], count: int, seed: int, held: bool = True) -> list[Caption | Edit]:
-    """`count` distinct items of each category of `kind`, all held out or all for training, repeatable from the seed."""
-    found: list[Caption | Edit] = []
+def items(kind: tuple[str, ...], count: int, seed: int, held_out: bool = True) -> list[Caption | Edit]:
+    """`count` distinct items of each category, all held out or all for training, repeatable from the seed.
+
+    InputError if a category has too few."""
+    chosen: list[Caption | Edit] = []
     for number, category in enumerate(kind):
         rng = np.random.default_rng((seed, number, zlib.crc32(category.encode())))
         seen: set[str] = set()
-        fruitless = 0
-        while len(seen) < count and fruitless < 4000:
+        rejected = 0
+        while len(seen) < count and rejected < 4000:
             item = sample_caption(rng, category) if category in T2I else sample_edit(rng, category)
-            fruitless += 1
-            if held_out(item) == held and item.key not in seen:
+            rejected += 1
+            if is_held_out(item) == held_out and item.key not in seen:
                 seen.add(item.key)
-                found.append(item)
-                fruitless = 0
+                chosen.append(item)
+                rejected = 0
         if len(seen) < count:
             raise InputError(f"category '{category}' has only {len(seen)} distinct items; {count} were asked for")
-    return found
+    return chosen
 
 
 def vocabulary() -> list[str]:

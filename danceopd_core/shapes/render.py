@@ -1,4 +1,4 @@
-"""Draws a scene: supersampled polygons, and for the shaded style a lit surface, a highlight and a soft shadow."""
+"""Renders a scene: supersampled polygons; in the shaded style with a lit surface, a highlight and a soft shadow."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .scene import BACKGROUNDS, COLOURS, Scene, Thing
+from .scene import BACKGROUNDS, COLOURS, Scene, SceneObject
 
 SUPERSAMPLING = 4
-SHADOW_OFFSET = 0.30  # of the radius, to the lower right: the light comes from the upper left
+SHADOW_OFFSET = 0.30  # of the radius, towards the lower right: the light comes from the upper left
 SHADOW_STRENGTH = 0.45
 
 
 @lru_cache
 def outline(shape: str) -> np.ndarray:
-    """The polygon of a shape of radius 1 round the origin, (points, 2), y downwards."""
+    """The polygon of a shape with radius 1 around the origin, (points, 2), y downwards."""
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     if shape == "circle":
         return np.stack([np.cos(turn), np.sin(turn)], 1) * 0.95
@@ -38,36 +38,36 @@ def outline(shape: str) -> np.ndarray:
     raise KeyError(shape)
 
 
-def _mask(thing: Thing, size: int, shift: float = 0.0) -> np.ndarray:
-    """Coverage of each pixel by the thing, (size, size) in [0, 1]; `shift` moves it by that much of its radius."""
+def _mask(obj: SceneObject, size: int, shift: float = 0.0) -> np.ndarray:
+    """The coverage of each pixel by the object, (size, size) in [0, 1]; `shift` is in units of its radius."""
     big = size * SUPERSAMPLING
-    points = (outline(thing.shape) + shift) * thing.radius + (thing.x, thing.y)
+    points = (outline(obj.shape) + shift) * obj.radius + (obj.x, obj.y)
     canvas = Image.new("L", (big, big))
     ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in points * big - 0.5], fill=255)
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32) / 255
 
 
-def _surface(thing: Thing, size: int) -> np.ndarray:
-    """The lit surface of a thing, (size, size, 3) in 0..255: a ramp along the light and a highlight."""
+def _surface(obj: SceneObject, size: int) -> np.ndarray:
+    """The lit surface of an object, (size, size, 3) in 0..255: a ramp along the light and a highlight."""
     centre = (np.arange(size, dtype=np.float32) + 0.5) / size
-    dx, dy = (centre[None, :] - thing.x) / thing.radius, (centre[:, None] - thing.y) / thing.radius
+    dx, dy = (centre[None, :] - obj.x) / obj.radius, (centre[:, None] - obj.y) / obj.radius
     ramp = np.clip(0.78 - 0.24 * (dx + dy), 0.45, 1.1)[..., None]
     glow = (0.45 * np.exp(-((dx + 0.35) ** 2 + (dy + 0.35) ** 2) / 0.09))[..., None]
-    lit = np.asarray(COLOURS[thing.colour], np.float32) * ramp
+    lit = np.asarray(COLOURS[obj.colour], np.float32) * ramp
     return np.clip(lit + (255 - lit) * glow, 0, 255)
 
 
 def render(scene: Scene, size: int = 64) -> np.ndarray:
-    """The picture of a scene, (size, size, 3) uint8."""
-    picture = np.full((size, size, 3), BACKGROUNDS[scene.background], np.float32)
+    """The image of a scene, (size, size, 3) uint8."""
+    image = np.full((size, size, 3), BACKGROUNDS[scene.background], np.float32)
     shaded = scene.style == "shaded"
     if shaded:
-        for thing in scene.things:
-            shadow = Image.fromarray((_mask(thing, size, SHADOW_OFFSET) * 255).astype(np.uint8))
+        for obj in scene.objects:
+            shadow = Image.fromarray((_mask(obj, size, SHADOW_OFFSET) * 255).astype(np.uint8))
             soft = np.asarray(shadow.filter(ImageFilter.GaussianBlur(0.02 * size)), np.float32)[..., None] / 255
-            picture *= 1 - SHADOW_STRENGTH * soft
-    for thing in scene.things:
-        mask = _mask(thing, size)[..., None]
-        colour = _surface(thing, size) if shaded else np.asarray(COLOURS[thing.colour], np.float32)
-        picture = picture * (1 - mask) + colour * mask
-    return np.round(picture).astype(np.uint8)
+            image *= 1 - SHADOW_STRENGTH * soft
+    for obj in scene.objects:
+        mask = _mask(obj, size)[..., None]
+        colour = _surface(obj, size) if shaded else np.asarray(COLOURS[obj.colour], np.float32)
+        image = image * (1 - mask) + colour * mask
+    return np.round(image).astype(np.uint8)

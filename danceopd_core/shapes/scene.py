@@ -1,4 +1,4 @@
-"""Scenes of one to three flat shapes, and how to draw a random one that meets a description."""
+"""Scenes of one to three shapes, and random scenes that match a description."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COLOURS = {
     "blue": (45, 75, 220),
     "purple": (155, 55, 200),
 }
-# Achromatic, so that an anti-aliased rim or a shadow keeps the hue of its shape and the judge needs no learning.
+# Achromatic, so that anti-aliased rims and shadows keep the hue of their shape and the judge needs no training.
 BACKGROUNDS = {"white": 250, "silver": 190, "gray": 120, "black": 20}
 STYLES = ("flat", "shaded")
 SIZES = {"small": 0.125, "big": 0.18}
-# Things stand in the middle of the quarters, so that a shape is the same patches of pixels wherever it stands.
-CELLS = (0.25, 0.75)
-PLACES = {  # ranges of the centre, as fractions of the picture: x low, x high, y low, y high
+# Objects are centred in the quarters, so that a shape covers the same pixels of its patches at every place.
+CENTRES = (0.25, 0.75)
+PLACES = {  # ranges of the centre, as fractions of the image: x low, x high, y low, y high
     "on the left": (0.0, 0.4, 0.0, 1.0),
     "on the right": (0.6, 1.0, 0.0, 1.0),
     "at the top": (0.0, 1.0, 0.0, 0.4),
@@ -36,8 +36,8 @@ PLACES = {  # ranges of the centre, as fractions of the picture: x low, x high, 
 RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 
 
-class Thing(NamedTuple):
-    """One shape: its centre and radius are fractions of the picture's side, y grows downwards."""
+class SceneObject(NamedTuple):
+    """One shape: centre and radius are fractions of the image's side, y grows downwards."""
 
     shape: str
     colour: str
@@ -48,22 +48,22 @@ class Thing(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: 0 to 3 things on one background, in one style."""
+    """The content of an image: 0 to 3 objects on one background, in one style."""
 
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
     background: str
     style: str = "flat"
 
-    def without(self, thing: Thing) -> Scene:
-        return replace(self, things=tuple(t for t in self.things if t != thing))
+    def without(self, obj: SceneObject) -> Scene:
+        return replace(self, objects=tuple(t for t in self.objects if t != obj))
 
-    def swapped(self, old: Thing, new: Thing) -> Scene:
-        return replace(self, things=tuple(new if t == old else t for t in self.things))
+    def swapped(self, old: SceneObject, new: SceneObject) -> Scene:
+        return replace(self, objects=tuple(new if t == old else t for t in self.objects))
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One thing as a text describes it; None leaves the matter open."""
+class ObjectSpec:
+    """The description of one object in a text; None: unspecified."""
 
     shape: str | None = None
     colour: str | None = None
@@ -74,8 +74,8 @@ class Wanted:
         return " ".join(word for word in (self.size, self.colour, self.shape) if word)
 
 
-class NoRoom(RuntimeError):
-    """The things asked for do not fit into the picture without touching."""
+class NoFreePlace(RuntimeError):
+    """The objects do not fit into the image without touching."""
 
 
 def _pick(rng: np.random.Generator, table) -> str:
@@ -84,29 +84,29 @@ def _pick(rng: np.random.Generator, table) -> str:
 
 
 def free_spot(
-    rng: np.random.Generator, radius: float, others: tuple[Thing, ...], place: str | None = None
+    rng: np.random.Generator, radius: float, others: tuple[SceneObject, ...], place: str | None = None
 ) -> tuple[float, float]:
-    """The centre, in a quarter of the place that is free, of a thing that touches no other; NoRoom if there is none."""
+    """A random free centre within the place for an object that touches no other; NoFreePlace if there is none."""
     x0, x1, y0, y1 = PLACES[place] if place else (0.0, 1.0, 0.0, 1.0)
     free = [
         (x, y)
-        for x in CELLS
-        for y in CELLS
+        for x in CENTRES
+        for y in CENTRES
         if x0 <= x <= x1
         and y0 <= y <= y1
         and all(np.hypot(x - o.x, y - o.y) > 1.12 * (radius + o.radius) + 0.02 for o in others)
     ]
     if not free:
-        raise NoRoom
+        raise NoFreePlace
     return free[int(rng.integers(len(free)))]
 
 
 def sample_radius(rng: np.random.Generator, size: str | None = None) -> float:
-    """The radius of that size, or of either."""
+    """The radius of the size; None: of a random one."""
     return SIZES[size or _pick(rng, SIZES)]
 
 
-def _related(first: Thing, second: Thing, relation: str) -> bool:
+def _related(first: SceneObject, second: SceneObject, relation: str) -> bool:
     dx, dy = first.x - second.x, first.y - second.y
     towards = RELATIONS[relation]
     along = dx * towards[0] + dy * towards[1]
@@ -116,29 +116,29 @@ def _related(first: Thing, second: Thing, relation: str) -> bool:
 
 def sample_scene(
     rng: np.random.Generator,
-    wanted: tuple[Wanted, ...],
+    specs: tuple[ObjectSpec, ...],
     background: str | None = None,
     relation: str | None = None,
     style: str = "flat",
-    loose: bool = False,
+    free_layout: bool = False,
 ) -> Scene:
-    """A random scene that meets the description; whatever it leaves open is drawn.
+    """A random scene that matches the description; unspecified attributes are random.
 
-    `relation` is first to second; without one, things stand in reading order. Unless `loose`, two of them stand
-    side by side (or one straight above the other, if so asked), and three fill the upper row.
+    relation: of the first object to the second; without one, objects are in reading order. Unless `free_layout`, two
+    objects are side by side (or one straight above the other, if the relation says so), and three fill the upper row.
     """
     background = background or _pick(rng, BACKGROUNDS)
     while True:
-        things: tuple[Thing, ...] = ()
+        objects: tuple[SceneObject, ...] = ()
         try:
-            for want in wanted:
-                radius = sample_radius(rng, want.size)
-                x, y = free_spot(rng, radius, things, want.place)
-                shape, colour = want.shape or _pick(rng, SHAPES), want.colour or _pick(rng, COLOURS)
-                things += (Thing(shape, colour, x, y, radius),)
-        except NoRoom:
+            for spec in specs:
+                radius = sample_radius(rng, spec.size)
+                x, y = free_spot(rng, radius, objects, spec.place)
+                shape, colour = spec.shape or _pick(rng, SHAPES), spec.colour or _pick(rng, COLOURS)
+                objects += (SceneObject(shape, colour, x, y, radius),)
+        except NoFreePlace:
             continue
-        named = [(t.y, t.x) for t in things]
-        fits = _related(things[0], things[1], relation) if relation else named == sorted(named)
-        if fits and (loose or relation or len(things) == 1 or things[0].y == things[1].y):
-            return Scene(things, background, style)
+        named = [(t.y, t.x) for t in objects]
+        fits = _related(objects[0], objects[1], relation) if relation else named == sorted(named)
+        if fits and (free_layout or relation or len(objects) == 1 or objects[0].y == objects[1].y):
+            return Scene(objects, background, style)

@@ -1,4 +1,4 @@
-"""The judge's table for any field of the embedded world, with seeds and 95 % intervals."""
+"""Scores a field on held-out items of the embedded world: per item, per category, as Markdown; with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .render import render
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A mean of `count` scores in [0, 1] with its 95 % interval (Wilson's, which no score at 0 or 1 collapses)."""
+class MeanScore:
+    """The mean of `count` scores in [0, 1] with its 95 % Wilson interval, which keeps a width at means of 0 and 1."""
 
     mean: float
     low: float
@@ -27,20 +27,23 @@ class Mark:
     count: int
 
     @classmethod
-    def of(cls, scores: Sequence[float]) -> Mark:
+    def of(cls, scores: Sequence[float]) -> MeanScore:
         n, p, z = len(scores), float(np.mean(scores)), 1.96
-        middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        center, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         scale = 1 + z * z / n
-        return cls(p, (middle - spread) / scale, (middle + spread) / scale, n)
+        return cls(p, (center - spread) / scale, (center + spread) / scale, n)
 
 
-Table = dict[str, Mark]
-"""Marks by category, and by kind ("t2i", "edit") over all of its items."""
+ScoreTable = dict[str, MeanScore]
+"""Mean scores by category, and by kind ("t2i", "edit") over all its items."""
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
-    """Held-out items, encoded once for every field that is to be compared, each with a noise of its own."""
+class HeldOutSet:
+    """Held-out items with their encoded prompts and sources, shared by all fields that are compared.
+
+    seed: item i starts from the noise of seed * 100_003 + i. size: pixels a side. steps: of the sampler.
+    """
 
     items: tuple[Caption | Edit, ...]
     samples: Conditioning
@@ -51,21 +54,21 @@ class Exam:
     @classmethod
     def of(
         cls, backbone: Backbone, kinds: Mapping[tuple[str, ...], int], seed: int, size: int = 64, steps: int = 8
-    ) -> Exam:
-        """kinds: categories, and how many held-out items of each."""
-        found = [item for kind, each in kinds.items() for item in items(kind, each, seed)]
+    ) -> HeldOutSet:
+        """kinds: categories -> number of held-out items of each of them."""
+        chosen = [item for kind, count in kinds.items() for item in items(kind, count, seed)]
         sources = [
             [torch.from_numpy(render(item.source, size)).float() / 255] if isinstance(item, Edit) else None
-            for item in found
+            for item in chosen
         ]
-        samples = backbone.encode([item.text for item in found], sources, [""])
-        return cls(tuple(found), samples.to("cpu"), seed, size, steps)
+        samples = backbone.encode([item.text for item in chosen], sources, [""])
+        return cls(tuple(chosen), samples.to("cpu"), seed, size, steps)
 
-    def shots(
+    def generate(
         self, backbone: Backbone, field: VelocityField, batch: int = 32, device: torch.device | str = "cpu"
     ) -> Iterator[np.ndarray]:
-        """The field's picture of each item, (size, size, 3) uint8, in order."""
-        made = sample_pictures(
+        """The field's image for each item, (size, size, 3) uint8, in order."""
+        batches = sample_pictures(
             backbone,
             field,
             self.samples,
@@ -76,35 +79,37 @@ class Exam:
             batch=batch,
             device=device,
         )
-        for group in made:
-            yield from (group * 255).round().to(torch.uint8).numpy()
+        for images in batches:
+            yield from (images * 255).round().to(torch.uint8).numpy()
 
 
-def scored(exam: Exam, shots: Sequence[np.ndarray], style: str | None = None) -> dict[str, list[float]]:
-    """Each item's score, by category; with `style`, the share of things lit in that style instead."""
+def item_scores(
+    held_out_set: HeldOutSet, images: Sequence[np.ndarray], style: str | None = None
+) -> dict[str, list[float]]:
+    """Each item's score, by category; with `style`, the fraction of its objects rendered in that style instead."""
     scores: dict[str, list[float]] = {}
-    for item, shot in zip(exam.items, shots, strict=True):
+    for item, image in zip(held_out_set.items, images, strict=True):
         if style:
-            score = score_style(style, shot)
+            score = score_style(style, image)
         else:
-            score = score_caption(item, shot) if isinstance(item, Caption) else score_edit(item, shot)
+            score = score_caption(item, image) if isinstance(item, Caption) else score_edit(item, image)
         scores.setdefault(item.category, []).append(score)
     return scores
 
 
-def judge(exam: Exam, shots: Sequence[np.ndarray], style: str | None = None) -> Table:
-    """Each category's mark; with `style`, the share of things lit in that style instead."""
-    scores = scored(exam, shots, style)
+def score_table(held_out_set: HeldOutSet, images: Sequence[np.ndarray], style: str | None = None) -> ScoreTable:
+    """The mean scores of the images; `style` as in `item_scores`."""
+    scores = item_scores(held_out_set, images, style)
     table = {}
     for name, kind in (("t2i", T2I), ("edit", EDIT)):
-        every = [score for category in kind for score in scores.get(category, [])]
-        if every:
-            table[name] = Mark.of(every)
-    return table | {category: Mark.of(marks) for category, marks in scores.items()}
+        of_kind = [score for category in kind for score in scores.get(category, [])]
+        if of_kind:
+            table[name] = MeanScore.of(of_kind)
+    return table | {category: MeanScore.of(of_category) for category, of_category in scores.items()}
 
 
-def as_text(tables: dict[str, Table]) -> str:
-    """The tables as Markdown, one row a field."""
+def score_markdown(tables: Mapping[str, ScoreTable]) -> str:
+    """The tables of several fields as one Markdown table, one row per field."""
     columns = list(dict.fromkeys(name for table in tables.values() for name in table))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, table in tables.items():

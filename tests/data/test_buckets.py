@@ -62,7 +62,7 @@ def test_the_seed_decides():
 
 def test_nothing_that_is_kept_for_evaluation_is_given():
     given = {item.prompt for item in load_bucket(Bucket(shapes="colour", count=100), 3)}
-    assert not given & {item.text for item in items(("colour",), 100, 5, held=True)}
+    assert not given & {item.text for item in items(("colour",), 100, 5, held_out=True)}
 
 
 def test_more_than_there_is_is_refused():

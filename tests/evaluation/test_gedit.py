@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from danceopd_core.cli.parser import main
-from danceopd_core.evaluation.generate import fitted
+from danceopd_core.evaluation.generate import fitted_size
 
 from ..tiny_families import save_flux
 from .conftest import SMALL, contents, gedit_sees
@@ -109,7 +109,7 @@ def test_what_is_no_table_is_refused_with_the_way_out(go, tmp_path, monkeypatch,
         (tmp_path / "x.parquet", "pip install pyarrow"),
         (tmp_path, "pip install datasets"),
         ("owner/name", "pip install datasets"),
-        (tmp_path / "none.txt", "no folder and no owner/name"),
+        (tmp_path / "none.txt", "is not a table"),
     ):
         if source == tmp_path:
             (tmp_path / "x.parquet").unlink()
@@ -118,12 +118,12 @@ def test_what_is_no_table_is_refused_with_the_way_out(go, tmp_path, monkeypatch,
 
 
 def test_a_source_keeps_its_size_as_far_as_the_model_takes_it():
-    assert fitted(640, 480, 16, 1024**2) == (640, 480)
-    assert fitted(641, 487, 16, 1024**2) == (640, 480)
-    assert fitted(4000, 3000, 16, 1024**2) == (1184, 880)
-    assert fitted(5, 3, 16, 1024**2) == (16, 16)
+    assert fitted_size(640, 480, 16, 1024**2) == (640, 480)
+    assert fitted_size(641, 487, 16, 1024**2) == (640, 480)
+    assert fitted_size(4000, 3000, 16, 1024**2) == (1184, 880)
+    assert fitted_size(5, 3, 16, 1024**2) == (16, 16)
     for width, height in ((1024, 1024), (2047, 1023), (9000, 100), (1030, 1019)):
-        wide, high = fitted(width, height, 32, 1024**2)
+        wide, high = fitted_size(width, height, 32, 1024**2)
         assert wide * high <= 1024**2
         assert wide % 32 == high % 32 == 0
 

@@ -43,7 +43,7 @@ def go(zimage_folder, tmp_path):
     def run(items, layout, name="list", host=None, **settings):
         settings = {"samples": 2, "steps": 2, "width": 32, "height": 32, "batch": 2, **settings}
         model = specs.ModelSpec(str(zimage_folder), "float32")
-        asked = evaluation.asked_of(items, layout)
+        asked = evaluation.benchmark_prompts(items, layout)
         folder = evaluation.eval_folder(tmp_path, name)
         made = evaluation.evaluate(
             model, Teacher(), asked, layout, GenerationConfig(**settings), folder, host or Host()
@@ -100,8 +100,8 @@ def test_no_name_leaves_the_output_folder(tmp_path, name):
     ("items", "layout", "told"),
     [
         ([], "geneval", "prompts: there are none"),
-        ([Item("a", source())], "geneval", "sources: GenEval draws from text"),
-        ([Item("a", source()), Item("b")], "gedit", "sources: GEdit-Bench is of edits"),
+        ([Item("a", source())], "geneval", "sources: GenEval is text-to-image"),
+        ([Item("a", source()), Item("b")], "gedit", "sources: GEdit-Bench needs one"),
         ([Item("a", source(), task="../up")], "gedit", "the task of prompt 1"),
         ([Item("a"), Item('{"tag": "x"}')], "geneval", "prompt 2 has no prompt; has no include"),
         ([Item("a")], "imgedit", "no layout is named 'imgedit'"),
@@ -109,4 +109,4 @@ def test_no_name_leaves_the_output_folder(tmp_path, name):
 )
 def test_what_a_layout_cannot_hold_is_refused(items, layout, told):
     with pytest.raises(InputError, match=told):
-        evaluation.asked_of(items, layout)
+        evaluation.benchmark_prompts(items, layout)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from danceopd_core import shapes
-from danceopd_core.research.bench import loop
+from danceopd_core.research.bench.identity import weights_checksum
 
 from ..tiny_world import save_tiny_world
 
@@ -17,6 +17,6 @@ def world_folder(tmp_path_factory) -> Path:
 def world(world_folder, monkeypatch) -> Path:
     """A tiny random model in the embedded one's place."""
     monkeypatch.setattr(shapes, "MODEL", world_folder)
-    loop._weights.cache_clear()
+    weights_checksum.cache_clear()
     yield world_folder
-    loop._weights.cache_clear()
+    weights_checksum.cache_clear()

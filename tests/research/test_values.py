@@ -1,4 +1,4 @@
-"""Laws of the benches' parts that need no training: data, merging, forwards, schedules, intervals, cells."""
+"""Laws of the benches' parts that need no training: data, merging, forwards, schedules, intervals, trials."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from danceopd_core.algorithm.fields import Conditioning, Sample
 from danceopd_core.algorithm.flow import interpolate, linear_sigmas
 from danceopd_core.algorithm.methods import METHODS
-from danceopd_core.research.bench import data
-from danceopd_core.research.bench.benches import BENCHES, cells_of
-from danceopd_core.research.bench.cells import REGIMES, SETTINGS, BenchPlan, MethodConfig, Trial
+from danceopd_core.research.bench import trial_data
+from danceopd_core.research.bench.benches import BENCHES, trials_of
 from danceopd_core.research.bench.field_switch import switched
-from danceopd_core.research.bench.forwards import Tally, expected_forwards
+from danceopd_core.research.bench.forwards import ForwardCounter, expected_forwards
 from danceopd_core.research.bench.merge import merged_lora
 from danceopd_core.research.bench.schedule import FORWARDS, UPDATES, milestones, path_forwards, paths
 from danceopd_core.research.bench.statistics import interval
-from danceopd_core.shapes.language import EDIT, T2I, held_out
+from danceopd_core.research.bench.trials import REGIMES, TASKS, BenchPlan, MethodConfig, Trial
+from danceopd_core.shapes.language import EDIT, T2I, is_held_out
 from danceopd_core.weights.lora import Lora
 
 from ..loras import random_lora
@@ -43,17 +43,17 @@ def test_a_weight_merge_is_the_sum_of_the_deltas():
 
 
 def test_training_items_are_spread_and_never_held_out():
-    items = data.training_items(T2I + EDIT, 36, 4)
+    items = trial_data.training_items(T2I + EDIT, 36, 4)
     assert [item.category for item in items] == [*(T2I + EDIT)] * 3
-    assert not any(held_out(item) for item in items)
-    assert items[:12] == data.training_items(T2I + EDIT, 12, 4)
-    assert items[:12] != data.training_items(T2I + EDIT, 12, 5)
+    assert not any(is_held_out(item) for item in items)
+    assert items[:12] == trial_data.training_items(T2I + EDIT, 12, 4)
+    assert items[:12] != trial_data.training_items(T2I + EDIT, 12, 5)
 
 
 @pytest.mark.parametrize("kind", [T2I, EDIT])
 def test_faulty_pairs_are_a_quarter_and_wrong(kind):
-    pictures = data.targets(data.training_items(kind, 64, 0), 32, 0)
-    faulty = data.with_faults(pictures, REGIMES["faulty"].wrong, 0)
+    pictures = trial_data.target_images(trial_data.training_items(kind, 64, 0), 32, 0)
+    faulty = trial_data.with_faults(pictures, REGIMES["faulty"].wrong_fraction, 0)
     wrong = [row for row in range(64) if not np.array_equal(pictures[row], faulty[row])]
     assert len(wrong) == 16
     assert all(any(np.array_equal(faulty[row], picture) for picture in pictures) for row in wrong)
@@ -62,20 +62,20 @@ def test_faulty_pairs_are_a_quarter_and_wrong(kind):
 def test_the_data_answers_with_the_velocity_of_the_line():
     clean, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     sigma = torch.tensor([0.3, 1.0])
-    cond = data.with_clean(Conditioning((Sample({}), Sample({}))), clean)
-    found = data.flow_matching(interpolate(clean, noise, sigma), sigma, cond)
+    cond = trial_data.with_clean(Conditioning((Sample({}), Sample({}))), clean)
+    found = trial_data.flow_matching(interpolate(clean, noise, sigma), sigma, cond)
     torch.testing.assert_close(found, noise - clean, atol=1e-5, rtol=1e-4)
 
 
 def test_a_forward_counts_its_samples_and_a_backward_two_more():
-    tally = Tally()
-    field = tally.over(lambda x, sigma, cond: x)
+    counter = ForwardCounter()
+    field = counter.wrap(lambda x, sigma, cond: x)
     x = torch.zeros(5, 1)
     with torch.no_grad():
         field(x, x[:, 0], Conditioning(()))
-    assert tally.count == 5
+    assert counter.count == 5
     field(x, x[:, 0], Conditioning(()))
-    assert tally.count == 20
+    assert counter.count == 20
 
 
 def test_expected_forwards_are_those_of_the_readme():
@@ -86,33 +86,35 @@ def test_expected_forwards_are_those_of_the_readme():
 
 
 def test_every_method_sees_as_many_paths_an_update():
-    for cell in cells_of(BENCHES["composition"], ("t2i_edit", "local_global"), (0,)):
-        if cell.approach.trains:
-            assert paths(cell, BenchPlan()).all == BenchPlan.batch
+    for trial in trials_of(BENCHES["composition"], ("t2i_edit", "local_global"), (0,)):
+        if trial.config.trains:
+            assert paths(trial, BenchPlan()).total == BenchPlan.batch
 
 
 def test_milestones_are_at_the_updates_and_at_the_forwards_of_danceopd():
     plan = BenchPlan()
-    for cell in cells_of(BENCHES["composition"], ("t2i_edit",), (0,)):
-        if not cell.approach.trains:
+    for trial in trials_of(BENCHES["composition"], ("t2i_edit",), (0,)):
+        if not trial.config.trains:
             continue
-        found = milestones(cell, plan, grid)
+        found = milestones(trial, plan, grid)
         assert UPDATES in found[plan.steps]
-        (end,) = (update for update, marks in found.items() if FORWARDS in marks)
-        each = path_forwards(cell, grid)
+        (end,) = (update for update, comparisons in found.items() if FORWARDS in comparisons)
+        each = path_forwards(trial, grid)
         spent = end * plan.batch * sum(each.values()) / 2
-        if cell.approach.data == "teachers":
+        if trial.config.regime == "teachers":
             spent += plan.prompts * 8 * 3  # the guided base asks twice, the edit teacher once
         dance = path_forwards(Trial("t2i_edit", "danceopd", MethodConfig(), 0), grid)
         assert spent == pytest.approx(plan.steps * plan.batch * sum(dance.values()) / 2, rel=0.02)
-        if cell.row == "danceopd":
+        if trial.row == "danceopd":
             assert end == plan.steps
 
 
 def test_joint_training_asks_no_teacher_and_a_mix_asks_all():
-    joint = Trial("t2i_edit", "joint", MethodConfig(method="joint", data="few"), 0)
+    joint = Trial("t2i_edit", "joint", MethodConfig(method="joint", regime="few"), 0)
     assert set(path_forwards(joint, grid).values()) == {3}
-    hard, soft = (path_forwards(Trial("t2i_edit", "", MethodConfig(soft=soft), 0), grid) for soft in (False, True))
+    hard, soft = (
+        path_forwards(Trial("t2i_edit", "", MethodConfig(mix_teachers=soft), 0), grid) for soft in (False, True)
+    )
     assert hard["base"] == hard["edit"] + 1
     assert soft["base"] == soft["edit"] == hard["base"] + 1
 
@@ -143,13 +145,13 @@ def test_the_interval_of_a_mean_of_groups_counts_each_groups_items_once():
 
 def test_cells_have_files_of_their_own_and_methods_of_their_settings():
     for bench in BENCHES.values():
-        cells = list(cells_of(bench, bench.settings, (0, 1)))
-        assert len({cell.file for cell in cells}) == len(cells)
-        for cell in cells:
-            regime = REGIMES[cell.approach.data]
-            if cell.approach.trains:
-                assert cell.approach.core_method().needs_clean == bool(regime.pairs or regime.drawn)
-            assert set(SETTINGS[cell.setting].routes) == set(SETTINGS[cell.setting].teachers)
+        trials = list(trials_of(bench, bench.tasks, (0, 1)))
+        assert len({trial.file_name for trial in trials}) == len(trials)
+        for trial in trials:
+            regime = REGIMES[trial.config.regime]
+            if trial.config.trains:
+                assert trial.config.core_method().needs_clean == bool(regime.pairs or regime.teacher_generated)
+            assert set(TASKS[trial.task].routes) == set(TASKS[trial.task].teachers)
 
 
 def test_a_switched_field_is_the_first_down_to_a_state_of_the_path():

@@ -300,7 +300,7 @@ def test_a_lora_of_someone_else_is_not_overwritten(go, tmp_path):
     status = go()
     status.files.lora.parent.mkdir(parents=True)
     save_file({"a": torch.zeros(1)}, status.files.lora)
-    with pytest.raises(InputError, match="not made here"):
+    with pytest.raises(InputError, match="not trained by this pack"):
         status.run()
 
 

@@ -13,7 +13,7 @@ from danceopd_core.algorithm.fields import guided
 from danceopd_core.models.registry import open_backbone
 from danceopd_core.shapes import GUIDANCE, MODEL
 from danceopd_core.shapes.language import EDIT, GLOBAL, LOCAL, T2I
-from danceopd_core.shapes.score import Exam, judge
+from danceopd_core.shapes.score import HeldOutSet, score_table
 from danceopd_core.weights.adapters import Adapters
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.lora_io import read_lora
@@ -32,8 +32,8 @@ def world():
 
 
 def score(backbone, field, kind, each=12, style=None):
-    exam = Exam.of(backbone, {kind: each}, seed=11)
-    return judge(exam, list(exam.shots(backbone, field)), style)
+    exam = HeldOutSet.of(backbone, {kind: each}, seed=11)
+    return score_table(exam, list(exam.generate(backbone, field)), style)
 
 
 def test_it_is_small_and_safe():
@@ -41,6 +41,12 @@ def test_it_is_small_and_safe():
     assert sum(path.stat().st_size for path in files) < 30e6
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".txt", ".jinja"}
     assert (MODEL / "README.md").is_file()
+
+
+def test_transformers_4_and_5_both_read_its_tokenizer():
+    told = json.loads((MODEL / "tokenizer" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert "extra_special_tokens" not in told  # a list there is of transformers 5 alone
+    assert "<|vision_start|>" in told["additional_special_tokens"]
 
 
 def test_diffusers_runs_it_with_none_of_our_code():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from danceopd_core.shapes.judge import read, score_caption, score_edit, score_style
-from danceopd_core.shapes.language import EDIT, T2I, Caption, held_out, items, sample_caption, sample_edit
+from danceopd_core.shapes.judge import detect, score_caption, score_edit, score_style
+from danceopd_core.shapes.language import EDIT, T2I, Caption, is_held_out, items, sample_caption, sample_edit
 from danceopd_core.shapes.render import render
-from danceopd_core.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, STYLES, Scene, Thing, Wanted
+from danceopd_core.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, STYLES, ObjectSpec, Scene, SceneObject
 
 SIZES = (64, 96, 128)
 
@@ -22,12 +22,12 @@ def noisy(picture: np.ndarray, rng: np.random.Generator, deviation: float = 8) -
 def test_every_shape_and_colour_is_read_back(shape, style):
     for colour in COLOURS:
         for background in BACKGROUNDS:
-            thing = Thing(shape, colour, 0.45, 0.55, 0.11)
-            reading = read(render(Scene((thing,), background, style), 64))
-            (seen,) = reading.things
-            assert (seen.shape, seen.colour, reading.background) == (shape, colour, background)
-            assert np.hypot(seen.x - thing.x, seen.y - thing.y) < 0.03
-            assert seen.radius == pytest.approx(thing.radius, rel=0.2)
+            obj = SceneObject(shape, colour, 0.45, 0.55, 0.11)
+            scene = detect(render(Scene((obj,), background, style), 64))
+            (seen,) = scene.objects
+            assert (seen.shape, seen.colour, scene.background) == (shape, colour, background)
+            assert np.hypot(seen.x - obj.x, seen.y - obj.y) < 0.03
+            assert seen.radius == pytest.approx(obj.radius, rel=0.2)
 
 
 @pytest.mark.parametrize("category", T2I)
@@ -58,18 +58,18 @@ def test_small_noise_is_forgiven():
 
 
 def test_wrong_pictures_are_caught():
-    circle = Thing("circle", "red", 0.3, 0.3, 0.12)
-    square = Thing("square", "blue", 0.7, 0.7, 0.12)
+    circle = SceneObject("circle", "red", 0.3, 0.3, 0.12)
+    square = SceneObject("square", "blue", 0.7, 0.7, 0.12)
     caption = Caption(
-        "colour_attribute", "", (Wanted("circle", "red"), Wanted("square", "blue")), "white", relation="left of"
+        "colour_attribute", "", (ObjectSpec("circle", "red"), ObjectSpec("square", "blue")), "white", relation="left of"
     )
 
-    def score(*things: Thing, background: str = "white") -> float:
-        return score_caption(caption, render(Scene(things, background)))
+    def score(*objects: SceneObject, background: str = "white") -> float:
+        return score_caption(caption, render(Scene(objects, background)))
 
     assert score(circle, square) == 1
     assert score(circle) == 0
-    assert score(circle, square, Thing("star", "green", 0.7, 0.25, 0.1)) == 0
+    assert score(circle, square, SceneObject("star", "green", 0.7, 0.25, 0.1)) == 0
     assert score(circle._replace(colour="blue"), square._replace(colour="red")) == 0
     assert score(circle._replace(shape="diamond"), square) == 0
     assert score(circle, square, background="black") == 0
@@ -77,8 +77,8 @@ def test_wrong_pictures_are_caught():
 
 
 def test_damage_to_the_rest_costs_preservation():
-    edit = next(e for e in items(("recolour",), 40, seed=5) if len(e.source.things) == 3)
-    other = next(t for t in edit.target.things if t.shape != edit.touched.shape or t.x != edit.touched.x)
+    edit = next(e for e in items(("recolour",), 40, seed=5) if len(e.source.objects) == 3)
+    other = next(t for t in edit.target.objects if t.shape != edit.edited.shape or t.x != edit.edited.x)
     whole = score_edit(edit, render(edit.target))
     moved = score_edit(
         edit, render(edit.target.swapped(other, other._replace(colour="cyan" if other.colour != "cyan" else "red")))
@@ -100,18 +100,18 @@ def test_noise_alone_scores_nothing():
 def test_each_category_has_256_held_out_items(category):
     found = items((category,), 256, seed=0)
     assert len({item.key for item in found}) == 256
-    assert all(held_out(item) for item in found)
+    assert all(is_held_out(item) for item in found)
 
 
 def test_held_out_items_never_occur_in_training():
     held = {i.key for kind in (T2I, EDIT) for i in items(kind, 64, seed=0)}
-    train = {i.key for kind in (T2I, EDIT) for i in items(kind, 64, seed=0, held=False)}
+    train = {i.key for kind in (T2I, EDIT) for i in items(kind, 64, seed=0, held_out=False)}
     assert not held & train
 
 
 def test_word_order_does_not_smuggle_a_held_out_caption_into_training():
     def caption(first: str, second: str, relation: str | None) -> Caption:
-        return Caption("position" if relation else "two", "", (Wanted(first), Wanted(second)), None, relation)
+        return Caption("position" if relation else "two", "", (ObjectSpec(first), ObjectSpec(second)), None, relation)
 
     assert caption("star", "cross", "left of").key == caption("cross", "star", "right of").key
     assert caption("star", "cross", "above").key == caption("cross", "star", "below").key
@@ -128,20 +128,20 @@ def test_scenes_hold_what_their_text_says():
     rng = np.random.default_rng(7)
     for _ in range(200):
         caption = sample_caption(rng)
-        things = caption.scene(rng).things
-        assert len(things) == len(caption.wanted)
+        objects = caption.scene(rng).objects
+        assert len(objects) == len(caption.specs)
         edit = sample_edit(rng)
-        assert len({(t.shape, t.colour) for t in edit.source.things}) == len(edit.source.things)
+        assert len({(t.shape, t.colour) for t in edit.source.objects}) == len(edit.source.objects)
 
 
 def test_things_stand_in_rows_in_the_order_of_their_names_unless_loose():
     rng = np.random.default_rng(8)
-    captions = [c for c in (sample_caption(rng) for _ in range(300)) if len(c.wanted) > 1]
+    captions = [c for c in (sample_caption(rng) for _ in range(300)) if len(c.specs) > 1]
     for caption in captions:
-        first, second, *_ = caption.scene(rng).things
+        first, second, *_ = caption.scene(rng).objects
         if caption.relation in ("above", "below"):
             assert first.x == second.x
         else:
             assert first.y == second.y
             assert caption.relation or first.x < second.x
-    assert any(len({t.y for t in c.scene(rng, loose=True).things[:2]}) == 2 for c in captions if not c.relation)
+    assert any(len({t.y for t in c.scene(rng, free_layout=True).objects[:2]}) == 2 for c in captions if not c.relation)

@@ -1,1 +1,1 @@
-"""Benches: methods, ablations and operators compared in the embedded world, where a judge knows the truth."""
+"""Benches: compares methods, ablations and operators in the embedded world, where scores are exact."""

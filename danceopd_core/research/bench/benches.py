@@ -1,4 +1,4 @@
-"""The benches, each as the cells that it compares."""
+"""The benches: named sets of method configurations to compare, as trials."""
 
 from __future__ import annotations
 
@@ -8,90 +8,96 @@ from typing import NamedTuple
 
 from ...algorithm.query import Beta, BySigma, QuerySampler, Uniform
 from ...shapes import GUIDANCE
-from .cells import BARE, BASE, MERGED, SETTINGS, START, STEPS, MethodConfig, Trial
+from .trials import BASE, INITIAL, MERGED, STEPS, TASKS, UNGUIDED_BASE, MethodConfig, Trial
 
 Rows = dict[str, MethodConfig]
 
 
 class Bench(NamedTuple):
-    """settings: those that it is run in unless others are asked for. budget: rows are compared at equal forwards too.
-    rows: of a setting, by name."""
+    """tasks: the default ones. equal_forwards: rows are compared at equal forwards too. rows: task -> its rows."""
 
-    settings: tuple[str, ...]
-    budget: bool
+    tasks: tuple[str, ...]
+    equal_forwards: bool
     rows: Callable[[str], Rows]
 
 
-def sources(setting: str) -> Rows:
-    """What there is to compose: the guided base and the teachers."""
-    found = {f"teacher-{name}": MethodConfig(field=name) for name in SETTINGS[setting].teachers if name != BASE}
-    return {BASE: MethodConfig(field=BASE), **found}
+def sources(task: str) -> Rows:
+    """The fields to compose: the guided base and the teachers."""
+    teachers = {f"teacher-{name}": MethodConfig(field=name) for name in TASKS[task].teachers if name != BASE}
+    return {BASE: MethodConfig(field=BASE), **teachers}
 
 
 def is_source(row: str) -> bool:
     return row == BASE or row.startswith("teacher-")
 
 
-def composition(setting: str) -> Rows:
-    """The paper's methods, with joint training in every data regime."""
-    taught = SETTINGS[setting].teachers
-    # What learns from no guided teacher may be guided at inference instead.
-    betas = (1.0, GUIDANCE) if any(teacher.guidance != 1 for teacher in taught.values()) else (1.0,)
+def composition(task: str) -> Rows:
+    """The paper's methods, and joint training in every data regime."""
+    teachers = TASKS[task].teachers.values()
+    # A student without a guided teacher to learn from may be guided at inference instead.
+    betas = (1.0, GUIDANCE) if any(teacher.guidance != 1 for teacher in teachers) else (1.0,)
     joint = MethodConfig(method="joint", betas=betas)
     return {
-        **sources(setting),
-        **({"merge": MethodConfig(field=MERGED, betas=betas)} if any(t.lora for t in taught.values()) else {}),
-        "joint-few": replace(joint, data="few"),
-        "joint-faulty": replace(joint, data="faulty"),
-        "joint-unlimited": replace(joint, data="unlimited"),
-        "offpolicy": MethodConfig(method="offpolicy", data="teachers"),
+        **sources(task),
+        **({"merge": MethodConfig(field=MERGED, betas=betas)} if any(teacher.lora for teacher in teachers) else {}),
+        "joint-few": replace(joint, regime="few"),
+        "joint-faulty": replace(joint, regime="faulty"),
+        "joint-unlimited": replace(joint, regime="unlimited"),
+        "offpolicy": MethodConfig(method="offpolicy", regime="teachers"),
         "diffusionopd": MethodConfig(method="diffusionopd", router="all"),
         "flowopd": MethodConfig(method="flowopd", router="all", group=4),
-        "mixed": MethodConfig(soft=True),
+        "mixed": MethodConfig(mix_teachers=True),
         "danceopd": MethodConfig(),
-        # For a start that leaves a source as it is: only early states turn such a path, only late ones keep it turned.
+        # A student that starts as a copy of its source leaves the source's path only by what it learns at early
+        # states, and keeps a changed path by what it learns at late ones.
         "danceopd-uniform": MethodConfig(query=Uniform()),
     }
 
 
-def ablations(setting: str) -> Rows:
-    """DanceOPD with one thing changed at a time."""
+def ablations(task: str) -> Rows:
+    """DanceOPD with one component changed at a time."""
     biases: dict[str, QuerySampler] = {"mid": Beta(5, 5), "high": Beta(2, 5), "uniform": Uniform()}
     # Of the eight states of this grid: two, three and three.
     ranges = {"low": (0.0, 0.55), "mid": (0.55, 0.85), "high": (0.85, 1.0), "uniform": (0.0, 1.0)}
     return {
-        **sources(setting),
+        **sources(task),
         "danceopd": MethodConfig(),
         **{f"query-{name}": MethodConfig(query=bias) for name, bias in biases.items()},
         **{f"query-sigma-{name}": MethodConfig(query=BySigma(*ends)) for name, ends in ranges.items()},
         **{f"k-{k}": MethodConfig(query=Beta(5, 2, k)) for k in (2, 4, 8)},
         **{f"rollout-{steps}": MethodConfig(rollout_steps=steps) for steps in (4, 16)},
-        **{f"start-{start}": MethodConfig(start=start) for start in ("fresh", MERGED)},
+        **{f"start-{lora}": MethodConfig(initial_lora=lora) for lora in ("fresh", MERGED)},
         "routing-all": MethodConfig(router="all"),
-        "routing-soft": MethodConfig(soft=True),
-        "off-policy": MethodConfig(method="offpolicy", data="teachers"),
+        "routing-soft": MethodConfig(mix_teachers=True),
+        "off-policy": MethodConfig(method="offpolicy", regime="teachers"),
     }
 
 
-def operators(setting: str) -> Rows:
+def operators(task: str) -> Rows:
     """Guidance absorbed by the student at alpha and applied to it at beta; a full checkpoint's style absorbed."""
-    if setting == "realism":
-        taught = {name: MethodConfig(field=name) for name in SETTINGS[setting].teachers}
-        return {BASE: MethodConfig(field=BASE), **taught, "danceopd": MethodConfig()}
+    if task == "realism":
+        teachers = {name: MethodConfig(field=name) for name in TASKS[task].teachers}
+        return {BASE: MethodConfig(field=BASE), **teachers, "danceopd": MethodConfig()}
     betas = (1.0, GUIDANCE, 2 * GUIDANCE)
     return {
-        BARE: MethodConfig(field=BARE, betas=betas),
+        UNGUIDED_BASE: MethodConfig(field=UNGUIDED_BASE, betas=betas),
         **{f"alpha-{alpha:g}": MethodConfig(alpha=alpha, betas=betas) for alpha in (1.0, GUIDANCE, 2 * GUIDANCE)},
     }
 
 
-def turning(setting: str) -> Rows:
-    """How long a path of the start can still become a teacher's, and from where on one of a teacher stays it."""
-    chosen = SETTINGS[setting]
-    others = [name for name, teacher in chosen.teachers.items() if teacher.lora != chosen.start]
-    late = {f"{t}-after-{k}": MethodConfig(field=t, first=START, until=k) for t in others for k in range(1, STEPS)}
-    early = {f"{t}-until-{k}": MethodConfig(field=START, first=t, until=k) for t in others for k in range(1, STEPS)}
-    return {START: MethodConfig(field=START), **{t: MethodConfig(field=t) for t in others}, **late, **early}
+def turning(task: str) -> Rows:
+    """Switches between the initial LoRA and a teacher at each sampler step, without training.
+
+    Shows until which step a path of the initial LoRA can become a teacher's, and from which step on it stays one.
+    """
+    teachers = [name for name, teacher in TASKS[task].teachers.items() if teacher.lora != TASKS[task].initial_lora]
+    switches = [(name, step) for name in teachers for step in range(1, STEPS)]
+    return {
+        INITIAL: MethodConfig(field=INITIAL),
+        **{name: MethodConfig(field=name) for name in teachers},
+        **{f"{name}-after-{k}": MethodConfig(field=name, first_field=INITIAL, switch_step=k) for name, k in switches},
+        **{f"{name}-until-{k}": MethodConfig(field=INITIAL, first_field=name, switch_step=k) for name, k in switches},
+    }
 
 
 BENCHES = {
@@ -102,9 +108,9 @@ BENCHES = {
 }
 
 
-def cells_of(bench: Bench, settings: Sequence[str], seeds: Sequence[int]) -> Iterator[Trial]:
-    """Seed by seed: whoever stops early, or adds a seed later, has whole tables."""
+def trials_of(bench: Bench, tasks: Sequence[str], seeds: Sequence[int]) -> Iterator[Trial]:
+    """Seed by seed, so that the tables are complete whenever a seed is finished."""
     for seed in seeds:
-        for setting in settings:
-            for row, approach in bench.rows(setting).items():
-                yield Trial(setting, row, approach, seed, bench.budget)
+        for task in tasks:
+            for row, config in bench.rows(task).items():
+                yield Trial(task, row, config, seed, bench.equal_forwards)

@@ -1,4 +1,4 @@
-"""A picture that one field begins and another ends: it tells at which states a teacher has a say."""
+"""A field that is one field down to a sigma and another below it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 from ...algorithm.fields import Conditioning, VelocityField
 
 
-def switched(first: VelocityField, then: VelocityField, last: float) -> VelocityField:
-    """`first` down to and with the sigma `last`, `then` below it; all of a batch is at one sigma, as in sampling."""
+def switched(first: VelocityField, second: VelocityField, last_sigma: float) -> VelocityField:
+    """`first` down to and including `last_sigma`, `second` below it; all of a batch has one sigma, as in sampling."""
 
     def velocity(x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        # Sigmas of a grid are far apart; the same one may have been rounded on its way.
-        return (first if sigma[0].item() > last - 1e-4 else then)(x, sigma, cond)
+        # The sigmas of a grid differ by far more than the rounding of one of them.
+        return (first if sigma[0].item() > last_sigma - 1e-4 else second)(x, sigma, cond)
 
     return velocity

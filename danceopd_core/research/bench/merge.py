@@ -1,4 +1,4 @@
-"""Weight merging: one LoRA that is a weighted sum of others."""
+"""Weight merging: one LoRA that is the weighted sum of others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ...weights.lora import Lora
 
 
 def merged_lora(parts: Sequence[tuple[Lora, float]]) -> Lora:
-    """The LoRA whose change of each layer is the weighted sum of the parts' changes, exactly: their ranks add up."""
+    """The LoRA whose weight change in each module is exactly the weighted sum of the parts'; its rank is their sum."""
     if not parts:
-        raise InputError("there is no LoRA to merge")
+        raise InputError("no LoRA to merge: the teachers have none, choose another row")
     modules = list(dict.fromkeys(module for lora, _ in parts for module in lora.down))
     down, up = {}, {}
     for module in modules:
-        there = [(lora, weight) for lora, weight in parts if module in lora.down]
-        down[module] = torch.cat([lora.down[module] for lora, _ in there])
-        up[module] = torch.cat([weight * lora.scale * lora.up[module] for lora, weight in there], 1)
+        present = [(lora, weight) for lora, weight in parts if module in lora.down]
+        down[module] = torch.cat([lora.down[module] for lora, _ in present])
+        up[module] = torch.cat([weight * lora.scale * lora.up[module] for lora, weight in present], 1)
     return Lora(down, up)

@@ -1,105 +1,105 @@
-"""How long a cell trains, where its student is scored, and what that costs, from what is known beforehand."""
+"""The updates at which a trial's student is scored, the length of its run, and its estimated cost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ...algorithm.methods import Method
 from ...recipe.schema import Teacher
-from .cells import BASE, REGIMES, SETTINGS, STEPS, BenchPlan, MethodConfig, Trial, teachers_of
 from .forwards import expected_forwards
+from .trials import BASE, REGIMES, STEPS, TASKS, BenchPlan, MethodConfig, Trial, teachers_of
 
 UPDATES, FORWARDS = "updates", "forwards"
-"""Marks of the states of a run that are compared: after as many updates, and after as many forwards, as DanceOPD."""
+"""The two comparisons of students: after as many updates, and after as many forwards, as DanceOPD's run."""
 CURVE = (0.25, 0.5)
+"""The fractions of a run after which its student is scored for the curves."""
 
 Sigmas = Callable[[int], Tensor]  # steps -> (steps + 1,)
-_KNOWN: dict[tuple[Method, tuple[float, ...], int], float] = {}
 
 
 class Paths(NamedTuple):
-    """Of an update: prompts of a route, and paths of all its routes."""
+    """Of one update: prompts per route, and paths over all routes."""
 
     prompts: int
-    all: int
+    total: int
 
 
-def paths(cell: Trial, plan: BenchPlan) -> Paths:
-    """The plan's batch dealt to the routes of an update and to the paths of a prompt, so that all methods see as many
-    paths an update."""
-    routes = len(SETTINGS[cell.setting].routes) if cell.approach.router == "all" else 1
-    prompts = max(1, plan.batch // (routes * cell.approach.group))
-    return Paths(prompts, prompts * routes * cell.approach.group)
+def paths(trial: Trial, plan: BenchPlan) -> Paths:
+    """The plan's batch divided over the routes of an update and the paths of a prompt, so that every method has the
+    same number of paths per update."""
+    routes = len(TASKS[trial.task].routes) if trial.config.router == "all" else 1
+    prompts = max(1, plan.batch // (routes * trial.config.group))
+    return Paths(prompts, prompts * routes * trial.config.group)
 
 
-def path_forwards(cell: Trial, sigmas: Sigmas) -> dict[str, float]:
-    """Expected forwards of a path, by route."""
-    how, teachers = cell.approach, teachers_of(cell)
-    calls = {name: 1 + (teachers[name].guidance != 1) for name in SETTINGS[cell.setting].routes}
-    if how.method == "joint":
+def path_forwards(trial: Trial, sigmas: Sigmas) -> dict[str, float]:
+    """Route -> expected forwards of one path."""
+    config, teachers = trial.config, teachers_of(trial)
+    calls = {name: 1 + (teachers[name].guidance != 1) for name in TASKS[trial.task].routes}
+    if config.method == "joint":
         calls = dict.fromkeys(calls, 0)
-    elif how.soft:
+    elif config.mix_teachers:
         calls = dict.fromkeys(calls, sum(calls.values()))
-    grid = sigmas(how.rollout_steps)
-    return {name: _expected(how.core_method(), grid, count) for name, count in calls.items()}
+    grid = tuple(sigmas(config.rollout_steps).tolist())
+    return {name: _expected(config.core_method(), grid, count) for name, count in calls.items()}
 
 
-def drawing_forwards(cell: Trial, plan: BenchPlan) -> dict[str, float]:
-    """Forwards with which the teachers draw their targets, by route."""
-    teachers = teachers_of(cell)
-    each = plan.prompts * STEPS if REGIMES[cell.approach.data].drawn else 0
-    return {name: each * (1.0 + (teachers[name].guidance != 1)) for name in SETTINGS[cell.setting].routes}
+def target_forwards(trial: Trial, plan: BenchPlan) -> dict[str, float]:
+    """Route -> forwards with which its teacher generates the targets."""
+    teachers = teachers_of(trial)
+    forwards = plan.prompts * STEPS if REGIMES[trial.config.regime].teacher_generated else 0
+    return {name: forwards * (1.0 + (teachers[name].guidance != 1)) for name in TASKS[trial.task].routes}
 
 
-def milestones(cell: Trial, plan: BenchPlan, sigmas: Sigmas) -> dict[int, tuple[str, ...]]:
-    """The updates after which the student is scored, with their marks; none for a point of the curve."""
+def milestones(trial: Trial, plan: BenchPlan, sigmas: Sigmas) -> dict[int, tuple[str, ...]]:
+    """The updates after which the student is scored, with the comparisons that use them; none for the curves only."""
     ends = {UPDATES: plan.steps}
-    if cell.budget:
-        budget = plan.steps * _update_forwards(Trial(cell.setting, "", MethodConfig(), 0), plan, sigmas)
-        left = budget - sum(drawing_forwards(cell, plan).values())
-        ends[FORWARDS] = max(1, round(left / _update_forwards(cell, plan, sigmas)))
-    found: dict[int, tuple[str, ...]] = {0: ()}
-    found |= {max(1, round(share * end)): () for end in ends.values() for share in CURVE}
-    for mark, end in ends.items():
-        found[end] = (*found.get(end, ()), mark)
-    return dict(sorted(found.items()))
+    if trial.equal_forwards:
+        budget = plan.steps * _update_forwards(Trial(trial.task, "", MethodConfig(), 0), plan, sigmas)
+        remaining = budget - sum(target_forwards(trial, plan).values())
+        ends[FORWARDS] = max(1, round(remaining / _update_forwards(trial, plan, sigmas)))
+    comparisons: dict[int, tuple[str, ...]] = {0: ()}
+    comparisons |= {max(1, round(fraction * end)): () for end in ends.values() for fraction in CURVE}
+    for name, end in ends.items():
+        comparisons[end] = (*comparisons.get(end, ()), name)
+    return dict(sorted(comparisons.items()))
 
 
-def last_update(cell: Trial, plan: BenchPlan, sigmas: Sigmas) -> int:
-    return max(milestones(cell, plan, sigmas))
+def last_update(trial: Trial, plan: BenchPlan, sigmas: Sigmas) -> int:
+    return max(milestones(trial, plan, sigmas))
 
 
-def _update_forwards(cell: Trial, plan: BenchPlan, sigmas: Sigmas) -> float:
-    each = path_forwards(cell, sigmas)
-    return paths(cell, plan).all * sum(each.values()) / len(each)
+def _update_forwards(trial: Trial, plan: BenchPlan, sigmas: Sigmas) -> float:
+    by_route = path_forwards(trial, sigmas)
+    return paths(trial, plan).total * sum(by_route.values()) / len(by_route)
 
 
-def _expected(method: Method, grid: Tensor, calls: int) -> float:
-    key = (method, tuple(grid.tolist()), calls)
-    if key not in _KNOWN:
-        _KNOWN[key] = expected_forwards(method, grid, calls)
-    return _KNOWN[key]
+@cache
+def _expected(method: Method, grid: tuple[float, ...], teacher_calls: int) -> float:
+    return expected_forwards(method, torch.tensor(grid), teacher_calls)
 
 
-def planned_seconds(cell: Trial, plan: BenchPlan, sigmas: Sigmas, pace: dict[str, float]) -> float:
-    """pace: seconds of a sample's forward, by category."""
-    setting, how = SETTINGS[cell.setting], cell.approach
+def planned_seconds(trial: Trial, plan: BenchPlan, sigmas: Sigmas, speed: dict[str, float]) -> float:
+    """speed: category -> seconds of one sample's forward."""
+    task, config = TASKS[trial.task], trial.config
 
-    def route(name: str) -> float:
-        categories = setting.routes[name]
-        return sum(pace[category] for category in categories) / len(categories)
+    def route_speed(name: str) -> float:
+        categories = task.routes[name]
+        return sum(speed[category] for category in categories) / len(categories)
 
-    look = STEPS * sum(pace[category] for category in setting.scored)
-    more = sum(1 + (beta != 1) for beta in how.betas[1:])  # at the end only
-    if not how.trains:
-        guided = how.field == BASE or teachers_of(cell).get(how.field, Teacher()).guidance != 1
-        return look * plan.each * (1 + guided + more)
-    each = path_forwards(cell, sigmas)
-    update = paths(cell, plan).all * sum(each[name] * route(name) for name in each) / len(each)
-    drawing = sum(count * route(name) for name, count in drawing_forwards(cell, plan).items())
-    points = milestones(cell, plan, sigmas)
-    items = sum(plan.each if marks else plan.brief for marks in points.values())
-    return max(points) * update + drawing + look * (items + more * plan.each)
+    scoring = STEPS * sum(speed[category] for category in task.scored)  # of one item of every category
+    guided_scorings = sum(1 + (beta != 1) for beta in config.betas[1:])  # after the last update only
+    if not config.trains:
+        guided = config.field == BASE or teachers_of(trial).get(config.field, Teacher()).guidance != 1
+        return scoring * plan.items * (1 + guided + guided_scorings)
+    forwards = path_forwards(trial, sigmas)
+    update = paths(trial, plan).total * sum(forwards[name] * route_speed(name) for name in forwards) / len(forwards)
+    targets = sum(count * route_speed(name) for name, count in target_forwards(trial, plan).items())
+    stops = milestones(trial, plan, sigmas)
+    items = sum(plan.items if comparisons else plan.curve_items for comparisons in stops.values())
+    return max(stops) * update + targets + scoring * (items + guided_scorings * plan.items)

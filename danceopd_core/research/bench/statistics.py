@@ -1,4 +1,4 @@
-"""Means over seeds and items with intervals that know that both were drawn."""
+"""Means over seeds and items with 95 % intervals that account for the variance of both."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...shapes.score import Mark
+from ...shapes.score import MeanScore
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % interval, within the scores' range."""
+    """A mean with its 95 % interval, clipped to the range of the scores."""
 
     mean: float
     low: float
@@ -19,27 +19,30 @@ class Interval(NamedTuple):
 
 
 def interval(*groups: np.ndarray, least: float = 0.0) -> Interval:
-    """Of the mean of the groups' means; each has scores (seeds, items) in [least, 1], all have the same seeds, and
-    every seed of a group the same items.
+    """The mean of the groups' means. Each group is (seeds, items) of scores in [least, 1]; all have the same seeds,
+    and within a group every seed has the same items.
 
-    The variance of the mean is that of the seeds' means over their number plus, of each group's share in the mean, that
-    of the items' means over theirs (the two-way layout of Owen, "The pigeonhole bootstrap", 2007, which errs on the
-    wide side), with the degrees of freedom of Satterthwaite: few seeds that differ give a wide interval. One seed says
-    nothing of other seeds. Scores that are all alike have Wilson's interval for as many items.
+    The variance of the mean is that of the seeds' means over their number plus, for each group's weight in the mean,
+    that of the items' means over theirs (the two-way layout of Owen, "The pigeonhole bootstrap", 2007, which errs on
+    the wide side), with Satterthwaite's degrees of freedom: few seeds that differ give a wide interval. With one seed
+    the variance between seeds is unknown and left out. Scores that are all equal get Wilson's interval for as many
+    items.
     """
-    of_seeds = np.mean([scores.mean(1) for scores in groups], 0)
-    mean, share = float(of_seeds.mean()), 1 / len(groups)
-    drawn = [(of_seeds, 1.0), *((scores.mean(0), share) for scores in groups)]
+    seed_means = np.mean([scores.mean(1) for scores in groups], 0)
+    mean, weight = float(seed_means.mean()), 1 / len(groups)
+    sampled = [(seed_means, 1.0), *((scores.mean(0), weight) for scores in groups)]
     parts = [
-        (float(means.var(ddof=1)) / len(means) * weight**2, len(means) - 1) for means, weight in drawn if len(means) > 1
+        (float(means.var(ddof=1)) / len(means) * factor**2, len(means) - 1)
+        for means, factor in sampled
+        if len(means) > 1
     ]
     variance = sum(part for part, _ in parts)
     if variance <= 1e-12:
-        mark = Mark.of([(mean - least) / (1 - least)] * sum(scores.shape[1] for scores in groups))
-        low, high = (least + (1 - least) * end for end in (mark.low, mark.high))
+        wilson = MeanScore.of([(mean - least) / (1 - least)] * sum(scores.shape[1] for scores in groups))
+        low, high = (least + (1 - least) * end for end in (wilson.low, wilson.high))
         return Interval(mean, min(mean, low), max(mean, high))
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    degrees = variance**2 / sum(part**2 / freedom for part, freedom in parts)
     from scipy import stats
 
-    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
+    half = float(stats.t.ppf(0.975, degrees)) * math.sqrt(variance)
     return Interval(mean, max(least, mean - half), min(1.0, mean + half))

@@ -1,4 +1,4 @@
-"""Cells one after another here, or several at a time in processes of their own: small models leave cores idle."""
+"""Runs trials one after another in this process, or several at a time in worker processes."""
 
 from __future__ import annotations
 
@@ -9,68 +9,78 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
-from .cells import BenchPlan, Trial
-from .stage import BenchContext
+from .context import BenchContext
+from .results import TrialResult
+from .trials import BenchPlan, Trial
 
-Job = Callable[[Trial, BenchContext], dict[str, Any]]
-Done = tuple[Trial, dict[str, Any], float]
-"""A cell, its result and the seconds that it took."""
-Run = Callable[[Job, Sequence[Trial]], Iterator[Done]]
+Job = Callable[[Trial, BenchContext], TrialResult]
 
-_stage: BenchContext | None = None
+
+class Finished(NamedTuple):
+    """A trial, its result and the seconds that it took."""
+
+    trial: Trial
+    result: TrialResult
+    seconds: float
+
+
+Run = Callable[[Job, Sequence[Trial]], Iterator[Finished]]
+
+_context: BenchContext | None = None
+"""Of this worker process."""
 
 
 @contextmanager
 def workers(plan: BenchPlan, device: torch.device, jobs: int) -> Iterator[tuple[BenchContext, Run]]:
-    """A stage of this process, and what runs a job on cells, `jobs` of them at a time, in the order they finish.
+    """A context of this process, and a function that runs a job on trials, `jobs` of them at a time.
 
-    Meanwhile every process has its share of the cores. What a job raises ends the run; cells begun elsewhere finish,
-    and their results are lost.
+    The function yields in order of completion. Each process has an equal share of the cores until the block ends. An
+    exception in a job ends the run; trials that other workers have begun complete, and their results are lost.
     """
     before, threads = torch.get_num_threads(), max(1, (os.cpu_count() or 1) // jobs)
     if jobs == 1:
-        stage = BenchContext(plan, device)
-        yield stage, lambda job, cells: (_timed(job, cell, stage) for cell in cells)
+        context = BenchContext(plan, device)
+        yield context, lambda job, trials: (_timed(job, trial, context) for trial in trials)
         return
     torch.set_num_threads(threads)
     # Not forked: a child would inherit this process's thread pools as they are, locked or not.
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (plan, device, threads))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (plan, device, threads))
     try:
-        yield BenchContext(plan, device), lambda job, cells: _each(pool, job, cells)
+        yield BenchContext(plan, device), lambda job, trials: _parallel(pool, job, trials)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
 
 
-def _each(pool: ProcessPoolExecutor, job: Job, cells: Sequence[Trial]) -> Iterator[Done]:
-    for future in as_completed([pool.submit(_work, job, cell) for cell in cells]):
+def _parallel(pool: ProcessPoolExecutor, job: Job, trials: Sequence[Trial]) -> Iterator[Finished]:
+    for future in as_completed([pool.submit(_run, job, trial) for trial in trials]):
         yield future.result()
 
 
-def _begin(plan: BenchPlan, device: torch.device, threads: int) -> None:
-    global _stage
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+def _start_worker(plan: BenchPlan, device: torch.device, threads: int) -> None:
+    global _context
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _stage = BenchContext(plan, device)
+    _context = BenchContext(plan, device)
 
 
-def _leave_with_parent() -> None:
-    """A parent that was killed tells its workers nothing: they would wait for cells for ever."""
+def _exit_with_parent() -> None:
+    """A parent that is killed cannot shut its workers down: they would wait for trials forever."""
     parent = parent_process()
     assert parent is not None  # this is one of its workers
     parent.join()
     os._exit(1)
 
 
-def _work(job: Job, cell: Trial) -> Done:
-    assert _stage is not None  # begun before the first cell
-    return _timed(job, cell, _stage)
+def _run(job: Job, trial: Trial) -> Finished:
+    assert _context is not None  # set by `_start_worker`
+    return _timed(job, trial, _context)
 
 
-def _timed(job: Job, cell: Trial, stage: BenchContext) -> Done:
+def _timed(job: Job, trial: Trial, context: BenchContext) -> Finished:
     began = time.perf_counter()
-    return cell, job(cell, stage), time.perf_counter() - began
+    return Finished(trial, job(trial, context), time.perf_counter() - began)

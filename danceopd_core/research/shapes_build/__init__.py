@@ -1,1 +1,1 @@
-"""Builds the embedded model and its teachers from a seed."""
+"""The build of the embedded model and its teachers from a seed."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -10,7 +13,7 @@ import torch
 from ...shapes.language import vocabulary
 from .projection import CHANNELS
 
-SIDE = 64  # pixels of the pictures that the model is trained on
+SIDE = 64  # pixels a side of the training images
 TEXT_WIDTH = 128
 WIDTH, HEADS, LAYERS = 128, 4, 6
 SHIFT = 3.0
@@ -24,7 +27,6 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "
 def tokenizer() -> Any:
     """A Qwen2 byte-level BPE tokenizer, trained until every word of the language is one token."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import Qwen2Tokenizer
 
     words = [*vocabulary(), "user", "assistant"]
     corpus = [word for word in words for _ in range(2)] + [f"x {word}" for word in words for _ in range(2)]
@@ -35,11 +37,10 @@ def tokenizer() -> Any:
         corpus, trainers.BpeTrainer(vocab_size=2000, min_frequency=2, initial_alphabet=alphabet, show_progress=False)
     )
     model = json.loads(bpe.to_str())["model"]
-    merges = [tuple(m) for m in model["merges"]]
     vocab = model["vocab"] | {token: len(model["vocab"]) + n for n, token in enumerate(SPECIALS)}
-    result = Qwen2Tokenizer(
-        vocab=vocab,
-        merges=merges,  # type: ignore[arg-type]
+    result = byte_pairs(
+        vocab,
+        model["merges"],
         model_max_length=512,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
@@ -49,11 +50,23 @@ def tokenizer() -> Any:
     return result
 
 
-def text_encoder(vocab_size: int) -> Any:
-    """A Qwen3 of random weights, never trained: its tokens are distinct, and the transformer's refiner reads them.
+def byte_pairs(vocab: Mapping[str, int], merges: Sequence[Sequence[str]], **settings: Any) -> Any:
+    """A Qwen2 tokenizer of a vocabulary; by its files, which transformers 4 and 5 both read."""
+    from transformers import Qwen2TokenizerFast  # type: ignore[attr-defined]
 
-    Its embeddings are large beside what its layers add, so that a word keeps its own features in every caption:
-    random attention would otherwise mix them beyond what a small model learns to tell apart.
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "vocab.json").write_text(json.dumps(dict(vocab)), encoding="utf-8")
+        lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+        (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
+        return Qwen2TokenizerFast.from_pretrained(folder, **settings)
+
+
+def text_encoder(vocab_size: int) -> Any:
+    """A Qwen3 with random weights, never trained: its tokens are distinct, and the transformer's refiner reads them.
+
+    Its embeddings are large relative to the layers' updates, so that a word has nearly the same features in every
+    caption: random attention would otherwise mix them more than a small model can separate.
     """
     from transformers import Qwen3Config, Qwen3Model
 
@@ -76,7 +89,7 @@ def text_encoder(vocab_size: int) -> Any:
 
 
 def vae() -> Any:
-    """An AutoencoderKL that turns 64 px into 16 x 16 latents."""
+    """An AutoencoderKL with 16 x 16 latents for 64 px."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -96,7 +109,7 @@ def vae() -> Any:
 
 
 def transformer(width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS) -> Any:
-    """Z-Image's own transformer, small; 64 px are 64 tokens."""
+    """Z-Image's own transformer class at a small size; 64 px are 64 tokens."""
     from diffusers import ZImageTransformer2DModel
 
     head = width // heads
@@ -114,7 +127,7 @@ def transformer(width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS) ->
         axes_lens=[512, 64, 64],
     )
     with torch.no_grad():
-        # Zero gates let a deep stack start as the identity; the pad tokens must differ from a zero to be seen.
+        # Zero gates initialise the blocks as the identity; the pad tokens must differ from zero to be distinguishable.
         for name, parameter in network.named_parameters():
             if "adaLN_modulation" in name or "all_final_layer" in name:
                 parameter.zero_()

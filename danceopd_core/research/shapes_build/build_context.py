@@ -1,9 +1,8 @@
-"""What building the embedded model works with: its plan, its finished parts, a quick look at a network's quality."""
+"""The build's plan, and the shared parts of its stages: tokenizer, text encoder, latent space, saved networks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,68 +10,79 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...shapes.language import T2I, Caption, items
-from ..shapes_build import architecture as parts
-from ..shapes_build import batched
-from .fit import Fit, Latents
+from ...shapes.language import T2I
+from ..shapes_build import architecture, batched
+from .fit import FitConfig, Latents
 from .projection import Projection
-from .training_data import Pool, pool
+from .training_data import TrainingItems, sample_items
 
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """How much work each stage does; the defaults made the weights that are shipped."""
+    """The size of each stage; the defaults made the shipped weights.
+
+    pretraining and base: the looks of shapes are learned first and at low noise, their places at high noise and over
+    many steps; first from scenes of free layout, then from the world's own. edit and regularised: the two phases of the
+    edit teachers. evaluated_items: held-out items per category of the scores logged during the build.
+    """
 
     seed: int = 0
-    pictures: int = 48_000
+    images: int = 48_000
     vae_steps: int = 2800
-    # How shapes look is learned first, and at little noise; what stands where is learned at much noise, and long:
-    # from scenes that stand loosely, then from the world's own.
-    loose: Fit = field(
-        default_factory=lambda: Fit(7500, batch=64, lr=2e-3, muon=4e-3, warmup=150, shift=5.0, early=(2000, 2.0))
+    pretraining: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            7500, batch=64, lr=2e-3, muon_lr=4e-3, warmup=150, shift=5.0, initial_shift=(2000, 2.0)
+        )
     )
-    base: Fit = field(default_factory=lambda: Fit(2000, batch=64, lr=8e-4, muon=1.6e-3, warmup=100, shift=5.0))
-    edit: Fit = field(default_factory=lambda: Fit(3000, batch=32, lr=2e-3, muon=1e-2, warmup=50, dropout=0.05))
-    calm: Fit = field(
-        default_factory=lambda: Fit(4500, batch=32, lr=2e-3, muon=6e-3, decay=0.15, warmup=20, dropout=0.05, ema=0.995)
+    base: FitConfig = field(
+        default_factory=lambda: FitConfig(2000, batch=64, lr=8e-4, muon_lr=1.6e-3, warmup=100, shift=5.0)
     )
-    realism: Fit = field(default_factory=lambda: Fit(600, batch=64, lr=4e-4, warmup=50))
-    width: int = parts.WIDTH
-    heads: int = parts.HEADS
-    layers: int = parts.LAYERS
+    edit: FitConfig = field(
+        default_factory=lambda: FitConfig(3000, batch=32, lr=2e-3, muon_lr=1e-2, warmup=50, dropout=0.05)
+    )
+    regularised: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            4500, batch=32, lr=2e-3, muon_lr=6e-3, weight_decay=0.15, warmup=20, dropout=0.05, ema=0.995
+        )
+    )
+    realism: FitConfig = field(default_factory=lambda: FitConfig(600, batch=64, lr=4e-4, warmup=50))
+    width: int = architecture.WIDTH
+    heads: int = architecture.HEADS
+    layers: int = architecture.LAYERS
     compiled: bool = True
-    looked: int = 32
-    """Held-out items a category of the looks while building."""
+    evaluated_items: int = 32
 
 
-def tensor(pictures: np.ndarray, device: torch.device) -> Tensor:
+def _tensor(images: np.ndarray, device: torch.device) -> Tensor:
     """(n, H, W, 3) uint8 -> (n, 3, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()
-def latents(project: Projection, pictures: np.ndarray, device: torch.device) -> Tensor:
-    groups = range(0, len(pictures), 512)
-    return torch.cat([project(tensor(pictures[first : first + 512], device)) for first in groups])
+def encode_images(project: Projection, images: np.ndarray, device: torch.device) -> Tensor:
+    """(n, H, W, 3) uint8 -> latents (n, C, H / 4, W / 4)."""
+    starts = range(0, len(images), 512)
+    return torch.cat([project(_tensor(images[first : first + 512], device)) for first in starts])
 
 
-def projection(plan: BuildPlan) -> Projection:
-    """The latent space, from pictures of both styles."""
-    both = [pool(T2I, min(1000, plan.pictures), plan.seed + 3, style).pictures for style in ("flat", "shaded")]
-    return Projection.of(tensor(np.concatenate(both), torch.device("cpu")))
+def latent_projection(plan: BuildPlan) -> Projection:
+    """The latent space, fitted to images of both styles."""
+    both = [sample_items(T2I, min(1000, plan.images), plan.seed + 3, style).images for style in ("flat", "shaded")]
+    return Projection.of(_tensor(np.concatenate(both), torch.device("cpu")))
 
 
 class BuildContext:
-    """The finished parts, opened to make the next one."""
+    """The finished parts of the model in `out`, opened for the next stage."""
 
     def __init__(self, plan: BuildPlan, out: Path, device: torch.device) -> None:
         self.plan, self.out, self.device = plan, out, device
-        self.project = projection(plan)
+        self.project = latent_projection(plan)
         torch.manual_seed(plan.seed)
-        self.tokenizer = parts.tokenizer()
-        self.text_encoder = parts.text_encoder(len(self.tokenizer)).to(device)
+        self.tokenizer = architecture.tokenizer()
+        self.text_encoder = architecture.text_encoder(len(self.tokenizer)).to(device)
 
-    def segments(self, prompt: str, edit: bool) -> tuple[Tensor, ...]:
+    def _segments(self, prompt: str, edit: bool) -> tuple[Tensor, ...]:
+        """The prompt as the pipeline encodes it: one segment for text-to-image, three around one source image."""
         from ...models.zimage import edit_segments
 
         if edit:
@@ -86,21 +96,24 @@ class BuildContext:
         return self.text_encoder(input_ids=ids, output_hidden_states=True).hidden_states[-2][0].cpu()
 
     def texts(self, network: Any, prompts: list[str], edit: bool) -> tuple[batched.Texts, batched.Texts]:
-        """The prompts and the empty prompt; each distinct prompt is encoded once."""
+        """The prompts and the null prompt; each distinct prompt is encoded once."""
         unique = sorted({*prompts, ""})
-        latent = torch.zeros(parts.CHANNELS, parts.SIDE // 4, parts.SIDE // 4)
-        encoded = batched.Texts.of(network, [self.segments(p, edit) for p in unique], latent, self.device)
-        place = {prompt: row for row, prompt in enumerate(unique)}
-        rows = torch.tensor([place[p] for p in prompts], device=self.device)
-        return _Indexed(encoded, rows), encoded[torch.tensor([place[""]], device=self.device)]
+        latent = torch.zeros(architecture.CHANNELS, architecture.SIDE // 4, architecture.SIDE // 4)
+        encoded = batched.Texts.of(network, [self._segments(p, edit) for p in unique], latent, self.device)
+        index = {prompt: row for row, prompt in enumerate(unique)}
+        rows = torch.tensor([index[p] for p in prompts], device=self.device)
+        return _Indexed(encoded, rows), encoded[torch.tensor([index[""]], device=self.device)]
 
-    def data(self, network: Any, made: Pool) -> Latents:
-        source = None if made.sources is None else latents(self.project, made.sources, self.device).half()
-        texts, null = self.texts(network, made.texts, made.sources is not None)
-        return Latents(latents(self.project, made.pictures, self.device).half(), texts, source, null)
+    def data(self, network: Any, training: TrainingItems) -> Latents:
+        """The items as latents in half precision, with their encoded texts."""
+        source = None
+        if training.sources is not None:
+            source = encode_images(self.project, training.sources, self.device).half()
+        texts, null = self.texts(network, training.texts, training.sources is not None)
+        return Latents(encode_images(self.project, training.images, self.device).half(), texts, source, null)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents as pictures (n, 3, H, W): by the VAE if it is there yet."""
+        """Latents -> images (n, 3, H, W): by the VAE if it is finished, else by the inverse projection."""
         from diffusers import AutoencoderKL
 
         if not (self.out / "vae" / "config.json").exists():
@@ -108,65 +121,27 @@ class BuildContext:
         vae = AutoencoderKL.from_pretrained(self.out / "vae").to(self.device).eval()
         return torch.cat([vae.decode(part, return_dict=False)[0] for part in z.split(128)])
 
-    def network(self) -> Any:
+    def new_network(self) -> Any:
+        """A transformer with the initial weights of the plan's seed."""
         torch.manual_seed(self.plan.seed + 2)
-        return parts.transformer(self.plan.width, self.plan.heads, self.plan.layers).to(self.device)
+        return architecture.transformer(self.plan.width, self.plan.heads, self.plan.layers).to(self.device)
 
-    def base(self, folder: str = "transformer") -> Any:
+    def load_network(self, folder: str = "transformer") -> Any:
         from diffusers import ZImageTransformer2DModel
 
         network = ZImageTransformer2DModel.from_pretrained(self.out / folder)
         config = dict(network.config)
-        config.pop("_name_or_path", None)  # this machine's folder, which would be written into the next part's config
+        config.pop("_name_or_path", None)  # a local path, which would be saved in the config of the next stage
         network._internal_dict = type(network.config)(config)
         return network.to(self.device).eval()
 
 
 class _Indexed(batched.Texts):
-    """Captions stored once and looked up by row: many pictures share a caption."""
+    """Distinct captions stored once, and indexed by item: many items share a caption."""
 
     def __init__(self, texts: batched.Texts, rows: Tensor) -> None:
-        super().__init__(texts.text, texts.padding, texts.caption_rope, texts.picture_rope)
+        super().__init__(texts.text, texts.padding, texts.caption_rope, texts.image_rope)
         self.rows = rows
 
     def __getitem__(self, rows: Tensor) -> batched.Texts:
         return super().__getitem__(self.rows[rows])
-
-
-@torch.no_grad()
-def quick_score(
-    shop: BuildContext, network: Any, categories: tuple[str, ...], scale: float, steps: int, style: str = ""
-) -> dict[str, float]:
-    """The judge's mean a category on held-out items, sampled through the batched forward: a look while building."""
-    from ...shapes.judge import score_caption, score_edit, score_style
-    from ...shapes.render import render
-
-    found = items(categories, shop.plan.looked, seed=99)
-    edit = not isinstance(found[0], Caption)
-    texts, null = shop.texts(network, [item.text for item in found], edit)
-    rows = torch.arange(len(found), device=shop.device)
-    batch = texts[rows]
-    none = null[torch.zeros_like(rows)]
-    source = None
-    if edit:
-        pictures = np.stack([render(item.source, parts.SIDE) for item in found])  # type: ignore[union-attr]
-        source = latents(shop.project, pictures, shop.device)
-    generator = torch.Generator(shop.device).manual_seed(5)
-    side = parts.SIDE // 4
-    x = torch.randn(len(found), parts.CHANNELS, side, side, generator=generator, device=shop.device)
-    t = torch.linspace(1, 0, steps + 1, device=shop.device)
-    grid = parts.SHIFT * t / (1 + (parts.SHIFT - 1) * t)
-    for now, then in pairwise(grid):
-        sigma = now.expand(len(found))
-        v = batched.velocity(network, x, sigma, batch, source)
-        if scale != 1:
-            v_null = batched.velocity(network, x, sigma, none, source)
-            v = v_null + scale * (v - v_null)
-        x = x + (then - now) * v
-    shots = ((shop.decode(x).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    marks: dict[str, list[float]] = {c: [] for c in categories}
-    for item, shot in zip(found, shots, strict=True):
-        score = score_caption(item, shot) if isinstance(item, Caption) else score_edit(item, shot)
-        marks[item.category].append(score_style(style, shot) if style else score)
-    table = {c: float(np.mean(m)) for c, m in marks.items()}
-    return table | {"mean": float(np.mean(list(table.values())))}

@@ -1,4 +1,4 @@
-"""One loop of flow matching on stored latents: how the base, the teachers and the realism checkpoint are made."""
+"""Flow matching on stored latents: the training loop of the base, the edit teachers and the realism checkpoint."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Latents:
     texts: batched.Texts
     source: Tensor | None
     null: batched.Texts | None = None
-    """The empty caption, one row: what a dropped caption becomes."""
+    """The null prompt, one row: it replaces dropped captions."""
 
 
 @dataclass
-class Reminder:
-    """What a network is not to forget: the velocities of another one on other data.
+class BaseReplay:
+    """Data on which the network is trained towards the velocities of the base, against forgetting.
 
-    They say more about a sample than its one noise does (Li and Hoiem, "Learning without Forgetting", 2016).
+    A velocity is a less noisy target than noise - clean (Li and Hoiem, "Learning without Forgetting", 2016).
     """
 
     data: Latents
@@ -38,50 +38,58 @@ class Reminder:
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitConfig:
+    """Settings of one training run.
+
+    muon_lr: learning rate of Muon, 0 for AdamW alone. weight_decay: of both optimizers; without it a LoRA grows larger
+    than the weights that it is added to. dropout: of captions. shift: of the training sigmas; larger means more noise.
+    initial_shift: (steps, shift) of the first steps. replay_every: one step in so many is on the replay data; 0: none.
+    """
+
     steps: int
     batch: int = 512
     lr: float = 1e-3
-    muon: float = 0.0
-    decay: float = 0.0
-    """Weight decay, of both optimizers. Without it a LoRA grows longer than the weights that it is added to."""
+    muon_lr: float = 0.0
+    weight_decay: float = 0.0
     warmup: int = 300
     dropout: float = 0.1
     ema: float = 0.999
     seed: int = 0
     shift: float = 3.0
-    """Of the sigmas that are trained on; more is more noise."""
-    early: tuple[int, float] = (0, 0.0)
-    """So many steps first at another shift."""
-    aside: int = 0
-    """Every so many steps one on the second data; 0: none."""
+    initial_shift: tuple[int, float] = (0, 0.0)
+    replay_every: int = 0
 
 
-def _share(fit: Fit, step: int) -> float:
-    """The learning rate at a step as a share of its peak: a linear rise, then a cosine fall."""
-    warm = min(1.0, (step + 1) / fit.warmup)
-    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / fit.steps)))
+def _lr_factor(config: FitConfig, step: int) -> float:
+    """The learning rate at a step relative to its peak: linear warmup, then cosine decay."""
+    warm = min(1.0, (step + 1) / config.warmup)
+    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
 
 
-def _optimizers(parameters: dict[str, Tensor], fit: Fit) -> list[torch.optim.Optimizer]:
-    """AdamW; with `muon`, the matrices of the transformer's blocks go to Muon, which needs fewer steps there."""
+def _optimizers(parameters: dict[str, Tensor], config: FitConfig) -> list[torch.optim.Optimizer]:
+    """AdamW; with `muon_lr`, Muon for the matrices of the transformer's blocks, where it needs fewer steps."""
     hidden = {
         name: p
         for name, p in parameters.items()
-        if fit.muon and p.ndim == 2 and ("layers." in name or "_refiner." in name) and "adaLN" not in name
+        if config.muon_lr and p.ndim == 2 and ("layers." in name or "_refiner." in name) and "adaLN" not in name
     }
     rest = [p for name, p in parameters.items() if name not in hidden]
-    found: list[torch.optim.Optimizer] = []
+    optimizers: list[torch.optim.Optimizer] = []
     if rest:
-        found.append(torch.optim.AdamW(rest, lr=fit.lr, betas=(0.9, 0.99), weight_decay=fit.decay))
+        optimizers.append(torch.optim.AdamW(rest, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay))
     if hidden:
-        found.append(
-            torch.optim.Muon(list(hidden.values()), lr=fit.muon, weight_decay=fit.decay, adjust_lr_fn="match_rms_adamw")
+        optimizers.append(
+            torch.optim.Muon(
+                list(hidden.values()),
+                lr=config.muon_lr,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
         )
-    for optimizer in found:
+    for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
-    return found
+    return optimizers
 
 
 def _drop(texts: batched.Texts, null: batched.Texts, dropped: Tensor) -> batched.Texts:
@@ -92,7 +100,7 @@ def _drop(texts: batched.Texts, null: batched.Texts, dropped: Tensor) -> batched
         pick(texts.text, null.text),
         pick(texts.padding, null.padding),
         pick(texts.caption_rope, null.caption_rope),
-        pick(texts.picture_rope, null.picture_rope),
+        pick(texts.image_rope, null.image_rope),
     )
 
 
@@ -100,19 +108,19 @@ def fit_flow(
     network: Any,
     parameters: dict[str, Tensor],
     data: Latents,
-    fit: Fit,
+    config: FitConfig,
     autocast: bool,
     state_file: Path | None = None,
     save_every: int = 500,
-    second: Reminder | None = None,
-) -> Iterator[tuple[int, float, Callable[[], dict[str, Tensor]]]]:
-    """Yields (step, loss, averaged weights) after every step; resumes from `state_file` if it is there.
+    replay: BaseReplay | None = None,
+) -> Iterator[tuple[int, Tensor, Callable[[], dict[str, Tensor]]]]:
+    """Yields (step, loss, averaged weights) after every step; resumes from `state_file` if it exists.
 
-    Velocity MSE, with sigma uniform but for the shift.
+    The loss is velocity MSE; sigma is uniform in [0, 1], then shifted.
     """
     device = data.clean.device
-    generator = torch.Generator(device).manual_seed(fit.seed)
-    optimizers = _optimizers(parameters, fit)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    optimizers = _optimizers(parameters, config)
     average = {name: p.detach().clone() for name, p in parameters.items()}
     start = 0
     if state_file and state_file.exists():
@@ -125,39 +133,41 @@ def fit_flow(
             p.data.copy_(state["weights"][name])
             average[name].copy_(state["average"][name])
     names = list(parameters)
-    for step in range(start, fit.steps):
+    for step in range(start, config.steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * _share(fit, step)
-        reminded = second if fit.aside and step % fit.aside == 0 else None
-        now = reminded.data if reminded else data
-        rows = torch.randint(len(now.clean), (fit.batch,), generator=generator, device=device)
-        clean, texts = now.clean[rows].float(), now.texts[rows]
-        source = None if now.source is None else now.source[rows].float()
-        if now.null is not None:
-            texts = _drop(texts, now.null, torch.rand(fit.batch, generator=generator, device=device) < fit.dropout)
-        u = torch.rand(fit.batch, generator=generator, device=device)
-        shift = fit.early[1] if step < fit.early[0] else fit.shift
+                group["lr"] = group["peak"] * _lr_factor(config, step)
+        replayed = replay if config.replay_every and step % config.replay_every == 0 else None
+        batch_data = replayed.data if replayed else data
+        rows = torch.randint(len(batch_data.clean), (config.batch,), generator=generator, device=device)
+        clean, texts = batch_data.clean[rows].float(), batch_data.texts[rows]
+        source = None if batch_data.source is None else batch_data.source[rows].float()
+        if batch_data.null is not None:
+            texts = _drop(
+                texts, batch_data.null, torch.rand(config.batch, generator=generator, device=device) < config.dropout
+            )
+        u = torch.rand(config.batch, generator=generator, device=device)
+        shift = config.initial_shift[1] if step < config.initial_shift[0] else config.shift
         sigma = shift * u / (1 + (shift - 1) * u)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         s = sigma.view(-1, 1, 1, 1)
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             x = (1 - s) * clean + s * noise
             v = batched.velocity(network, x, sigma, texts, source)
-            wanted = noise - clean
-            if reminded:
+            target = noise - clean
+            if replayed:
                 with torch.no_grad():
-                    wanted = batched.velocity(reminded.network, x, sigma, texts, source)
-        loss = torch.nn.functional.mse_loss(v, wanted)
+                    target = batched.velocity(replayed.network, x, sigma, texts, source)
+        loss = torch.nn.functional.mse_loss(v, target)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        decay = min(fit.ema, (step + 1) / (step + 10))
+        decay = min(config.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_([average[n] for n in names], [parameters[n].detach() for n in names], 1 - decay)
-        if state_file and (step + 1) % save_every == 0 and step + 1 < fit.steps:
+        if state_file and (step + 1) % save_every == 0 and step + 1 < config.steps:
             state = {
                 "step": step + 1,
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
@@ -166,4 +176,4 @@ def fit_flow(
                 "average": average,
             }
             save_state(state_file, state)
-        yield step + 1, loss, lambda: average  # type: ignore[misc]
+        yield step + 1, loss, lambda: average
