@@ -46,7 +46,7 @@ def device_name() -> str:
 
 
 def dtype_name(chosen: str, folder: str) -> str:
-    """The widget's choice; "auto" is bfloat16 where the device is made for it, and float32 for the embedded model."""
+    """The widget's choice; "auto" is bfloat16 if the device supports it, and float32 for the embedded model."""
     if chosen != "auto":
         return chosen
     device = management.get_torch_device()
@@ -67,13 +67,13 @@ def schedulers() -> list[str]:
 
 def model_choices() -> dict[str, str]:
     """The embedded model, and the diffusers pipeline folders below ComfyUI's model folders."""
-    found = {"shapes": "shapes"}
+    folders = {"shapes": "shapes"}
     for root in folder_paths.get_folder_paths("diffusers"):
         for folder, below, files in os.walk(root, followlinks=True):
             if "model_index.json" in files:
-                found.setdefault(os.path.relpath(folder, root).replace(os.sep, "/"), folder)
+                folders.setdefault(os.path.relpath(folder, root).replace(os.sep, "/"), folder)
                 below.clear()
-    return found
+    return folders
 
 
 def lora_choices() -> dict[str, str | None]:
@@ -116,8 +116,8 @@ def stamp(*files: str | None) -> str:
 
 def _weights(kind: str) -> dict[str, str]:
     names = [name for name in folder_paths.get_filename_list(kind) if name.endswith(".safetensors")]
-    found = {name: folder_paths.get_full_path(kind, name) for name in names}
-    return {name: path for name, path in found.items() if path}
+    paths = {name: folder_paths.get_full_path(kind, name) for name in names}
+    return {name: path for name, path in paths.items() if path}
 
 
 def as_arrays(images: Tensor | None, widget: str) -> tuple[np.ndarray, ...]:
@@ -142,7 +142,7 @@ def lora_file(lora: dict[str, Tensor]) -> Path:
 
 @contextmanager
 def workspace(training: bool) -> Iterator[None]:
-    """Memory is made free before and after, gradients are on while training, and nothing of it stays.
+    """Frees memory before and after, enables gradients while training, and restores ComfyUI's modes.
 
     ComfyUI runs every node in inference mode: weights loaded there could never be trained through.
     """
@@ -158,7 +158,7 @@ def workspace(training: bool) -> Iterator[None]:
         if isinstance(error, Exception) and management.is_oom(error):
             raise RuntimeError(
                 "out of memory: set gradient_checkpointing, or lower batch, or width and height "
-                f"(the device told: {str(error).splitlines()[0]})"
+                f"(the device reported: {str(error).splitlines()[0]})"
             ) from None
         raise
     finally:
@@ -190,7 +190,7 @@ class ComfyHost:
 
 
 def send(data: dict[str, Any]) -> None:
-    """To every page, and kept for the one that is loaded again."""
+    """Sends a status to every page, and stores it for pages that are loaded later."""
     RUNS.store(data)
     if server := current_server():
         server.send_sync(EVENT, data)

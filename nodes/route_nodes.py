@@ -1,4 +1,4 @@
-"""Nodes for what is asked: buckets of prompts, and the routes that bind them to teachers."""
+"""Nodes for buckets of prompts and for the routes that bind them to teachers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page, or any client, asks over HTTP: runs, their history and pictures, and to stop one."""
+"""The HTTP API of the page and other clients: runs, their history and pictures, and stop requests."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def register() -> None:
 
     @routes.get("/danceopd/runs/{run}")
     async def run(request: web.Request) -> web.Response:
-        found = _run(request)
-        return web.json_response(RUNS.of_run(found.name) or found.status())
+        record = _run(request)
+        return web.json_response(RUNS.of_run(record.name) or record.status())
 
     @routes.get("/danceopd/runs/{run}/history")
     async def history(request: web.Request) -> web.Response:
@@ -37,20 +37,20 @@ def register() -> None:
 
     @routes.get("/danceopd/nodes/{node}")
     async def node(request: web.Request) -> web.Response:
-        """null for a node that has told nothing since the server came up."""
+        """null for a node without a status since the server started."""
         return web.json_response(RUNS.of_node(request.match_info["node"]))
 
     @routes.post("/danceopd/stop")
     async def stop(request: web.Request) -> web.Response:
         try:
-            asked = str((await request.json())["node"])
+            name = str((await request.json())["node"])
         except (ValueError, KeyError, TypeError):
             return web.json_response({"error": 'send {"node": id}'}, status=400)
-        return web.json_response({"node": asked, "stopping": RUNS.stop(asked)})
+        return web.json_response({"node": name, "stopping": RUNS.stop(name)})
 
 
 def _run(request: web.Request) -> RunRecord:
-    """The run of that name, which must be one of those there are."""
+    """The run of that name; 404 if it does not exist."""
     name = request.match_info["run"]
     if name not in all_runs(output_folder()):
         raise web.HTTPNotFound(text="no such run")

@@ -13,6 +13,14 @@ from danceopd_core.models.registry import open_backbone
 from .tiny import save_zimage
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests stay together on one worker: those of a module, as they share what it opens; all with a server."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            name = "comfyui" if "integration" in item.path.parts else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)

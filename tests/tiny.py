@@ -1,6 +1,8 @@
 """A Z-Image pipeline of the real classes, tiny and random, built without a network connection; what others share."""
 
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -29,15 +31,24 @@ def byte_alphabet() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + rank) for rank in range(len(others))]
 
 
+def unmerged(cls, tokens: list[str], **settings):
+    """A byte-level tokenizer of a class of transformers that merges nothing; by its files, which 4 and 5 both read."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        vocabulary = {token: index for index, token in enumerate(tokens)}
+        (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+        return cls.from_pretrained(folder, **settings)
+
+
 def qwen_tokenizer(*more: str):
     """Knows the specials of Z-Image's text encoder, and `more`."""
-    from transformers import Qwen2Tokenizer
+    from transformers import Qwen2TokenizerFast
 
     specials = [*SPECIALS, *more]
-    tokens = byte_alphabet() + specials
-    tokenizer = Qwen2Tokenizer(
-        vocab={token: index for index, token in enumerate(tokens)},
-        merges=[],
+    tokenizer = unmerged(
+        Qwen2TokenizerFast,
+        byte_alphabet() + specials,
         model_max_length=2048,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",

@@ -2,27 +2,37 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from .tiny import byte_alphabet, kl_vae, qwen_tokenizer, randomize
+from danceopd_core.models.qwen import image_processor_class
+
+from .tiny import byte_alphabet, kl_vae, qwen_tokenizer, randomize, unmerged
 
 DYNAMIC = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
 
 
 def clip_tokenizer(pad="<|endoftext|>"):
-    from transformers import CLIPTokenizer
+    from transformers import CLIPTokenizerFast
 
     tokens = byte_alphabet()
     tokens += [f"{token}</w>" for token in tokens] + ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[], pad_token=pad, model_max_length=77)
+    return unmerged(CLIPTokenizerFast, tokens, pad_token=pad, model_max_length=77)
 
 
 def t5_tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import T5TokenizerFast
 
     scores = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     scores += [(chr(code), -3.0) for code in range(33, 127)]
-    return T5TokenizerFast(vocab=scores, extra_ids=0, model_max_length=512)
+    tokenizer = Tokenizer(models.Unigram(scores, unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    with TemporaryDirectory() as folder:
+        tokenizer.save(str(Path(folder) / "tokenizer.json"))
+        return T5TokenizerFast.from_pretrained(folder, extra_ids=0, model_max_length=512)
 
 
 def clip_encoder(cls, tokenizer, projection=32):
@@ -139,7 +149,7 @@ def save_qwen(folder: Path, pipeline: str = "QwenImagePipeline", zero_cond_t: bo
         QwenImagePipeline,
         QwenImageTransformer2DModel,
     )
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     tokenizer = qwen_tokenizer("<|image_pad|>", "<|video_pad|>", "<|vision_pad|>")
     number = tokenizer.convert_tokens_to_ids
@@ -185,7 +195,7 @@ def save_qwen(folder: Path, pipeline: str = "QwenImagePipeline", zero_cond_t: bo
             num_attention_heads=2,
             joint_attention_dim=16,
             axes_dims_rope=(8, 12, 12),
-            zero_cond_t=zero_cond_t,
+            **({"zero_cond_t": True} if zero_cond_t else {}),
         ),
         "vae": AutoencoderKLQwenImage(
             base_dim=12,
@@ -203,7 +213,7 @@ def save_qwen(folder: Path, pipeline: str = "QwenImagePipeline", zero_cond_t: bo
         use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
     )
     QwenImagePipeline(scheduler=scheduler, tokenizer=tokenizer, **modules).save_pretrained(folder)
-    Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=84 * 84).save_pretrained(folder / "processor")
+    image_processor_class()(min_pixels=28 * 28, max_pixels=84 * 84).save_pretrained(folder / "processor")
     return _renamed(folder, pipeline)
 
 

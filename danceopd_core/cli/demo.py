@@ -59,14 +59,14 @@ def run(args: Namespace) -> None:
     folder = RunFolder(out)
     folder.claim(recipe, resume=False)
     session = open_session(recipe, log=log)
-    exam = HeldOutSet.of(session.backbone, {KINDS[kind]: count for kind, count in HELD_OUT.items()}, seed=7)
+    held_out_set = HeldOutSet.of(session.backbone, {KINDS[kind]: count for kind, count in HELD_OUT.items()}, seed=7)
     tables: dict[str, ScoreTable] = {}
     images: dict[str, list[np.ndarray]] = {}
 
     def score(name: str, field: str) -> None:
-        log(f"scoring {name} on {len(exam.items)} held-out captions and edits")
-        images[name] = list(exam.generate(session.backbone, session.fields[field]))
-        tables[name] = score_table(exam, images[name])
+        log(f"scoring {name} on {len(held_out_set.items)} held-out captions and edits")
+        images[name] = list(held_out_set.generate(session.backbone, session.fields[field]))
+        tables[name] = score_table(held_out_set, images[name])
 
     score("base", "base")
     score("teacher_edit", "edit")
@@ -77,7 +77,7 @@ def run(args: Namespace) -> None:
     with ProgressBar(session) as bar:
         train_loop(session, folder, bar)
     score("student_after", STUDENT)
-    _sheet(exam, images).save(out / "samples.png")
+    _sheet(held_out_set, images).save(out / "samples.png")
     loss_plot(folder.history(), out / "loss.png", "Distance of the student to its teachers, on its own paths")
     report = {
         "seed": args.seed,
@@ -128,21 +128,21 @@ def _by_category(tables: dict[str, Any], value: Callable[[Any], object]) -> dict
     return {name: {category: value(score) for category, score in table.items()} for name, table in tables.items()}
 
 
-def _sheet(exam: HeldOutSet, images: dict[str, list[np.ndarray]]) -> Image.Image:
+def _sheet(held_out_set: HeldOutSet, images: dict[str, list[np.ndarray]]) -> Image.Image:
     """Of each category the first item that one teacher does better than the other, whatever the student does."""
     from ..runs.plots import SheetRow, contact_sheet
     from ..shapes.language import EDIT, Edit
     from ..shapes.render import render
     from ..shapes.score import item_scores
 
-    base, edit = item_scores(exam, images["base"]), item_scores(exam, images["teacher_edit"])
+    base, edit = item_scores(held_out_set, images["base"]), item_scores(held_out_set, images["teacher_edit"])
     rows = []
     for category in (*SHOWN_CAPTIONS, *EDIT):
-        numbers = [number for number, item in enumerate(exam.items) if item.category == category]
+        numbers = [number for number, item in enumerate(held_out_set.items) if item.category == category]
         gaps = [abs(one - other) for one, other in zip(base[category], edit[category], strict=True)]
         number = numbers[next((place for place, gap in enumerate(gaps) if gap > 0.5), 0)]
-        item = exam.items[number]
-        source = render(item.source, exam.size) if isinstance(item, Edit) else None
+        item = held_out_set.items[number]
+        source = render(item.source, held_out_set.size) if isinstance(item, Edit) else None
         rows.append(SheetRow(item.text, [source, *(images[name][number] for name in images)]))
     return contact_sheet(("source", "base", "edit teacher", "student before", "student after"), rows)
 

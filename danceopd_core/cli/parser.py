@@ -1,6 +1,7 @@
 """The command line: assembles the commands and maps errors to exit statuses.
 
-0: done. 1: the training diverged. 2: bad input, reported in one message with nothing written. 130: interrupted.
+0: done. 1: the training diverged, or doctor-env found what an install would change. 2: bad input, reported in one
+message with nothing written. 130: interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import InputError
-from . import bench, data, demo, evaluate, memory, recipes, sample, shapes, train
+from . import bench, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, train
 
 COMMANDS = {
     "demo": demo,
@@ -22,6 +23,7 @@ COMMANDS = {
     "bench": bench,
     "data": data,
     "shapes": shapes,
+    "doctor-env": doctor_env,
 }
 """Each module has `add_arguments(subparsers)`, which adds its parser, and `run(args)`."""
 
@@ -29,6 +31,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     args = _parse(arguments)
+    if args.command == "doctor-env":  # it is for a Python in which torch and the others may not import
+        return doctor_env.run(args)
     # Imported after the arguments are parsed: torch takes seconds, and --help must not.
     from ..algorithm.updates import Diverged
     from .console import quiet_libraries

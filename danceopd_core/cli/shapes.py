@@ -40,7 +40,8 @@ def run(args: Namespace) -> None:
 
 def _build(args: Namespace) -> None:
     require_research("danceopd shapes build")
-    from ..research.shapes_build.build import STAGES, BuildPlan, build
+    from ..research.shapes_build.build_context import BuildPlan
+    from ..research.shapes_build.stages import STAGES, build
     from ..runs.opening import pick_device
 
     unknown = sorted(set(args.only or ()) - set(STAGES))
@@ -66,9 +67,9 @@ def _score(args: Namespace) -> None:
         field = guided(unguided, args.guidance)
         name = Path(lora).stem if lora else (args.checkpoint or "base")
         for seed in args.seeds:
-            exam = HeldOutSet.of(backbone, {T2I: args.each, EDIT: args.each}, seed, args.size, args.steps)
-            images = list(exam.generate(backbone, field, device=device))
-            tables[f"{name}, seed {seed}"] = score_table(exam, images, args.style)
+            held_out_set = HeldOutSet.of(backbone, {T2I: args.each, EDIT: args.each}, seed, args.size, args.steps)
+            images = list(held_out_set.generate(backbone, field, device=device))
+            tables[f"{name}, seed {seed}"] = score_table(held_out_set, images, args.style)
     print(score_markdown(tables))
     if args.json:
         data = {name: {c: asdict(score) for c, score in table.items()} for name, table in tables.items()}

@@ -108,9 +108,8 @@ def evaluate(
     model_settings = {
         "model": model.folder, "components": model.components, "dtype": model.dtype, "quantise": model.quantise,
     }  # fmt: skip
-    eval_settings = evaluation_settings(
-        layout, config, prompts_digest(prompts), model_settings, student.lora, student.strength
-    )
+    digest = prompts_digest(prompts)
+    eval_settings = evaluation_settings(layout, config, digest, model_settings, student.lora, student.strength)
     folder = EvalFolder(path, eval_settings)
     folder.check()
     files = [LAYOUTS[layout](prompt, config.samples) for prompt in prompts]

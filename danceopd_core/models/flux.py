@@ -88,7 +88,7 @@ def _positions(frame: int, latents: Tensor) -> Tensor:
 
 def open_model(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> Flux:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-    from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+    from transformers import CLIPTextModel, CLIPTokenizerFast, T5EncoderModel, T5TokenizerFast  # type: ignore[attr-defined]
 
     return Flux(
         network=load_module(FluxTransformer2DModel, folder, "transformer", dtype, device),
@@ -97,7 +97,7 @@ def open_model(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype
         dtype=dtype,
         edits=index["_class_name"] == "FluxKontextPipeline",
         text_encoder=load_module(CLIPTextModel, folder, "text_encoder", dtype, device),
-        tokenizer=load_part(CLIPTokenizer, folder, "tokenizer"),
+        tokenizer=load_part(CLIPTokenizerFast, folder, "tokenizer"),
         text_encoder_2=load_module(T5EncoderModel, folder, "text_encoder_2", dtype, device),
-        tokenizer_2=load_part(T5Tokenizer, folder, "tokenizer_2"),
+        tokenizer_2=load_part(T5TokenizerFast, folder, "tokenizer_2"),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,14 @@ class ModelFolder:
     path: Path
     files: Mapping[str, Path] = field(default_factory=dict)
     quantise: str | None = None
+
+
+@cache
+def at_least(package: str, release: str) -> bool:
+    """Whether the installed package is of this release or a later one."""
+    from packaging.version import Version
+
+    return Version(version(package)) >= Version(release)
 
 
 def load_part(cls: Any, folder: ModelFolder, part: str, **settings: Any) -> Any:

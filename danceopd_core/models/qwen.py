@@ -7,8 +7,9 @@ not.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,9 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..algorithm.fields import Conditioning, Value
+from ..algorithm.fields import Conditioning, Sample, Value
+from ..errors import InputError
 from .base import DiffusersBackbone, EncodingCache
-from .loading import ModelFolder, load_module, load_part
+from .loading import ModelFolder, at_least, load_module, load_part
 from .network_inputs import call_by_group, pack_latents, source_shapes, unpack_latents
 from .sigma_schedule import even_spacing as spacing
 from .vaes import VideoVae
@@ -75,7 +77,7 @@ class QwenImage(DiffusersBackbone):
         return (self.text_encoder,)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        return call_by_group(source_shapes, self._group_velocity, x, sigma, cond)
+        return call_by_group(_layout, self._group_velocity, x, sigma, cond)
 
     def _group_velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         tokens, frames = [pack_latents(x.to(self.dtype))], [x]
@@ -90,6 +92,7 @@ class QwenImage(DiffusersBackbone):
             timestep=(1000 * sigma.float()).to(self.dtype) / 1000,  # rounded as the pipeline rounds it
             encoder_hidden_states=nn.utils.rnn.pad_sequence(texts, batch_first=True),
             encoder_hidden_states_mask=None if mask.all() else mask,
+            **({} if at_least("diffusers", "0.37") else {"txt_seq_lens": lengths.tolist()}),
             img_shapes=[[(1, frame.shape[-2] // 2, frame.shape[-1] // 2) for frame in frames]] * len(x),
             return_dict=False,
         )[0]
@@ -145,12 +148,19 @@ def _resized(picture: Tensor, area: int) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
 
 
+def _layout(sample: Sample) -> Hashable:
+    """Samples with the same one can share a call."""
+    # Before diffusers 0.37 the network takes no notice of its mask over texts: only those of one length go together.
+    return source_shapes(sample), 0 if at_least("diffusers", "0.37") else len(sample.values["text"])
+
+
 def open_model(
     folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str
 ) -> QwenImage:
     from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
-    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLImageProcessorPil
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2TokenizerFast  # type: ignore[attr-defined]
 
+    _check_timing(folder)
     editing = EDITING[index["_class_name"]]
     return QwenImage(
         network=load_module(QwenImageTransformer2DModel, folder, "transformer", dtype, device),
@@ -159,7 +169,28 @@ def open_model(
         dtype=dtype,
         editing=editing,
         text_encoder=load_module(Qwen2_5_VLForConditionalGeneration, folder, "text_encoder", dtype, device),
-        tokenizer=load_part(Qwen2Tokenizer, folder, "tokenizer"),
+        tokenizer=load_part(Qwen2TokenizerFast, folder, "tokenizer"),
         # Only this part of the processor: the whole one also needs a video processor, and with it torchvision.
-        image_processor=load_part(Qwen2VLImageProcessorPil, folder, "processor") if editing.max_sources else None,
+        image_processor=load_part(image_processor_class(), folder, "processor") if editing.max_sources else None,
     )
+
+
+def image_processor_class() -> Any:
+    """The class of the image processor that does without torchvision: transformers 5.4 gave it a name of its own."""
+    import transformers
+
+    named = at_least("transformers", "5.4")
+    return transformers.Qwen2VLImageProcessorPil if named else transformers.Qwen2VLImageProcessor
+
+
+def _check_timing(folder: ModelFolder) -> None:
+    """InputError for a model whose sources have a time of their own where diffusers would ignore that."""
+    file = folder.path / "transformer" / "config.json"
+    if at_least("diffusers", "0.37"):
+        return
+    try:
+        timed = json.loads(file.read_text(encoding="utf-8")).get("zero_cond_t")
+    except (OSError, ValueError, AttributeError):
+        return  # what is wrong with it is told when the network is loaded
+    if timed:
+        raise InputError(f"{folder.path} needs diffusers 0.37 (zero_cond_t): pip install -U diffusers")

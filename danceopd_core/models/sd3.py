@@ -79,7 +79,7 @@ def open_model(
     folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str
 ) -> StableDiffusion3:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-    from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast, T5EncoderModel, T5TokenizerFast  # type: ignore[attr-defined]
 
     def encoder(cls: Any, tokenizer: Any, number: str) -> tuple[Any, Any]:
         module = load_module(cls, folder, f"text_encoder{number}", dtype, device)
@@ -91,6 +91,6 @@ def open_model(
         vae=KlVae(load_module(AutoencoderKL, folder, "vae", dtype, device)),
         scheduler=load_part(FlowMatchEulerDiscreteScheduler, folder, "scheduler"),
         dtype=dtype,
-        clips=tuple(encoder(CLIPTextModelWithProjection, CLIPTokenizer, number) for number in ("", "_2")),
-        t5=encoder(T5EncoderModel, T5Tokenizer, "_3") if has_t5 else None,
+        clips=tuple(encoder(CLIPTextModelWithProjection, CLIPTokenizerFast, number) for number in ("", "_2")),
+        t5=encoder(T5EncoderModel, T5TokenizerFast, "_3") if has_t5 else None,
     )

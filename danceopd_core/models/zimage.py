@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, Value
 from .base import DiffusersBackbone, EncodingCache
-from .loading import ModelFolder, load_module, load_part
+from .loading import ModelFolder, at_least, load_module, load_part
 from .network_inputs import call_by_group
 from .vaes import KlVae
+from .zimage_omni import forward_with_sources
 
 MAX_TOKENS = 512  # of one text segment, as in the pipeline
 
@@ -52,8 +53,11 @@ class ZImage(DiffusersBackbone):
     def _edit_velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         texts = [self._cast(sample.values["text"], x) for sample in cond.samples]
         sources = [[z.unsqueeze(1) for z in self._cast(sample.values["sources"], x)] for sample in cond.samples]
+        images = [[*clean, noisy] for clean, noisy in zip(sources, self._latents(x), strict=True)]
+        if not at_least("diffusers", "0.37"):
+            return self._velocity_of(forward_with_sources(self.network, images, _clock(sigma), texts))
         output = self.network(
-            [[*clean, noisy] for clean, noisy in zip(sources, self._latents(x), strict=True)],
+            images,
             _clock(sigma),
             texts,
             siglip_feats=[None] * len(texts),

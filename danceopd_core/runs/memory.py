@@ -1,4 +1,4 @@
-"""How much memory a run's weights take, from configurations and file headers alone: no weight is read."""
+"""Estimates the memory of a run's weights from configurations and file headers, without reading any weight."""
 
 from __future__ import annotations
 
@@ -52,33 +52,34 @@ class Memory:
             "student, its gradient and Adam's moments": self.student,
             "full checkpoints": self.checkpoints,
             "on the device in training, without activations": self.device,
-            "on it before that, with text encoders and VAE": self.device + self.encoders,
-            "full checkpoints that wait in host memory": self.waiting,
+            "on the device before training, with text encoders and VAE": self.device + self.encoders,
+            "full checkpoints offloaded to host memory": self.waiting,
         }
         return [f"{size / 2**30:8.2f} GiB  {name}" for name, size in parts.items()]
 
 
 def planned_memory(recipe: Recipe) -> Memory:
-    """What the recipe's weights will take; InputError for files that are not there or of another kind."""
-    folder, each = locate(recipe.model), BYTES[recipe.dtype]
+    """The memory of the recipe's weights; InputError for files that are missing or of another kind."""
+    folder, bytes_per_weight = locate(recipe.model), BYTES[recipe.dtype]
     index = _read(folder / "model_index.json")
     network = _empty(folder, index)
-    base = network_bytes(network, each, recipe.quantise)
+    base = network_bytes(network, bytes_per_weight, recipe.quantise)
     files = [locate(teacher.lora) for teacher in recipe.teachers.values() if teacher.lora]
     copies = sum(teacher.checkpoint is not None for teacher in recipe.teachers.values())
     inside = min(copies, 1) if recipe.offload else copies
     return Memory(
         base=base,
-        loras=each * sum(_elements(weights_file(file)) for file in files),
+        loras=bytes_per_weight * sum(_elements(weights_file(file)) for file in files),
         student=trained_bytes(_student(recipe, network, index), bool(recipe.optimizer.ema)),
         checkpoints=inside * base,
         waiting=copies * base if recipe.offload else 0,
-        encoders=each * sum(_part(folder / part) for part in index if part.startswith(("text_encoder", "vae"))),
+        encoders=bytes_per_weight
+        * sum(_part(folder / part) for part in index if part.startswith(("text_encoder", "vae"))),
     )
 
 
 def trained_bytes(elements: int, average: bool = False) -> int:
-    """What a student of so many weights takes, all of it float32."""
+    """Bytes of a student with this many weights, in training: all float32."""
     return 4 * (4 + average) * elements
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 INK, PAPER, FAINT = (24, 26, 30), (255, 255, 255), (222, 224, 228)
+ROUTES = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
 
 
 class SheetRow(NamedTuple):
@@ -40,33 +41,57 @@ def contact_sheet(columns: Sequence[str], rows: Sequence[SheetRow], cell: int = 
                 centre = (corner[0] + cell // 2, top + cell // 2)
                 draw.line((centre[0] - 8, centre[1], centre[0] + 8, centre[1]), FAINT, 2)
                 continue
-            shot = Image.fromarray(picture)
-            # Small pictures are shown as their pixels are; photographs are made smaller smoothly.
-            way = Image.Resampling.NEAREST if shot.width < cell else Image.Resampling.LANCZOS
-            sheet.paste(shot.resize((cell, cell), way), corner)
+            image = Image.fromarray(picture)
+            # Small pictures keep their pixels; larger ones are scaled down smoothly.
+            resampling = Image.Resampling.NEAREST if image.width < cell else Image.Resampling.LANCZOS
+            sheet.paste(image.resize((cell, cell), resampling), corner)
             draw.rectangle((*corner, corner[0] + cell - 1, top + cell - 1), outline=FAINT)
     return sheet
 
 
 def loss_plot(history: Sequence[dict[str, Any]], path: Path, title: str = "") -> None:
     """The loss of every route over the updates, with its running mean; `history` as the run folder keeps it."""
-    import matplotlib
+    fine = 2  # drawn larger and reduced, for smooth lines
+    width, height = 960 * fine, 500 * fine
+    left, right, top, bottom = 70 * fine, width - 20 * fine, 60 * fine, height - 50 * fine
+    font, bold = ImageFont.load_default(14 * fine), ImageFont.load_default(16 * fine)
+    figure = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(figure)
+    draw.text((width // 2, top // 3), title, INK, bold, anchor="mm")
+    draw.text(((left + right) // 2, height - 14 * fine), "update", INK, font, anchor="mm")
+    draw.text((left, top - 8 * fine), "loss (velocity error to the teacher)", INK, font, anchor="ls")
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for entry in history:
+        for route, loss in entry["losses"].items():
+            if loss > 0:  # the scale is of logarithms
+                curves.setdefault(route, []).append((entry["update"], loss))
+    if curves:
+        updates, losses = (np.array(column) for column in zip(*(p for c in curves.values() for p in c), strict=True))
+        low, high = np.log10(losses.min()) - 0.05, np.log10(losses.max()) + 0.05
+        first, span = updates.min(), max(1, np.ptp(updates))
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+        def place(update: float, loss: float) -> tuple[float, float]:
+            across, up = (update - first) / span, (np.log10(loss) - low) / (high - low)
+            return left + across * (right - left), bottom - up * (bottom - top)
 
-    figure, axes = pyplot.subplots(figsize=(8, 4.2), dpi=120, layout="constrained")
-    routes = sorted({route for entry in history for route in entry["losses"]})
-    for number, route in enumerate(routes):
-        points = [(e["update"], e["losses"][route]) for e in history if route in e["losses"]]
-        updates, losses = np.array([p[0] for p in points]), np.array([p[1] for p in points])
-        width = max(1, len(losses) // 15)
-        smooth = np.convolve(losses, np.ones(width) / width, "valid")
-        axes.plot(updates, losses, ".", color=f"C{number}", alpha=0.3, markersize=4)
-        axes.plot(updates[width - 1 :], smooth, color=f"C{number}", linewidth=2, label=route)
-    axes.set(xlabel="update", ylabel="loss (velocity error to the teacher)", yscale="log", title=title)
-    axes.grid(alpha=0.25, which="both")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path)
-    pyplot.close(figure)
+        for tick in (step * 10.0**power for power in range(int(low) - 2, int(high) + 2) for step in (1, 2, 5)):
+            if low <= np.log10(tick) <= high:
+                y = place(first, tick)[1]
+                draw.line((left, y, right, y), FAINT, fine)
+                draw.text((left - 6 * fine, y), f"{tick:g}", INK, font, anchor="rm")
+        for update in sorted({round(first + span * part / 5) for part in range(6)}):
+            draw.text((place(update, losses.max())[0], bottom + 8 * fine), str(update), INK, font, anchor="mt")
+        for number, (route, points) in enumerate(sorted(curves.items())):
+            colour = ROUTES[number % len(ROUTES)]
+            pale = tuple((part + 2 * 255) // 3 for part in colour)
+            for x, y in (place(*point) for point in points):
+                draw.ellipse((x - 2 * fine, y - 2 * fine, x + 2 * fine, y + 2 * fine), pale)
+            many = max(1, len(points) // 15)
+            smooth = np.convolve([loss for _, loss in points], np.ones(many) / many, "valid")
+            means = zip((update for update, _ in points[many - 1 :]), smooth, strict=True)
+            draw.line([place(*point) for point in means], colour, 2 * fine, joint="curve")
+            line = top + (12 + 20 * number) * fine
+            draw.line((right - 30 * fine, line, right, line), colour, 2 * fine)
+            draw.text((right - 36 * fine, line), route, INK, font, anchor="rm")
+    draw.line((left, top, left, bottom, right, bottom), INK, fine)
+    figure.reduce(fine).save(path)

@@ -1,11 +1,11 @@
 """The runs below ComfyUI's output folder: `output/danceopd/<name>`, with the LoRA in `output/loras/<name>.safetensors`.
 
 Beside what the core's RunFolder keeps:
-identity.json      what the run was made from, so that the same graph finds its results again
-status.json        the last thing that the page was told
-validation.jsonl   one line a validation
+identity.json      what the run was trained from, by which the same graph finds its results again
+status.json        the last saved live status
+validation.jsonl   one line per validation
 pictures/          of the validations
-workflow.json      the graph that made it
+workflow.json      the graph that started it
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
 VERSION = 2
 """Of identity.json. 2: the recipe's digest covers only the settings that differ from their default."""
 WHOLE = 2**29
-"""Files up to this many bytes are known by their contents, larger ones by size and time."""
+"""Files up to this many bytes are compared by their contents, larger ones by size and modification time."""
 
 
 def check_name(name: str) -> str:
@@ -55,13 +55,15 @@ class RunRecord:
         self.folder = RunFolder(self.path)
 
     def check_free(self) -> None:
-        """InputError if the name's places hold what no run of this pack has made."""
+        """InputError if the run's folder or LoRA file exists and is not from a run of this pack."""
         if self.path.exists() and any(self.path.iterdir()) and not (self.path / "identity.json").exists():
-            raise InputError(f"name: {self.path} holds something else than a run: choose another name")
+            raise InputError(f"name: {self.path} exists and is not the folder of a run: choose another name")
         if self.lora.exists():
             with open_safetensors(self.lora) as handle:
                 if "danceopd" not in (handle.metadata() or {}):
-                    raise InputError(f"name: the LoRA {self.lora} was not made here: choose another name")
+                    raise InputError(
+                        f"name: the LoRA {self.lora} exists and was not trained by this pack: choose another name"
+                    )
 
     def set_aside(self) -> None:
         """Renames an earlier run of this name to `<name>.1`, or the next number that is free."""
@@ -85,13 +87,13 @@ class RunRecord:
             return stored  # a damaged file: no recipe has this digest, so the run is set aside
 
     def status(self) -> dict[str, Any] | None:
-        """The last thing saved; a training that the end of the server cut off counts as cancelled."""
-        found = self._read("status.json")
-        if found is None:
+        """The last saved status; a training that ended with the server counts as cancelled."""
+        status = self._read("status.json")
+        if status is None:
             return None
-        pictures = [{**picture, "url": self.url(Path(picture["url"]).name)} for picture in found["pictures"]]
-        state = "cancelled" if found["state"] == "training" else found["state"]
-        return {**found, "run": self.name, "state": state, "pictures": pictures}  # it may have been set aside since
+        pictures = [{**picture, "url": self.url(Path(picture["url"]).name)} for picture in status["pictures"]]
+        state = "cancelled" if status["state"] == "training" else status["state"]
+        return {**status, "run": self.name, "state": state, "pictures": pictures}  # it may have been set aside since
 
     def url(self, picture: str) -> str:
         """Where the server gives a picture of this run."""
@@ -120,7 +122,7 @@ class RunRecord:
         return [sum(e["losses"].values()) / len(e["losses"]) for e in self.folder.history()]
 
     def history(self) -> dict[str, Any]:
-        """As the page draws it: a list a route with None where an update was of other routes."""
+        """For the page: one list per route, with None for updates of other routes."""
         entries = self.folder.history()
         routes = list(dict.fromkeys(route for entry in entries for route in entry["losses"]))
         return {
@@ -134,11 +136,11 @@ class RunRecord:
         try:
             return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         except ValueError:
-            return None  # written by a machine that went down: as good as absent
+            return None  # an incomplete file of a machine that went down counts as absent
 
 
 def unfinished(output: Path, name: str | None) -> str:
-    """How far a stopped or cancelled run of that name has come; empty for any other."""
+    """The state and update of a stopped or cancelled run of that name; empty for any other."""
     if name is None or not NAME.fullmatch(name.strip()):
         return ""
     status = RunRecord(output, name).status()
@@ -166,10 +168,10 @@ def _recipe_digest(recipe: Recipe) -> str:
 def _pictures(csv: Path) -> list[tuple[int, int]]:
     """Those that the rows name; none if the preflight is to refuse the file."""
     try:
-        found = [picture for item in read_csv(csv) for picture in (item.source, item.target)]
+        pictures = [picture for item in read_csv(csv) for picture in (item.source, item.target)]
     except InputError:
         return []
-    return [_dated(picture) for picture in found if isinstance(picture, Path) and picture.exists()]
+    return [_dated(picture) for picture in pictures if isinstance(picture, Path) and picture.exists()]
 
 
 def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
@@ -186,8 +188,8 @@ def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
 def contents(path: Path) -> str:
     """A stamp that changes when the file, or any file of the folder, does."""
     if path.is_dir():
-        told = [(str(file.relative_to(path)), *_dated(file)) for file in sorted(path.rglob("*")) if file.is_file()]
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+        files = [(str(file.relative_to(path)), *_dated(file)) for file in sorted(path.rglob("*")) if file.is_file()]
+        return hashlib.sha256(repr(files).encode()).hexdigest()
     if not path.exists():
         return "absent"
     if path.stat().st_size > WHOLE:

@@ -1,4 +1,4 @@
-"""The shapes of released models, and what runs on them take: reckoned without any file of theirs."""
+"""The shapes of released models, and the memory of runs on them, computed without any of their files."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ def memory_table(name: str) -> list[str]:
                 for title, base in bases.items()
             }
             copies = shared["bf16"].device + loras * bases["bf16"]
-            told = ["-" if full and BASES[title] else _gib(memory.device) for title, memory in shared.items()]
-            lines.append(f"| {teachers}, rank {rank} | {' | '.join([*told, _gib(copies)])} |")
+            cells = ["-" if full and BASES[title] else _gib(memory.device) for title, memory in shared.items()]
+            lines.append(f"| {teachers}, rank {rank} | {' | '.join([*cells, _gib(copies)])} |")
     opened = [_gib(base + encoders) for base in bases.values()]
     lines.append(f"| while prompts are encoded, with text encoders and VAE | {' | '.join(opened)} | |")
     return lines

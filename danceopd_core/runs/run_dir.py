@@ -14,15 +14,17 @@ import json
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..algorithm.trainer import StepResult
 from ..errors import InputError
 from ..files import write_text
 from ..recipe.io import read_recipe, write_recipe
 from ..recipe.schema import Recipe
-from .session import TrainingSession
 from .train_state import load_state, save_state
+
+if TYPE_CHECKING:  # reading run folders, as ComfyUI's page does, needs no model
+    from ..algorithm.trainer import StepResult
+    from .session import TrainingSession
 
 
 class RunFolder:

@@ -66,6 +66,8 @@ def converter(path: str | Path, network: nn.Module, names: Iterable[str]) -> Cal
 
     def convert(state: State) -> State:
         remaining = dict(state)  # the converters remove the keys that they use
+        if kind == "ZImageTransformer2DModel":
+            remaining.pop("norm_final.weight", None)  # unused; diffusers' converter drops it since 0.37
         try:
             converted = mapping(remaining)
         except KeyError as error:

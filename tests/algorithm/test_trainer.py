@@ -63,7 +63,9 @@ def bucket(count: int = 6) -> Conditioning:
     return Conditioning(tuple(Sample({"number": torch.tensor(float(i))}) for i in range(count)))
 
 
-def trainer(name: str = "danceopd", routes=None, router=None, processes=None, **settings) -> Trainer:
+def trainer(
+    name: str = "danceopd", routes=None, router=None, processes: ProcessGroup | None = None, **settings
+) -> Trainer:
     student = Student()
     routes = routes or [RouteData("one", Affine(1), bucket(), torch.zeros(6, DIM))]
     chosen = {"steps": 6, "batch": 2, "accumulate": 2, "lr": 0.02, "schedule": "cosine", **settings}
@@ -414,6 +416,24 @@ def test_processes_take_the_same_routes_and_different_samples():
         assert results[0].losses != results[1].losses
         indices.append([result.indices for result in results])
     assert any(first != second for first, second in indices)
+
+
+def test_validation_is_on_fixed_samples_and_noises_and_without_gradients():
+    modes = []
+
+    def field(x, sigma, cond):
+        modes.append(torch.is_grad_enabled())
+        return sound(x, sigma, cond)
+
+    sound = Affine(1)
+    run = trainer(routes=[RouteData("one", Affine(2), bucket())], lr=0.0)
+    run.student.load_state_dict(Affine(3).state_dict())
+    before = run.validate()
+    advance(run, 3)
+    assert run.validate() == before  # the rate is 0, so the student is the same
+    run.field = field
+    assert run.validate() != before
+    assert not any(modes)
 
 
 def test_validation_does_not_disturb_training():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ..comfyui import comfyui_python, comfyui_root
+from ..comfyui import absent, comfyui_python, comfyui_root
 from .server import ROOT, Server, copy_pack
 
 
@@ -14,7 +14,7 @@ def base(tmp_path_factory):
     model = os.environ.get("DANCEOPD_TEST_MODEL")
     comfyui_root()
     if not model and not (ROOT / "danceopd_core/shapes/model/realism/config.json").exists():
-        pytest.skip("there is no embedded model: build it, or set DANCEOPD_TEST_MODEL to a folder that stands for it")
+        absent("there is no embedded model: build it, or set DANCEOPD_TEST_MODEL to a folder that stands for it")
     folder = tmp_path_factory.mktemp("comfyui")
     copy_pack(folder, Path(model) if model else None)
     (folder / "input").mkdir()

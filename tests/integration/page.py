@@ -9,11 +9,11 @@ import shutil
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from ..comfyui import absent
 from .server import PACK
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -132,18 +132,21 @@ class Page:
 def browser_path() -> str:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not found:
-        pytest.skip(f"there is no browser: none of {', '.join(BROWSERS)} is on the path")
+        absent(f"there is no browser: none of {', '.join(BROWSERS)} is on the path")
     return found
 
 
 @contextmanager
 def browsing(url: str, scratch: Path) -> Iterator[Page]:
     """A page on the server at `url`. Screenshots go to DANCEOPD_ARTIFACTS, else to `scratch`."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if find_spec("playwright") is None:
+        absent("playwright is not installed")
+    from playwright.sync_api import sync_playwright
+
     path = browser_path()
     pictures = Path(os.environ.get("DANCEOPD_ARTIFACTS") or scratch / "screenshots")
     pictures.mkdir(parents=True, exist_ok=True)
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         context = driver.chromium.launch_persistent_context(
             str(scratch / "profile"), executable_path=path, args=FLAGS, viewport={"width": 1600, "height": 1000}
         )

@@ -9,6 +9,8 @@ from danceopd_core.research.shapes_build.projection import Projection
 from danceopd_core.research.shapes_build.training_data import sample_items
 from danceopd_core.shapes.language import vocabulary
 
+from ..versions import needs_diffusers
+
 
 def random_network() -> torch.nn.Module:
     torch.manual_seed(0)
@@ -18,6 +20,7 @@ def random_network() -> torch.nn.Module:
     return network
 
 
+@needs_diffusers("0.37")
 def test_the_batched_forward_equals_that_of_diffusers():
     network = random_network()
     x, source = torch.randn(2, 3, architecture.CHANNELS, 16, 16)

@@ -18,6 +18,10 @@ from danceopd_core.weights.adapters import Adapters
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.lora_io import read_lora
 
+from ..versions import needs_diffusers
+
+pytestmark = needs_diffusers("0.37")
+
 SMALL = BuildPlan(images=64, vae_steps=2, width=32, heads=1, layers=1, compiled=False, evaluated_items=1)
 SMALL = replace(
     SMALL,

@@ -203,6 +203,19 @@ def test_more_steps_go_on_from_the_end(go):
     assert min(value for value, _ in more.host.shown) == 2
 
 
+@pytest.mark.parametrize(("first", "second", "schedule"), [(2, 4, "cosine"), (4, 2, "constant")])
+def test_a_run_whose_updates_would_differ_begins_anew(go, first, second, schedule):
+    """More steps with a schedule that depends on their number, and fewer steps than there are updates."""
+    settings = {"optimizer": {"schedule": schedule}}
+    go(steps=first, **settings).run()
+    anew, fresh = go(steps=second, **settings), go(name="fresh", steps=second, **settings)
+    anew.run()
+    fresh.run()
+    assert anew.files.path.with_name("run.1").exists()
+    assert len(anew.files.losses()) == second
+    assert equal(student_of(anew), student_of(fresh))
+
+
 def test_a_killed_process_leaves_the_last_periodic_save(go):
     page = go(save_every=2, steps=5)
     saved, progress = [], page.host.progress
@@ -287,7 +300,7 @@ def test_a_lora_of_someone_else_is_not_overwritten(go, tmp_path):
     status = go()
     status.files.lora.parent.mkdir(parents=True)
     save_file({"a": torch.zeros(1)}, status.files.lora)
-    with pytest.raises(InputError, match="not made here"):
+    with pytest.raises(InputError, match="not trained by this pack"):
         status.run()
 
 

@@ -26,7 +26,7 @@ routes:
   - {{name: one, teacher: base, bucket: {{prompts: [a red cat, a dog, no]}}}}
   - {{name: two, teacher: other, bucket: {{prompts: [a blue cat, a fish]}}}}
 student: {{rank: 4, alpha: 2}}
-optimizer: {{lr: 1e-2, schedule: constant_extrawarmup, warmup: 1}}
+optimizer: {{lr: 1e-2, schedule: constant_with_warmup, warmup: 1}}
 router: all
 steps: 3
 accumulate: 1
@@ -52,7 +52,7 @@ CHANGES = {  # setting: an override that must change the run
     "student.rank": "student.rank=2",
     "student.alpha": "student.alpha=4",
     "student.targets": "student.targets=[to_q]",
-    "student.over": "student.over={more}",
+    "student.base_lora": "student.base_lora={more}",
     "optimizer.lr": "optimizer.lr=2e-2",
     "optimizer.weight_decay": "optimizer.weight_decay=0.5",
     "optimizer.betas": "optimizer.betas=[0.5, 0.9]",
@@ -143,6 +143,15 @@ def test_what_the_digest_leaves_out_changes_nothing(run, change):
     before, after = run(*extra), run(*extra, change)
     assert before[0] == after[0]
     assert same(before, after)
+
+
+def test_the_seed_determines_the_fresh_student(files):
+    def student(seed: int) -> dict[str, torch.Tensor]:
+        return open_session(read_recipe(files["recipe"], [f"seed={seed}"])).trainer.student.state_dict()
+
+    first, again, other = student(0), student(0), student(1)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert all(not torch.equal(first[key], other[key]) for key in first if key.endswith("lora_A"))
 
 
 def test_gradient_checkpointing_changes_no_more_than_the_rounding(run):

@@ -43,6 +43,12 @@ def test_it_is_small_and_safe():
     assert (MODEL / "README.md").is_file()
 
 
+def test_transformers_4_and_5_both_read_its_tokenizer():
+    told = json.loads((MODEL / "tokenizer" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert "extra_special_tokens" not in told  # a list there is of transformers 5 alone
+    assert "<|vision_start|>" in told["additional_special_tokens"]
+
+
 def test_diffusers_runs_it_with_none_of_our_code():
     from diffusers import ZImagePipeline
 

@@ -15,6 +15,7 @@ from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import merged, query, random_lora
 from ..native import from_native, sd3_velocity, tiny_sd3, to_native
+from ..versions import needs_diffusers
 
 RANK, ALPHA = 4, 2.0
 
@@ -131,6 +132,7 @@ def test_a_lora_of_the_original_model_is_a_teacher_with_the_merges_velocity(zima
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
 
 
+@needs_diffusers("0.41")  # the first that reads both layouts whole
 @pytest.mark.parametrize("layout", ["bare", "kohya"])
 def test_zimage_files_mean_what_diffusers_own_lora_loader_takes_them_for(opened_zimage, layout, tmp_path):
     from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_z_image_lora_to_diffusers

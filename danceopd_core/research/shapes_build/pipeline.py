@@ -14,6 +14,11 @@ def write_pipeline(out: Path, tokenizer: Any, text_encoder: Any) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(out / "tokenizer")
+    settings = out / "tokenizer" / "tokenizer_config.json"
+    config = json.loads(settings.read_text(encoding="utf-8"))
+    if others := config.pop("extra_special_tokens", None):  # transformers 4 cannot read a list of this name
+        config["additional_special_tokens"] = others
+    settings.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     text_encoder.save_pretrained(out / "text_encoder")
     architecture.scheduler().save_pretrained(out / "scheduler")
     index = {

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from ...errors import InputError
+from ...models.loading import at_least
 from .base import PRETRAINED, build_base, build_realism, pretrain_base
 from .build_context import BuildContext, BuildPlan
 from .card import write_card
@@ -31,6 +33,8 @@ def build(
     plan: BuildPlan, out: Path, device: str, log: Callable[[str], None], stages: tuple[str, ...] = STAGES
 ) -> None:
     """Runs the stages that are not finished in `out`, in order; writes the model card when all are."""
+    if not at_least("diffusers", "0.37"):  # earlier releases cannot modulate sources and noise separately
+        raise InputError("shapes build needs diffusers 0.37 or later: pip install -U diffusers")
     out.mkdir(parents=True, exist_ok=True)
     torch_device = torch.device(device)
     if device == "cuda":
