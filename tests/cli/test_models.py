@@ -92,7 +92,7 @@ def test_weights_that_come_from_files_are_not_fetched(online, zimage_folder, tmp
 
 def test_a_local_folder_is_never_looked_for_on_the_hub(zimage_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "fetched", None)
-    monkeypatch.setattr("danceopd_core.runs.opening.fetched", None)
+    monkeypatch.setattr("danceopd_core.runs.sources.fetched", None)
     shutil.copytree(zimage_folder, tmp_path / "models" / "tiny")
     monkeypatch.chdir(tmp_path)
     open_model("models/tiny", {}, torch.float32, "cpu")

@@ -73,7 +73,7 @@ def test_a_cancelled_list_goes_on_and_a_finished_one_opens_nothing(go, monkeypat
     made, _ = go(items, "geneval", "cut", host)
     assert host.told == [(1, 2), (2, 2)]
     assert torch.equal(made, whole)
-    monkeypatch.setattr(evaluation, "open_backbone", None)
+    monkeypatch.setattr(evaluation, "graph_source", None)
     assert torch.equal(go(items, "geneval", "cut")[0], whole)
     with pytest.raises(InputError, match="steps 2 and not 3"):
         go(items, "geneval", "cut", steps=3)
