@@ -27,7 +27,7 @@ from danceopd_core.recipe.schema import (
     Student,
     Teacher,
 )
-from danceopd_core.runs.session import build_method
+from danceopd_core.runs.planning import build_method
 
 
 def base(**changes) -> dict:
