@@ -1,4 +1,5 @@
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,18 +13,26 @@ from danceopd_core.models.registry import open_backbone
 
 from .tiny import save_zimage
 
+LONG = ("integration", "shapes", "research", "cli")
+"""The folders whose modules take longest."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests stay together on one worker: those of a module, as they share what it opens; all with a server."""
+    """Which tests stay together on one worker: those of a module, as they share what it opens; all with a server.
+
+    The longest come first, so that at the end no worker waits for another.
+    """
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            name = "comfyui" if "integration" in item.path.parts else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(name))
+        slow = item.get_closest_marker("slow") is not None
+        group = "comfyui" if "integration" in item.path.parts else item.nodeid if slow else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.parent.name not in LONG))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: each worker has one core
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -232,8 +233,11 @@ def test_every_method_trains_a_real_family(recipe, tmp_path, method, more):
     assert all(entry["grad_norm"] > 0 for entry in history)
 
 
-def launched(port: int, *command: str) -> None:
+def launched(*command: str) -> None:
     """Runs a command in two processes, as the README says."""
+    with socket.socket() as free:  # other tests may be running beside this one
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     done = subprocess.run(
@@ -256,7 +260,7 @@ def test_two_processes_equal_one_with_twice_the_accumulation(recipe, tmp_path):
     text = recipe.read_text(encoding="utf-8")
     prompts = ", ".join(f"cat {number}" for number in range(8))
     recipe.write_text(text.replace("[a red cat, a dog, no]", f"[{prompts}]"), encoding="utf-8")
-    launched(29571, str(Path(two_processes.__file__)), str(recipe))
+    launched(str(Path(two_processes.__file__)), str(recipe))
     one, gradients = two_processes.record(read_recipe(recipe, ["accumulate=4"]), ProcessGroup())
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     averages = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2)]
@@ -280,7 +284,7 @@ def test_two_processes_equal_one_with_twice_the_accumulation(recipe, tmp_path):
 
 
 def test_the_module_runs_under_accelerate(recipe, tmp_path):
-    launched(29573, "-m", "danceopd_core", "train", str(recipe))
+    launched("-m", "danceopd_core", "train", str(recipe))
     assert len((tmp_path / "run/history.jsonl").read_text().splitlines()) == 4
 
 

@@ -26,7 +26,7 @@ def write_pipeline(out: Path, tokenizer: Any, text_encoder: Any) -> None:
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "text_encoder": ["transformers", "Qwen3Model"],
-        "tokenizer": ["transformers", "Qwen2Tokenizer"],
+        "tokenizer": ["transformers", "Qwen2TokenizerFast"],
         "transformer": ["diffusers", "ZImageTransformer2DModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
