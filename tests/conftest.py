@@ -17,6 +17,7 @@ LONG = ("integration", "shapes", "research", "cli")
 """The folders whose modules take longest."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Which tests stay together on one worker: those of a module, as they share what it opens; all with a server.
 

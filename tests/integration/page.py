@@ -55,8 +55,8 @@ class Page:
 
     def open(self) -> None:
         """The page anew, as after F5."""
-        self.page.goto(self.url, wait_until="domcontentloaded", timeout=60_000)
-        self.page.wait_for_function(READY, timeout=60_000)
+        self.page.goto(self.url, wait_until="domcontentloaded", timeout=180_000)
+        self.page.wait_for_function(READY, timeout=180_000)
         self.page.wait_for_timeout(1000)
         self.page.keyboard.press("Escape")
 
@@ -67,13 +67,13 @@ class Page:
     def choose_template(self, name: str) -> None:
         """Through the template browser, by its cards."""
         self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-        self.page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click(timeout=20_000)
+        self.page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click(timeout=120_000)
         card = self.page.get_by_test_id(f"template-workflow-{name}")
-        card.wait_for(timeout=20_000)
+        card.wait_for(timeout=120_000)
         self.shot(f"templates_{name}")
         card.click()
         self.page.wait_for_function(
-            "() => app.graph.nodes.some((node) => node.type.startsWith('DanceOPD'))", timeout=20_000
+            "() => app.graph.nodes.some((node) => node.type.startsWith('DanceOPD'))", timeout=120_000
         )
         self.page.wait_for_timeout(500)
 
