@@ -33,6 +33,7 @@ class Page:
     def __init__(self, page: Any, url: str, pictures: Path) -> None:
         self.page, self.url, self.pictures = page, url, pictures
         self.complaints: list[str] = []
+        page.set_default_timeout(120_000)  # other tests may run beside it
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(f"page error: {error}"))
         page.on("response", self._response)
@@ -103,7 +104,7 @@ class Page:
     def press_run(self) -> None:
         self.page.get_by_test_id("queue-button").first.click()
 
-    def panel(self, text: str, seconds: float = 120) -> str:
+    def panel(self, text: str, seconds: float = 240) -> str:
         """The live panel's words, once they hold `text`."""
         self.page.wait_for_function(
             "(text) => document.querySelector('.danceopd')?.innerText.includes(text)", arg=text, timeout=seconds * 1000

@@ -95,14 +95,14 @@ class Server:
         except urllib.error.HTTPError as error:
             raise Refused(error.read().decode()) from None
 
-    def wait(self, prompt_id: str, seconds: float = 240) -> dict:
+    def wait(self, prompt_id: str, seconds: float = 480) -> dict:
         """The history entry of a prompt that has ended."""
         return self.until(lambda: self.get(f"/history/{prompt_id}").get(prompt_id), seconds)
 
     def run(self, prompt: dict) -> dict:
         return self.wait(self.queue(prompt))
 
-    def until(self, found: Any, seconds: float = 120) -> Any:
+    def until(self, found: Any, seconds: float = 240) -> Any:
         """What `found()` gives once it is true."""
         end = time.monotonic() + seconds
         while not (value := found()):
