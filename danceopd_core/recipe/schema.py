@@ -5,21 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..models.hub import is_hub_id
-from ..shapes import is_embedded
+from .file_names import absolute_name
 from .limits import Count, Fraction, NotNegative, Positive, Range, Seed, Sigma, Text, Whole
 from .parsing import build, plain
 
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 """The schedules of diffusers that need only the run's length and its warmup."""
 
-LIVE = "comfyui:"
-"""Prefix of the names of models and teachers that ComfyUI had loaded, and that are no files."""
 NOT_IN_DIGEST = ("out", "device", "save_every", "offload")
 """Settings that do not change the result of a run."""
 
@@ -221,19 +218,11 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def is_live(name: str) -> bool:
-    """Whether a name means a model that ComfyUI had loaded, and no file."""
-    return name.startswith(LIVE)
-
-
 def located(recipe: Recipe, folder: Path) -> Recipe:
     """With absolute paths: a relative one is relative to `folder` if it exists there, else to the current folder."""
 
-    def absolute(name: str | None) -> Any:
-        if not name or is_embedded(name) or is_live(name):
-            return name
-        name = os.path.expanduser(name)
-        return os.path.abspath(folder / name if (folder / name).exists() else name)
+    def absolute(name: Any) -> Any:
+        return absolute_name(name, folder) if name else name
 
     def with_path(bucket: Bucket) -> Bucket:
         return replace(bucket, csv=absolute(bucket.csv))

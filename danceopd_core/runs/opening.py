@@ -9,7 +9,8 @@ import torch
 from ..algorithm.fields import VelocityField, guided
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
-from ..recipe.schema import LIVE, Teacher
+from ..recipe.file_names import LIVE
+from ..recipe.schema import Teacher
 from ..weights.adapters import Adapters
 from .sources import FileWeights, FolderSource, Weights
 

@@ -13,7 +13,8 @@ from ..errors import Fault, InputError, refuse
 from ..models.compatibility import incompatibilities
 from ..models.hub import is_hub_id
 from ..models.quantise import check_quantise
-from ..recipe.schema import Bucket, Recipe, is_live
+from ..recipe.file_names import is_live
+from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
 from ..weights.full_checkpoints import weight_files
 from ..weights.lora_io import LORA_KEY, weights_file

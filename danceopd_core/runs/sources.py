@@ -16,8 +16,9 @@ from ..models.backbone import Backbone
 from ..models.hub import fetched, is_hub_id
 from ..models.registry import family_of, open_backbone
 from ..models.sigma_schedule import folder_sigmas, size_multiple
+from ..recipe.file_names import is_live
 from ..recipe.graph import FieldSpec, ModelSpec
-from ..recipe.schema import Recipe, is_live
+from ..recipe.schema import Recipe
 from ..shapes import locate
 from ..weights.adapters import Adapters
 from ..weights.full_checkpoints import load_full_checkpoint
@@ -75,7 +76,7 @@ class ModelSource(Protocol):
 
 
 class LiveModel(Protocol):
-    """A model that the program around a run has loaded. name: what recipes call it; starts with `schema.LIVE`."""
+    """A model that the program around a run has loaded. name: what recipes call it; starts with `file_names.LIVE`."""
 
     @property
     def name(self) -> str: ...

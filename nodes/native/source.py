@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...danceopd_core.errors import InputError
 from ...danceopd_core.models.backbone import Backbone
-from ...danceopd_core.recipe.schema import LIVE, is_live
+from ...danceopd_core.recipe.file_names import LIVE, is_live
 from ...danceopd_core.runs.sources import LiveModel, ModelFacts
 from ...danceopd_core.shapes import locate
 from ...danceopd_core.weights.lora import Lora, Shapes
