@@ -18,7 +18,7 @@ from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..comfyui import comfyui_python, comfyui_root
 from ..loras import random_lora
-from ..native import to_native
+from ..native_names import to_native
 from ..tiny import randomize
 
 SCRIPT = Path(__file__).with_name("native_answers.py")

@@ -11,7 +11,7 @@ from danceopd_core.models.backbone import COMPONENTS
 from danceopd_core.models.registry import open_backbone
 from danceopd_core.weights.key_conversion import converter
 
-from ..native import flux_to_native, to_native, vae_to_native
+from ..native_names import flux_to_native, to_native, vae_to_native
 from ..tiny_families import save_flux, save_qwen, save_sd3
 
 

@@ -10,7 +10,7 @@ from danceopd_core.errors import InputError
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 
 from ..loras import query
-from ..native import sd3_velocity, tiny_sd3, to_native
+from ..native_names import sd3_velocity, tiny_sd3, to_native
 from ..tiny import randomize
 
 

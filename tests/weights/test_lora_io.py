@@ -16,7 +16,7 @@ from danceopd_core.weights.lora_io import lora_metadata, read_lora, write_lora
 from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import query, random_lora
-from ..native import sd3_velocity, tiny_sd3
+from ..native_names import sd3_velocity, tiny_sd3
 
 SCALE = 0.5  # of every file below: alpha is half the rank, 4
 

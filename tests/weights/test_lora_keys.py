@@ -14,7 +14,7 @@ from danceopd_core.weights.lora_keys import layer_names
 from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import merged, query, random_lora
-from ..native import from_native, sd3_velocity, tiny_sd3, to_native
+from ..native_names import from_native, sd3_velocity, tiny_sd3, to_native
 from ..versions import needs_diffusers
 
 RANK, ALPHA = 4, 2.0
