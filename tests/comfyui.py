@@ -35,7 +35,7 @@ def comfyui_python() -> str:
     root = comfyui_root()
     found = [os.environ.get("COMFY_PY"), sys.executable]
     found += [str(place / name / "bin" / "python") for place in (root, root.parent) for name in ("venv", ".venv")]
-    needed = "import aiohttp, av, comfyui_frontend_package, diffusers, peft, torchsde, yaml"
+    needed = "import aiohttp, av, comfyui_frontend_package, diffusers, torchsde, yaml"
     for python in filter(None, found):
         if Path(python).exists() and not subprocess.run([python, "-c", needed], capture_output=True).returncode:
             return python

@@ -7,8 +7,8 @@ import torch
 from danceopd_core.research.shapes_build import architecture
 from danceopd_core.research.shapes_build.edit_teachers import TEACHERS
 from danceopd_core.research.shapes_build.pipeline import write_pipeline
+from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_io import write_lora
-from danceopd_core.weights.lora_layers import linear_shapes
 
 from .loras import random_lora
 from .tiny import randomize

@@ -17,9 +17,9 @@ from ..models.quantise import network_bytes
 from ..models.registry import default_targets
 from ..recipe.schema import Recipe
 from ..shapes import locate
+from ..weights.linear_like import linear_shapes
 from ..weights.lora import Shapes, fresh_lora
 from ..weights.lora_io import weights_file
-from ..weights.lora_layers import linear_shapes
 from ..weights.safetensors_io import open_safetensors
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

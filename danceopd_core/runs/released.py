@@ -12,7 +12,7 @@ from torch import nn
 from ..lookup import lookup
 from ..models.quantise import network_bytes
 from ..models.registry import default_targets
-from ..weights.lora_layers import linear_shapes
+from ..weights.linear_like import linear_shapes
 from .memory import Memory, lora_elements, trained_bytes
 
 Settings = Mapping[str, Any]

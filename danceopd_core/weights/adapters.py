@@ -2,8 +2,7 @@
 
 The student is the adapter that is active by default; a teacher is active only inside its own call, under no_grad.
 With gradient checkpointing the backward pass recomputes layers with whatever adapter is active then, so nothing may
-be switched between the student's forward and its backward. The switch writes two attributes of peft's layers: peft's
-own `set_adapter` also toggles requires_grad, which removes the student's gradients without an error.
+be switched between the student's forward and its backward.
 """
 
 from __future__ import annotations
@@ -11,18 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, VelocityField
 from ..errors import InputError
+from .linear_like import linear_shapes
 from .lora import Lora, Shapes, stacked
-from .lora_layers import has_adapters, inject_lora, linear_shapes
-
-if TYPE_CHECKING:
-    from peft.tuners.lora import LoraLayer
+from .lora_layers import LoraLayer, add_lora, has_adapters
 
 STUDENT = "student"
 BASE_LORA = "base_lora"  # the frozen LoRA that a student may be trained on top of
@@ -34,16 +30,20 @@ class Adapters:
     Without a student, no adapter is active by default.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(
+        self, network: nn.Module, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        """device: of all factors; dtype: of the teachers'. None: those of the layers, float32 if not half precision."""
         if has_adapters(network):
             raise ValueError("the network already has adapters: add them all to one Adapters")
         self.network = network.requires_grad_(False)
         self.shapes: Shapes = linear_shapes(network)
         self._scales: dict[str, float] = {}
         self._layers: dict[str, LoraLayer] = {}
+        self._device, self._dtype = device, dtype
 
     def add_teacher(self, lora: Lora) -> str:
-        """Adds a frozen LoRA, in the network's dtype; returns the adapter name to pass to `field`."""
+        """Adds a frozen LoRA; returns the adapter name to pass to `field`."""
         name = f"teacher_{sum(other != STUDENT for other in self._scales)}"
         self._inject(name, lora)
         return name
@@ -74,6 +74,11 @@ class Adapters:
                 return velocity(x, sigma, cond)
 
         return frozen
+
+    def remove(self) -> None:
+        """Takes all adapters off: the network is the bare base."""
+        for layer in self._layers.values():
+            layer.remove()
 
     def parameters(self) -> list[nn.Parameter]:
         """The student's factors."""
@@ -127,10 +132,10 @@ class Adapters:
 
     def _factors(self, name: str) -> list[tuple[str, nn.Parameter]]:
         return [
-            (f"{module}.{factor}", getattr(layer, factor)[name].weight)
+            (f"{module}.{key}", factors[name])
             for module, layer in self._layers.items()
-            if name in layer.lora_A
-            for factor in ("lora_A", "lora_B")
+            if name in layer.down
+            for key, factors in (("lora_A", layer.down), ("lora_B", layer.up))
         ]
 
     def _lora(self, name: str) -> Lora:
@@ -144,28 +149,24 @@ class Adapters:
     def _inject(self, name: str, lora: Lora) -> None:
         if name in self._scales:
             raise ValueError(f"the network already has the adapter {name!r}")
-        self._layers = inject_lora(self.network, name, lora, float32=name in (STUDENT, BASE_LORA))
+        dtype = torch.float32 if name in (STUDENT, BASE_LORA) else self._dtype
+        add_lora(self.network, self._layers, name, lora, self._device, dtype)
         self._scales[name] = lora.scale
-        # peft leaves a new adapter active and trainable; restore the default.
-        self.network.requires_grad_(False)
         for factor in self.parameters():
             factor.requires_grad_(True)
-        default = [part for part in (BASE_LORA, STUDENT) if part in self._scales]
         for layer in self._layers.values():
-            layer._disable_adapters, layer._active_adapter = STUDENT not in self._scales, list(default)
+            layer.active = (BASE_LORA, STUDENT) if STUDENT in self._scales else ()
 
     @contextmanager
     def _active(self, name: str | None, strength: float) -> Iterator[None]:
         layers = list(self._layers.values())
-        before = [(layer._disable_adapters, layer._active_adapter) for layer in layers]
+        before = [layer.active for layer in layers]
         try:
             for layer in layers:
-                layer._disable_adapters = name is None
-                if name is not None:
-                    layer._active_adapter = [name]
-                    if name in layer.scaling:
-                        layer.scaling[name] = strength * self._scales[name]
+                layer.active = () if name is None else (name,)
+                if name in layer.scaling:
+                    layer.scaling[name] = strength * self._scales[name]
             yield
         finally:
-            for layer, (disabled, active) in zip(layers, before, strict=True):
-                layer._disable_adapters, layer._active_adapter = disabled, active
+            for layer, active in zip(layers, before, strict=True):
+                layer.active = active

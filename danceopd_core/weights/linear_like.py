@@ -32,7 +32,7 @@ def is_linear_like(module: nn.Module) -> TypeGuard[LinearLike]:
     return all(isinstance(size, int) for size in sizes) and "num_experts" not in settings and not module._modules
 
 
-def linear_like_shapes(network: nn.Module) -> dict[str, tuple[int, int]]:
+def linear_shapes(network: nn.Module) -> dict[str, tuple[int, int]]:
     """(out, in) of every module that takes a LoRA, by module name."""
     return {
         name: (module.out_features, module.in_features)

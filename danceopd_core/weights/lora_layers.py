@@ -1,80 +1,95 @@
-"""LoRA layers in a network: finds its linear layers, and injects a LoRA's factors into them through peft."""
+"""LoRA layers beside a network's modules, added to their outputs by forward hooks; no module is replaced or renamed.
+
+Modules of LoRA libraries take the place of the adapted ones. That needs torch's Linear, and it renames weights, which
+breaks whoever addresses them by name, as ComfyUI's model patcher does. A hook leaves modules, names and quantised
+kernels as they are. Values and gradients are those of peft's layers, bit for bit.
+"""
 
 from __future__ import annotations
 
-import re
-import warnings
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
+from .linear_like import is_linear_like
 from .lora import Lora
 
-if TYPE_CHECKING:
-    from peft.tuners.lora import LoraLayer
 
+class LoraLayer:
+    """The LoRAs of one module by adapter name: its output is module(x) + up(down(x)) * scaling over the active ones.
 
-class LoraFactor(nn.Linear):
-    """A factor that keeps its dtype and multiplies in the dtype of its input.
-
-    peft would cast the input to float32 instead, once per adapted layer, and keep that copy for the backward pass.
+    Factors keep their dtype and multiply in that of their input.
     """
 
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
-        self.weight = nn.Parameter(weight, requires_grad=False)
+    def __init__(self, module: nn.Module) -> None:
+        self.down: dict[str, nn.Parameter] = {}
+        self.up: dict[str, nn.Parameter] = {}
+        self.scaling: dict[str, float] = {}
+        self.active: tuple[str, ...] = ()
+        self._handle = module.register_forward_hook(self._add)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight.to(x.dtype))
+    def remove(self) -> None:
+        """Takes the hook off: the module is as it was."""
+        self._handle.remove()
 
-
-def linear_shapes(network: nn.Module) -> dict[str, tuple[int, int]]:
-    """(out, in) of every linear layer by module name, the same before and after adapters are injected."""
-    return {
-        name.removesuffix(".base_layer"): (module.out_features, module.in_features)
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) and not isinstance(module, LoraFactor)
-    }
+    def _add(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        x, dtype = inputs[0], output.dtype
+        for name in self.active:
+            if name in self.down:
+                change = linear(linear(x, _beside(self.down[name], x)), _beside(self.up[name], x))
+                output = output + change * self.scaling[name]
+        return output.to(dtype)
 
 
 def has_adapters(network: nn.Module) -> bool:
-    """Whether adapters have been injected into the network."""
-    return any(name.endswith(".base_layer") for name, _ in network.named_modules())
+    """Whether LoRAs have been added to the network."""
+    hooks = (hook for module in network.modules() for hook in module._forward_hooks.values())
+    return any(isinstance(getattr(hook, "__self__", None), LoraLayer) for hook in hooks)
 
 
-def inject_lora(network: nn.Module, name: str, lora: Lora, *, float32: bool) -> dict[str, LoraLayer]:
-    """Adds a LoRA as the peft adapter `name`; returns all LoRA layers of the network by module name.
+def add_lora(
+    network: nn.Module,
+    layers: dict[str, LoraLayer],
+    name: str,
+    lora: Lora,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Adds a LoRA as the adapter `name` to `layers`, by module name, which are made where there is none yet.
 
-    float32: the dtype of the factors; else it is that of the layer if that is a half-precision one. Afterwards the
-    adapter is active and trainable, as peft leaves it.
+    The factors are copies without gradients on `device` in `dtype`; None: those of each module's weight, in float32
+    if it is not of half precision. The adapter is not active yet. `layers` stay in the order of the network's modules,
+    whatever that of the LoRA: optimisers and gradient norms depend on it to the last bit. ValueError for a module that
+    is not linear-like.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.lora import LoraLayer
-
-    targets = "|".join(re.escape(module) for module in lora.down)
-    config = LoraConfig(r=1, lora_alpha=1, lora_dropout=0.0, target_modules=f"({targets})")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are intended
-        # On the meta device peft allocates no random weights; the factors are set below.
-        inject_adapter_in_model(config, network, adapter_name=name, low_cpu_mem_usage=True)
-    layers = {module: layer for module, layer in network.named_modules() if isinstance(layer, LoraLayer)}
+    modules = dict(network.named_modules())
+    unfit = [module for module in lora.down if module not in modules or not is_linear_like(modules[module])]
+    if unfit:
+        raise ValueError(f"no linear layer of the network is named {unfit[0]!r}")
     for module, down in lora.down.items():
-        layer = layers[module]
-        base = cast(Tensor, layer.get_base_layer().weight)
-        layer_dtype = _compute_dtype(layer)
-        half = not float32 and layer_dtype in (torch.bfloat16, torch.float16)
-        dtype = layer_dtype if half else torch.float32
-        layer.lora_A[name] = LoraFactor(down.to(base.device, dtype, copy=True))
-        layer.lora_B[name] = LoraFactor(lora.up[module].to(base.device, dtype, copy=True))
-        layer.r[name], layer.lora_alpha[name] = len(down), len(down) * lora.scale
+        if module not in layers:
+            layers[module] = LoraLayer(modules[module])
+        layer, weight = layers[module], cast(Tensor, modules[module].weight)
+        place, kind = device or weight.device, dtype or _half_or_float32(modules[module])
+        layer.down[name] = nn.Parameter(down.to(place, kind, copy=True), requires_grad=False)
+        layer.up[name] = nn.Parameter(lora.up[module].to(place, kind, copy=True), requires_grad=False)
         layer.scaling[name] = lora.scale
-        layer.cast_input_dtype_enabled = False  # LoraFactor casts its weight instead
-    return layers
+    for module in modules:
+        if module in layers:
+            layers[module] = layers.pop(module)
 
 
-def _compute_dtype(layer: LoraLayer) -> torch.dtype:
-    """The dtype in which the base layer multiplies; 4-bit weights are stored in another one."""
-    base = layer.get_base_layer()
-    stored = cast(Tensor, base.weight).dtype
-    return stored if stored.is_floating_point else cast(torch.dtype, base.compute_dtype)
+def _beside(factor: nn.Parameter, x: Tensor) -> Tensor:
+    """The factor as it multiplies x. A frozen one follows its offloaded network to the device, and stays there."""
+    if factor.device != x.device and not factor.requires_grad:
+        factor.data = factor.data.to(x.device)
+    return factor.to(x.device, x.dtype)
+
+
+def _half_or_float32(module: nn.Module) -> torch.dtype:
+    """The dtype in which the module multiplies if it has half precision; 4-bit weights are stored in another one."""
+    stored = cast(Tensor, module.weight).dtype
+    dtype = stored if stored.is_floating_point else vars(module).get("compute_dtype")
+    return dtype if dtype in (torch.bfloat16, torch.float16) else torch.float32

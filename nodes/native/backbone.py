@@ -23,7 +23,7 @@ from ...danceopd_core.algorithm.fields import Conditioning, Sample
 from ...danceopd_core.algorithm.flow import per_sample
 from ...danceopd_core.errors import InputError
 from ...danceopd_core.models.backbone import Sources
-from ...danceopd_core.weights.linear_like import linear_like_shapes
+from ...danceopd_core.weights.linear_like import linear_shapes
 from . import conditioning, encoding, opening, schedules
 from .eager_kernels import EagerKernels
 from .latents import LatentSpace, check_vae, latent_space
@@ -63,7 +63,7 @@ class NativeBackbone:
     @property
     def default_targets(self) -> tuple[str, ...]:
         """The linear layers of the repeated blocks, by their names after the block's number."""
-        named = [match[1] for name in linear_like_shapes(self.network) if (match := IN_BLOCK.search(name))]
+        named = [match[1] for name in linear_shapes(self.network) if (match := IN_BLOCK.search(name))]
         endings = Counter(ending for ending in named if not CONDITIONERS.search(ending))
         return tuple(sorted(ending for ending, count in endings.items() if count > 1)) or tuple(sorted(endings))
 

@@ -14,7 +14,7 @@ from comfy.weight_adapter import LoRAAdapter
 from torch import Tensor
 
 from ...danceopd_core.errors import InputError
-from ...danceopd_core.weights.linear_like import linear_like_shapes
+from ...danceopd_core.weights.linear_like import linear_shapes
 from ...danceopd_core.weights.lora import Lora, Shapes
 from ...danceopd_core.weights.lora_keys import describe_unknown
 
@@ -35,7 +35,7 @@ def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
     state = convert_lora(dict(state))
     patches = comfy.lora.load_lora(state, comfy.lora.model_lora_keys_unet(model, {}), log_missing=False)
     loaded = {key for patch in patches.values() if isinstance(patch, LoRAAdapter) for key in patch.loaded_keys}
-    shapes = {PREFIX + module: shape for module, shape in linear_like_shapes(model.diffusion_model).items()}
+    shapes = {PREFIX + module: shape for module, shape in linear_shapes(model.diffusion_model).items()}
     faults: dict[str, list[str]] = {}
     for key in state:
         if key not in loaded:

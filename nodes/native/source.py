@@ -17,10 +17,10 @@ from ...danceopd_core.models.backbone import Backbone
 from ...danceopd_core.recipe.file_names import LIVE, is_live
 from ...danceopd_core.runs.sources import LiveModel, ModelFacts
 from ...danceopd_core.shapes import locate
+from ...danceopd_core.weights.adapters import Adapters
 from ...danceopd_core.weights.lora import Lora, Shapes
 from ...danceopd_core.weights.lora_io import write_lora
 from . import opening, schedules
-from .adapters import NativeAdapters
 from .backbone import NativeBackbone, opened
 from .checkpointing import enable_checkpointing
 from .latents import LatentSpace, check_vae, latent_space
@@ -82,11 +82,9 @@ class NativeWeights:
 
     teachers: Mapping[str, NativeTeacher]
 
-    def adapters(self, backbone: Backbone) -> NativeAdapters:
+    def adapters(self, backbone: Backbone) -> Adapters:
         native = cast(NativeBackbone, backbone)
-        return NativeAdapters(
-            native.network, torch.device(native.patcher.load_device), native.model.get_dtype_inference()
-        )
+        return Adapters(native.network, torch.device(native.patcher.load_device), native.model.get_dtype_inference())
 
     def read_lora(self, name: str, backbone: Backbone, shapes: Shapes) -> Lora:
         return read_native_lora(str(locate(name)), cast(NativeBackbone, backbone).model)

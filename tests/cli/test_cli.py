@@ -54,7 +54,7 @@ out: {out}
 @pytest.fixture
 def recipe(zimage_folder: Path, opened_zimage, tmp_path: Path) -> Path:
     """A recipe file with all that it needs: two routes, one of them editing with a LoRA teacher."""
-    from danceopd_core.weights.lora_layers import linear_shapes
+    from danceopd_core.weights.linear_like import linear_shapes
 
     lora = random_lora(linear_shapes(opened_zimage.network), 4, seed=1)
     write_lora(tmp_path / "edit.safetensors", lora, lora_metadata(lora, family="zimage", title="edit"))

@@ -48,7 +48,7 @@ def test_a_checkout_tells_those_of_its_requirements_file(monkeypatch):
 
     monkeypatch.setattr(doctor_env, "requires", nowhere)
     names = {need.name for need in doctor_env.own_requirements()}
-    assert {"diffusers", "transformers", "peft"} <= names
+    assert {"diffusers", "transformers", "accelerate"} <= names
     assert "torch" not in names
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from danceopd_core.cli.parser import main
 from danceopd_core.evaluation import folder
+from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
-from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import random_lora
 from .conftest import PROMPTS, SMALL, contents, geneval_sees, pixels

@@ -15,9 +15,9 @@ from danceopd_core.recipe.io import write_recipe
 from danceopd_core.recipe.schema import Bucket, Optimizer, Recipe, Route, Student, Teacher
 from danceopd_core.runs.memory import planned_memory
 from danceopd_core.runs.released import RELEASED
+from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora import fresh_lora
 from danceopd_core.weights.lora_io import write_lora
-from danceopd_core.weights.lora_layers import linear_shapes
 
 
 def elements(module) -> int:

@@ -9,9 +9,9 @@ import torch
 from danceopd_core.errors import InputError
 from danceopd_core.weights.adapters import STUDENT, Adapters
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
+from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora import fresh_lora
 from danceopd_core.weights.lora_io import read_lora, write_lora
-from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import merged, query, random_lora
 from ..tiny import randomize

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from danceopd_core.errors import InputError
 from danceopd_core.models.registry import FAMILIES
 from danceopd_core.weights.adapters import Adapters
+from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora import Lora
 from danceopd_core.weights.lora_io import lora_metadata, read_lora, write_lora
-from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import query, random_lora
 from ..native_names import sd3_velocity, tiny_sd3

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from danceopd_core.errors import InputError
 from danceopd_core.weights.adapters import Adapters
+from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_io import read_lora, write_lora
 from danceopd_core.weights.lora_keys import layer_names
-from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import merged, query, random_lora
 from ..native_names import from_native, sd3_velocity, tiny_sd3, to_native

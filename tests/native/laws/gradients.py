@@ -6,8 +6,8 @@ import re
 import comfy.model_management as management
 import comfy.sd
 import torch
-from pack.danceopd_core.weights.linear_like import linear_like_shapes
-from pack.nodes.native.adapters import NativeAdapters
+from pack.danceopd_core.weights.adapters import Adapters
+from pack.danceopd_core.weights.linear_like import linear_shapes
 from pack.nodes.native.checkpointing import enable_checkpointing
 from pack_laws.loras import random_lora
 from pack_laws.tiny_models import CONFIGS, backbone_of, fresh_backbone, prompts, state, tiny_model
@@ -31,7 +31,7 @@ def loss_of(backbone, name, adapters):
 
 
 def student(backbone, lora=None):
-    adapters = NativeAdapters(backbone.network, torch.device("cpu"), torch.float32)
+    adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
     torch.manual_seed(0)
     adapters.start_student(lora or random_lora(backbone))
     return adapters
@@ -94,7 +94,7 @@ def quantised(kind):
         source = tiny_model("SD3")
     state_dict = {name: weight.clone() for name, weight in source.model.diffusion_model.state_dict().items()}
     plain = dict(state_dict)
-    for module in linear_like_shapes(source.model.diffusion_model):
+    for module in linear_shapes(source.model.diffusion_model):
         if module.startswith("joint_blocks.") and "adaLN" not in module:
             weight = state_dict[f"{module}.weight"]
             most = 448.0 if kind == "float8_e4m3fn" else 127.0
@@ -125,7 +125,7 @@ def test_gradients_over_quantised_weights_are_those_over_the_same_weights_in_flo
         layer = backbone.network.get_submodule("joint_blocks.0.x_block.attn.qkv")
         assert not isinstance(layer, torch.nn.Linear)
         assert layer.quant_format == kind
-        assert linear_like_shapes(backbone.network) == linear_like_shapes(exact.network)
+        assert linear_shapes(backbone.network) == linear_shapes(exact.network)
         assert backbone.default_targets == exact.default_targets
         lora = random_lora(exact)
         adapters, reference = student(backbone, lora), student(exact, lora)

@@ -6,10 +6,9 @@ import logging
 import comfy.sd
 import torch
 from pack.danceopd_core.errors import InputError
-from pack.danceopd_core.weights.adapters import STUDENT
-from pack.danceopd_core.weights.linear_like import linear_like_shapes
+from pack.danceopd_core.weights.adapters import STUDENT, Adapters
+from pack.danceopd_core.weights.linear_like import linear_shapes
 from pack.danceopd_core.weights.lora import Lora
-from pack.nodes.native.adapters import NativeAdapters
 from pack.nodes.native.lora_names import lora_of, native_tensors
 from pack_laws.tiny_models import CONFIGS, backbone_of, fresh_backbone, prompts, state, tiny_backbone, tiny_model
 
@@ -55,19 +54,19 @@ def kohya_file(backbone):
     state = {}
     for module in targets(backbone)[:4]:
         name = f"lora_unet_{module.replace('.', '_')}"
-        shape = linear_like_shapes(backbone.network)[module]
+        shape = linear_shapes(backbone.network)[module]
         state[f"{name}.lora_down.weight"], state[f"{name}.lora_up.weight"] = factors(*shape)
         state[f"{name}.alpha"] = torch.tensor(1.5)
     return state
 
 
 def targets(backbone):
-    shapes = linear_like_shapes(backbone.network)
+    shapes = linear_shapes(backbone.network)
     return [name for name in shapes if any(name.endswith(f".{ending}") for ending in backbone.default_targets)]
 
 
 def random_lora(backbone, rank=3):
-    shapes = linear_like_shapes(backbone.network)
+    shapes = linear_shapes(backbone.network)
     both = {module: factors(*shapes[module], rank) for module in targets(backbone)}
     return Lora({m: down for m, (down, _) in both.items()}, {m: up for m, (_, up) in both.items()}, 1.5)
 
@@ -93,7 +92,7 @@ def loaded_by_comfyui(name, file):
 def agree(name, file):
     """Our reading as an adapter, and ComfyUI's patching of the weights, answer alike; how far from the bare base."""
     backbone = fresh_backbone(name)
-    adapters = NativeAdapters(backbone.network, torch.device("cpu"), torch.float32)
+    adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
     teacher = adapters.add_teacher(lora_of(file, backbone.model, "the file"))
     x, sigma = state(backbone)
     cond = prompts(name)
@@ -121,7 +120,7 @@ def test_a_student_is_read_by_the_stock_loader_with_no_key_left_over():
     """And it changes the MODEL by what it was trained to."""
     for name in CONFIGS:
         backbone = fresh_backbone(name)
-        adapters = NativeAdapters(backbone.network, torch.device("cpu"), torch.float32)
+        adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
         adapters.start_student(random_lora(backbone))
         file = native_tensors(adapters.student())
         assert all(key.startswith("diffusion_model.") for key in file)

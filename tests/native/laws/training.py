@@ -8,9 +8,8 @@ from pack.danceopd_core.algorithm.methods import METHODS, method
 from pack.danceopd_core.algorithm.routers import router
 from pack.danceopd_core.algorithm.trainer import RouteData, Settings, Trainer
 from pack.danceopd_core.errors import InputError
-from pack.danceopd_core.weights.adapters import STUDENT
+from pack.danceopd_core.weights.adapters import STUDENT, Adapters
 from pack.danceopd_core.weights.lora import fresh_lora
-from pack.nodes.native.adapters import NativeAdapters
 from pack.nodes.native.backbone import opened
 from pack.nodes.native.checkpointing import enable_checkpointing
 from pack.nodes.native.lora_names import native_tensors
@@ -21,7 +20,7 @@ from pack_laws.tiny_models import NoVae, fresh_backbone, prompts, sizes, state, 
 def trained(name, steps, chosen, checkpointing=False, **more):
     """A student over the tiny MODEL that learns one LoRA: backbone, adapters and the losses of its updates."""
     backbone = fresh_backbone(name)
-    adapters = NativeAdapters(backbone.network, torch.device("cpu"), torch.float32)
+    adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
     torch.manual_seed(0)
     teacher = adapters.add_teacher(random_lora(backbone))
     generator = torch.Generator().manual_seed(1)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from danceopd_core.weights.adapters import STUDENT, Adapters
-from danceopd_core.weights.linear_like import is_linear_like, linear_like_shapes
+from danceopd_core.weights.adapters import Adapters
+from danceopd_core.weights.linear_like import is_linear_like, linear_shapes
 from danceopd_core.weights.lora import Lora
-from danceopd_core.weights.lora_hooks import hook_lora
+from danceopd_core.weights.lora_layers import add_lora, has_adapters
 
 
 class PackedLinear(nn.Module):
@@ -45,11 +45,11 @@ def lora(shapes, rank=3, seed=1):
 
 def activate(layers, *names):
     for layer in layers.values():
-        layer._active_adapter = list(names)
+        layer.active = names
 
 
 def test_what_takes_a_lora():
-    assert linear_like_shapes(network()) == {"0": (8, 6), "2": (8, 8), "4": (5, 8)}
+    assert linear_shapes(network()) == {"0": (8, 6), "2": (8, 8), "4": (5, 8)}
     assert not is_linear_like(Experts())
     assert not is_linear_like(nn.Conv2d(3, 3, 1))
     assert not is_linear_like(nn.Embedding(3, 3))
@@ -63,59 +63,67 @@ def test_values_and_gradients_are_those_of_peft(dtype):
     hooked, x = copy.deepcopy(plain), torch.randn(2, 4, 6).to(dtype)
     change = lora({"0": (8, 6), "3": (5, 8)})
 
-    adapters = Adapters(plain)
-    adapters.start_student(change)
+    theirs = peft_layers(plain, change)
     expected = plain(x)
     expected.float().square().sum().backward()
 
-    layers = {}
-    hook_lora(hooked.requires_grad_(False), layers, STUDENT, change, torch.device("cpu"), torch.float32)
-    activate(layers, STUDENT)
-    factors = [layer.lora_A[STUDENT].weight for layer in layers.values()]
-    factors += [layer.lora_B[STUDENT].weight for layer in layers.values()]
-    for factor in factors:
-        factor.requires_grad_(True)
+    adapters = Adapters(hooked)
+    adapters.start_student(change)
     answer = hooked(x)
     answer.float().square().sum().backward()
     assert torch.equal(answer, expected)
-    theirs = dict(zip(("0.A", "0.B", "3.A", "3.B"), adapters.parameters(), strict=True))
-    ours = {
-        f"{name}.{part}": getattr(layer, f"lora_{part}")[STUDENT].weight
-        for name, layer in layers.items()
-        for part in "AB"
-    }
-    for name, factor in theirs.items():
-        assert torch.equal(factor.grad, ours[name].grad), name
+    assert len(theirs) == 4
+    for ours, factor in zip(adapters.parameters(), theirs, strict=True):
+        assert torch.equal(ours, factor)
+        assert torch.equal(ours.grad, factor.grad)
+
+
+def peft_layers(model, change):
+    """peft's own layers with these factors, which multiply in the dtype of their input as ours do."""
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+
+    inject_adapter_in_model(LoraConfig(r=3, lora_alpha=3 * change.scale, target_modules=list(change.down)), model)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    factors = []
+    for name, layer in layers.items():
+        layer.cast_input_dtype_enabled = False
+        for part, values in ((layer.lora_A, change.down), (layer.lora_B, change.up)):
+            part["default"].weight = nn.Parameter(values[name].clone())
+            part["default"].forward = lambda x, linear=part["default"]: nn.functional.linear(
+                x, linear.weight.to(x.dtype)
+            )
+            factors.append(part["default"].weight)
+    return factors
 
 
 def test_a_lora_over_packed_weights_is_the_sum():
     model, x = network().requires_grad_(False), torch.randn(3, 8)
     layers, change = {}, lora({"2": (8, 8)})
     bare = model[2](x)
-    hook_lora(model, layers, "a", change, torch.device("cpu"), torch.float32)
+    add_lora(model, layers, "a", change)
     assert torch.equal(model[2](x), bare)  # not active yet
     activate(layers, "a")
     delta = change.scale * change.up["2"] @ change.down["2"]
     assert torch.allclose(model[2](x), bare + x @ delta.T, atol=1e-5)
-    layers["2"]._disable_adapters = True
-    assert torch.equal(model[2](x), bare)
+    assert has_adapters(model)
     layers["2"].remove()
-    layers["2"]._disable_adapters = False
     assert torch.equal(model[2](x), bare)
+    assert not has_adapters(model)
 
 
 def test_layers_are_in_the_networks_order():
     model, layers = network(), {}
-    shapes = linear_like_shapes(model)
+    shapes = linear_shapes(model)
     for names in (("4", "0"), ("2",)):
-        hook_lora(model, layers, names[0], lora({n: shapes[n] for n in names}), torch.device("cpu"), torch.float32)
+        add_lora(model, layers, names[0], lora({n: shapes[n] for n in names}))
     assert list(layers) == ["0", "2", "4"]
 
 
 def test_names_and_weights_of_the_network_stay():
     model = network()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    hook_lora(model, {}, "a", lora(linear_like_shapes(model)), torch.device("cpu"), torch.float32)
+    add_lora(model, {}, "a", lora(linear_shapes(model)))
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -123,4 +131,4 @@ def test_names_and_weights_of_the_network_stay():
 
 def test_a_layer_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="'9'"):
-        hook_lora(network(), {}, "a", lora({"9": (8, 8)}), torch.device("cpu"), torch.float32)
+        add_lora(network(), {}, "a", lora({"9": (8, 8)}))
