@@ -124,6 +124,39 @@ class FieldFromModel(io.ComfyNode):
         return io.NodeOutput(FieldSpec(flow_model, label.strip() or "model", ((teacher, 1.0),), (live,)))
 
 
+class FieldFromOtherModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DanceOPD_OtherField",
+            display_name="Field from Another Model",
+            category=CATEGORY,
+            description="Takes a teacher over another model to students of this one, for example a LoRA of a diffusers "
+            "folder to ComfyUI's own model, or FLUX.1 to Z-Image. Both models need the same VAE. Each encodes the "
+            "prompts itself.",
+            search_aliases=["danceopd", "cross-model distillation", "move a lora", "convert lora", "teacher of model"],
+            inputs=[
+                ModelSocket.Input("flow_model", tooltip="Model that the student is trained on."),
+                FieldSocket.Input(
+                    "field",
+                    tooltip="Teacher over another flow model, guided or mixed or neither. That model takes its memory "
+                    "besides.",
+                ),
+            ],
+            outputs=[
+                FieldSocket.Output(
+                    "taken",
+                    display_name="field",
+                    tooltip="The same teacher, for routes and mixes with fields of the flow model.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, flow_model, field):
+        return io.NodeOutput(field.over(flow_model))
+
+
 def _digest(node: Any, *inputs: str) -> str:
     from .native.identity import upstream_digest
 

@@ -1,6 +1,7 @@
 """A Z-Image pipeline of the real classes, tiny and random, built without a network connection; what others share."""
 
 import json
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -125,4 +126,15 @@ def save_zimage(folder: Path, seed: int = 0, **scheduler) -> Path:
         tokenizer=tokenizer,
         transformer=transformer,
     ).save_pretrained(folder)
+    return folder
+
+
+def save_twin(folder: Path, of: Path) -> Path:
+    """Another model in the latent space of a saved pipeline: its VAE, with other text encoder and transformer."""
+    from diffusers import ZImageTransformer2DModel
+    from transformers import Qwen3Model
+
+    shutil.copytree(of, folder)
+    for seed, (part, kind) in enumerate({"transformer": ZImageTransformer2DModel, "text_encoder": Qwen3Model}.items()):
+        randomize(kind.from_pretrained(of / part), 50 + seed).save_pretrained(folder / part)
     return folder

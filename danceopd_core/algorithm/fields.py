@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -19,18 +19,23 @@ class Sample:
     """The conditioning of one sample, as its backbone encoded it; no tensor has a batch dimension.
 
     `nulls` maps a negative prompt to the same sample encoded with that prompt. It is stored with the sample because
-    the null of an edit still holds the sample's own source picture.
+    the null of an edit still holds the sample's own source picture. `views` maps the name of another model to the
+    same sample as that model encodes it, for teachers with a model of their own; its nulls are those of these teachers.
     """
 
     values: Mapping[str, Value]
     nulls: Mapping[str, Sample] = field(default_factory=dict)
+    views: Mapping[str, Sample] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Sample:
         def move(value: Value) -> Value:
             return value.to(device) if isinstance(value, Tensor) else tuple(part.to(device) for part in value)
 
         values = {name: move(value) for name, value in self.values.items()}
-        return Sample(values, {negative: null.to(device) for negative, null in self.nulls.items()})
+        nulls, views = (
+            {key: sample.to(device) for key, sample in others.items()} for others in (self.nulls, self.views)
+        )
+        return Sample(values, nulls, views)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,21 @@ class Conditioning:
                 )
         return Conditioning(tuple(sample.nulls[negative] for sample in self.samples))
 
+    def seen_by(self, model: str) -> Conditioning:
+        """The batch as another model encodes it; ValueError if a sample was not encoded by that model."""
+        for row, sample in enumerate(self.samples):
+            if model not in sample.views:
+                raise ValueError(
+                    f"sample {row} has no encoding by the model {model!r} (it has {sorted(sample.views)}): encode the "
+                    "prompts with this model too"
+                )
+        return Conditioning(tuple(sample.views[model] for sample in self.samples))
+
+    def with_view(self, model: str, view: Conditioning) -> Conditioning:
+        """The same samples, each with its encoding by another model; `view` holds them in the same order."""
+        pairs = zip(self.samples, view.samples, strict=True)
+        return Conditioning(tuple(replace(own, views={**own.views, model: other}) for own, other in pairs))
+
     def to(self, device: torch.device | str) -> Conditioning:
         return Conditioning(tuple(sample.to(device) for sample in self.samples))
 
@@ -78,6 +98,18 @@ def guided(field: VelocityField, scale: float, negative: str = "") -> VelocityFi
         both = field(torch.cat([x, x]), torch.cat([sigma, sigma]), cond + cond.null(negative))
         v, v_null = both.chunk(2)
         return v_null + scale * (v - v_null)
+
+    return velocity
+
+
+def of_model(field: VelocityField, model: str, shape: Sequence[int]) -> VelocityField:
+    """A field over another model, asked under that model's own view of the conditioning.
+
+    shape: of one sample's latents there; the states x may have another with as many numbers in the same order.
+    """
+
+    def velocity(x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
+        return field(x.reshape(len(x), *shape), sigma, cond.seen_by(model)).reshape(x.shape)
 
     return velocity
 

@@ -10,13 +10,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..algorithm.fields import Conditioning, Sample
+from ..algorithm.fields import Conditioning
 from .csv_rows import Item
 from .prompt_classifier import MIN_PROMPTS, ClassifierScore, train_classifier
 
@@ -176,7 +176,7 @@ def _extended(
     bucket: EncodedBucket, unrouted: EncodedBucket, rows: Sequence[int], negatives: Sequence[str]
 ) -> EncodedBucket:
     samples = [
-        Sample(sample.values, {negative: sample.nulls[negative] for negative in negatives})
+        replace(sample, nulls={negative: sample.nulls[negative] for negative in negatives})
         for sample in unrouted.samples.select(rows).samples
     ]
     clean = bucket.clean

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import Fault, InputError
 from ..weights.adapters import STUDENT
+from .file_names import LIVE, is_live
 from .graph import FieldSpec, RoutesSpec
 from .io import parse_recipe
 from .overrides import overridden
@@ -49,6 +50,8 @@ WIDGETS = {
     "ode_kl_weight": "more_settings: ode_kl_weight",
 }
 """Recipe key -> the widget that sets it: "input" of the Train node, or "node, input". Keys below it are included."""
+
+OTHER_MODEL = re.compile(r"teachers\.(.*)\.model")
 
 SAME_NAME = (
     "method", "steps", "batch", "accumulate", "rollout_steps", "seed", "save_every", "width", "height",
@@ -115,8 +118,14 @@ def teacher_label(teacher: Teacher) -> str:
     """ "edit x3": the names of its files and its guidance."""
     files = [name for name in (teacher.checkpoint, teacher.lora) if name]
     label = " + ".join(Path(name.removeprefix("shapes:")).stem for name in files) or "base"
+    label += f" of {model_label(teacher.model)}" if teacher.model else ""
     label += f" at {teacher.strength:g}" if teacher.strength != 1 else ""
     return label + (f" x{teacher.guidance:g}" if teacher.guidance != 1 else "")
+
+
+def model_label(model: str) -> str:
+    """A model's name without its folder, or without the digest of one that ComfyUI had loaded."""
+    return model.removeprefix(LIVE).partition(":")[0] if is_live(model) else Path(model).stem
 
 
 def on_widgets(error: InputError) -> InputError:
@@ -126,6 +135,8 @@ def on_widgets(error: InputError) -> InputError:
 
 def widget(setting: str) -> str:
     """The widget that sets a recipe key, with what follows the key of `WIDGETS`; the key itself if there is none."""
+    if OTHER_MODEL.fullmatch(setting):
+        return "Field from Another Model, field"
     keys = (key for key in WIDGETS if setting == key or setting.startswith((f"{key}.", f"{key}[")))
     key = max(keys, key=len, default="")
     return WIDGETS[key] + setting[len(key) :] if key else setting

@@ -32,13 +32,38 @@ class ModelSpec:
 class FieldSpec:
     """A frozen velocity field: one teacher, or several with weights that sum to 1.
 
-    live: the models of ComfyUI that its teachers name as checkpoints (`runs.sources.LiveModel`).
+    live: the models of ComfyUI that its teachers name as checkpoints (`runs.sources.LiveModel`). others: the models
+    that its teachers have for themselves.
     """
 
     model: ModelSpec
     label: str
     parts: tuple[tuple[Teacher, float], ...]
     live: tuple[Any, ...] = ()
+    others: tuple[ModelSpec, ...] = ()
+
+    def over(self, model: ModelSpec) -> FieldSpec:
+        """The same field for students of another model, which must have the same latents; its own stays its own."""
+        if self.model == model:
+            raise InputError("field: it is over this flow model already: wire it in without this node")
+        if self.model.transformer or self.model.quantise:
+            raise InputError(
+                "field: its Load Flow Model has a transformer file or quantises, which only the student's model may: "
+                "set both to none there"
+            )
+        if self.model.live is None and self.model.dtype != model.dtype:
+            raise InputError(
+                f"field: its flow model computes in {self.model.dtype} and the student's in {model.dtype}: choose "
+                f"{model.dtype} as the dtype of its Load Flow Model"
+            )
+
+        def moved(teacher: Teacher) -> Teacher:
+            own = teacher.model or self.model.folder
+            return replace(teacher, model=None if own == model.folder else own)
+
+        others = [spec for spec in dict.fromkeys((self.model, *self.others)) if spec.folder != model.folder]
+        parts = tuple((moved(teacher), weight) for teacher, weight in self.parts)
+        return replace(self, model=model, parts=parts, others=tuple(others))
 
     def guided(self, scale: float, negative: str) -> FieldSpec:
         """With classifier-free guidance; a mix becomes the mix of its guided parts, since both are linear."""
@@ -58,7 +83,8 @@ class FieldSpec:
                 weights[teacher] = weights.get(teacher, 0.0) + own * weight
         parts = tuple((teacher, weight) for teacher, weight in weights.items() if weight)
         label = f"{1 - share:.2g} {self.label} + {share:.2g} {other.label}"
-        return FieldSpec(self.model, label, parts, (*self.live, *other.live))
+        others = tuple(dict.fromkeys((*self.others, *other.others)))
+        return FieldSpec(self.model, label, parts, (*self.live, *other.live), others)
 
 
 @dataclass(frozen=True)

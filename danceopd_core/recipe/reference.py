@@ -42,7 +42,11 @@ SECTIONS = (
     Section(schema.Recipe, (), TRAIN),
     Section(schema.Route, ("routes[]",), "Route Selector; Mixed Field for several teachers"),
     Section(schema.Bucket, ("routes[].bucket", "learned_router.bucket"), "Prompt Bucket"),
-    Section(schema.Teacher, ("teachers.<name>",), "Teacher Field; Guided Field for the guidance"),
+    Section(
+        schema.Teacher,
+        ("teachers.<name>",),
+        "Teacher Field; Guided Field for the guidance; Field from Another Model for the model",
+    ),
     Section(schema.Student, ("student",), "Student LoRA"),
     Section(schema.Optimizer, ("optimizer",), TRAIN),
     Section(schema.Query, ("query",), TRAIN),

@@ -35,6 +35,9 @@ class Teacher:
     """Scale of classifier-free guidance, v_null + guidance (v - v_null); 1: no guidance, at half the cost."""
     negative: str = ""
     """Negative prompt of the guidance, the condition of v_null."""
+    model: str | None = None
+    """The teacher's own base model, as `model` of the run: any with the same latents, that is the same VAE, such as
+    FLUX.1 for Z-Image. It is loaded besides the run's and encodes the route's prompts itself. null: the run's model."""
 
 
 @dataclass(frozen=True)
@@ -224,13 +227,16 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
     def absolute(name: Any) -> Any:
         return absolute_name(name, folder) if name else name
 
+    def model_name(name: Any) -> Any:
+        return name if not name or is_hub_id(name, folder) else absolute(name)
+
     def with_path(bucket: Bucket) -> Bucket:
         return replace(bucket, csv=absolute(bucket.csv))
 
     student, learned = recipe.student, recipe.learned_router
     return replace(
         recipe,
-        model=recipe.model if is_hub_id(recipe.model, folder) else absolute(recipe.model),
+        model=model_name(recipe.model),
         components={part: absolute(file) for part, file in recipe.components.items()},
         student=replace(
             student,
@@ -238,7 +244,12 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
             base_lora=absolute(student.base_lora),
         ),
         teachers={
-            name: replace(teacher, checkpoint=absolute(teacher.checkpoint), lora=absolute(teacher.lora))
+            name: replace(
+                teacher,
+                checkpoint=absolute(teacher.checkpoint),
+                lora=absolute(teacher.lora),
+                model=model_name(teacher.model),
+            )
             for name, teacher in recipe.teachers.items()
         },
         routes=tuple(replace(route, bucket=with_path(route.bucket)) for route in recipe.routes),

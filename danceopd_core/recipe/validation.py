@@ -14,9 +14,11 @@ from ..errors import Fault, InputError
 from ..lookup import lookup
 from ..models.backbone import COMPONENTS
 from ..models.sigma_schedule import SIGMA_SCHEDULES
+from ..shapes import ONLY_NATIVE, is_native
 from ..shapes.language import KINDS
 from ..weights.adapters import STUDENT
 from .faulty import sound
+from .file_names import is_live
 from .schema import Bucket, Optimizer, Query, Recipe, Route, Student, Teacher
 
 DEFAULTS = {field.name: field.default for field in fields(Recipe)}
@@ -32,9 +34,9 @@ def broken_rules(recipe: Recipe) -> Iterator[Fault]:
         if STUDENT in recipe.teachers:
             yield Fault(f"teachers.{STUDENT}", "the name is reserved for the student: give the teacher another name")
         for name, teacher in recipe.teachers.items():
-            yield from _teacher(f"teachers.{name}", teacher)
+            yield from _teacher(f"teachers.{name}", teacher, recipe.model)
     if sound(recipe.student):
-        yield from _student(recipe.student)
+        yield from _student(recipe.student, recipe.model)
     if sound(recipe.components):
         for part in recipe.components:
             yield from _unknown(f"components.{part}", dict.fromkeys(COMPONENTS), part, "part of a model")
@@ -84,7 +86,8 @@ def _quantise(recipe: Recipe) -> Iterator[Fault]:
             "only the transformer in the model's own folder is quantised, not a single file: leave out "
             "quantise or components.transformer",
         )
-    checkpoints = [name for name, teacher in recipe.teachers.items() if sound(teacher) and teacher.checkpoint]
+    own = {name: teacher for name, teacher in recipe.teachers.items() if sound(teacher) and not teacher.model}
+    checkpoints = [name for name, teacher in own.items() if teacher.checkpoint]
     if checkpoints:
         yield Fault(
             "quantise",
@@ -133,14 +136,25 @@ def _route_teachers(routes: tuple[Route, ...], teachers: Mapping[str, Teacher]) 
                 yield Fault(path, f"the weights of mixed teachers sum to {total:g}, not 1: divide them by their sum")
 
 
-def _teacher(path: str, teacher: Teacher) -> Iterator[Fault]:
-    if not sound(teacher) or not sound(teacher.lora, teacher.strength):
+def _teacher(path: str, teacher: Teacher, model: str) -> Iterator[Fault]:
+    if not sound(teacher) or not sound(teacher.lora, teacher.strength, teacher.model, model):
         return
+    if teacher.model == model:
+        yield Fault(f"{path}.model", "it is the run's own model: leave it out")
+    yield from _only_native(f"{path}.lora", teacher.lora, teacher.model or model)
     if teacher.lora is None and teacher.strength != 1:
         yield Fault(f"{path}.strength", "it scales a lora, and the teacher has none: leave it out")
 
 
-def _student(student: Student) -> Iterator[Fault]:
+def _only_native(path: str, lora: str | None, model: str) -> Iterator[Fault]:
+    if lora and is_native(lora) and not is_live(model):
+        yield Fault(path, f"{lora} {ONLY_NATIVE}")
+
+
+def _student(student: Student, model: str) -> Iterator[Fault]:
+    if sound(student.start, student.base_lora, model):
+        yield from _only_native("student.start", student.start, model)
+        yield from _only_native("student.base_lora", student.base_lora, model)
     if sound(student.start, student.base_lora) and student.base_lora is not None and student.start != "fresh":
         yield Fault(
             "student.base_lora", "only a fresh student is trained on top of a frozen LoRA: leave out start or base_lora"

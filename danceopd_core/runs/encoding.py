@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,8 +13,9 @@ from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture
 from ..data.prompt_assignment import EncodedBucket, PromptAssignment, assign_prompts
 from ..models.backbone import Backbone
-from ..recipe.schema import Bucket
-from .planning import RunPlan
+from ..recipe.schema import Bucket, Teacher
+from .other_models import OtherModel, own_models
+from .planning import RunPlan, negatives_of
 
 
 class EncodedBuckets(NamedTuple):
@@ -37,29 +38,55 @@ def encode_items(
     return backbone.encode([item.prompt for item in items], sources, negatives).to("cpu")
 
 
-def encode_buckets(plan: RunPlan, backbone: Backbone, log: Callable[[str], None]) -> EncodedBuckets:
-    """All buckets of a run, with the prompts that the learned router assigns to each."""
-    buckets, negatives = [], [plan.negatives(route) for route in plan.recipe.routes]
-    for route, own in zip(plan.recipe.routes, negatives, strict=True):
+def encode_for(
+    teachers: Sequence[Teacher],
+    backbone: Backbone,
+    others: Mapping[str, OtherModel],
+    items: Sequence[Item],
+    width: int,
+    height: int,
+) -> Conditioning:
+    """Conditioning under which the student and all these teachers can be asked, on the CPU.
+
+    others: the models that teachers have for themselves, by name.
+    """
+    samples = encode_items(backbone, items, width, height, negatives_of(teachers))
+    for model in own_models(teachers):
+        view = encode_items(others[model].backbone, items, width, height, negatives_of(teachers, model))
+        samples = samples.with_view(model, view)
+    return samples
+
+
+def encode_buckets(
+    plan: RunPlan, backbone: Backbone, log: Callable[[str], None], others: Mapping[str, OtherModel] | None = None
+) -> EncodedBuckets:
+    """All buckets of a run, with the prompts that the learned router assigns to each.
+
+    others: the models that teachers have for themselves, by name.
+    """
+
+    def encode(bucket: Bucket, teachers: Sequence[Teacher]) -> EncodedBucket:
+        items, width, height = plan.items(bucket), plan.recipe.width, plan.recipe.height
+        samples = encode_for(teachers, backbone, others or {}, items, width, height)
+        clean = _latents(backbone, items, width, height) if plan.method.needs_clean else None
+        return EncodedBucket(items, samples, clean)
+
+    teachers = [plan.teachers(route) for route in plan.recipe.routes]
+    buckets, negatives = [], [negatives_of(own) for own in teachers]
+    for route, own in zip(plan.recipe.routes, teachers, strict=True):
         log(f"encoding the bucket of '{route.name}'")
-        buckets.append(_encode(route.bucket, plan, backbone, own))
+        buckets.append(encode(route.bucket, own))
     learned = plan.recipe.learned_router
     if learned is None:
         return EncodedBuckets(buckets, None)
     log("encoding the prompts without a route")
-    unassigned = _encode(learned.bucket, plan, backbone, sorted({negative for own in negatives for negative in own}))
+    unassigned = encode(learned.bucket, [teacher for own in teachers for teacher in own])
     names = [route.name for route in plan.recipe.routes]
     buckets, assignment = assign_prompts(
         names, buckets, negatives, unassigned, backbone.prompt_embeddings, learned.holdout, plan.recipe.seed
     )
     log(assignment.text())
     return EncodedBuckets(buckets, assignment)
-
-
-def _encode(bucket: Bucket, plan: RunPlan, backbone: Backbone, negatives: Sequence[str]) -> EncodedBucket:
-    items, width, height = plan.items(bucket), plan.recipe.width, plan.recipe.height
-    samples = encode_items(backbone, items, width, height, negatives)
-    return EncodedBucket(items, samples, _latents(backbone, items, width, height) if plan.method.needs_clean else None)
 
 
 def _latents(backbone: Backbone, items: Sequence[Item], width: int, height: int) -> Tensor:

@@ -15,9 +15,10 @@ from ..models.sampling import sample_pictures
 from ..recipe.from_graph import teacher_of
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Teacher
-from .encoding import encode_items
+from .encoding import encode_for
 from .host import Host, step_counter
 from .opening import DTYPES, open_teachers
+from .other_models import open_others
 from .sources import graph_source
 
 
@@ -41,11 +42,12 @@ def sample_fields(
     names = {label: teacher_of(field, teachers) for label, field in fields.items()}
     source = graph_source(model, list(fields.values()))
     backbone = source.open(DTYPES[model.dtype], settings.device)
-    backbone.latent_shape(settings.width, settings.height)
+    size = settings.width, settings.height
+    backbone.latent_shape(*size)
     host.check()
-    _, opened = open_teachers(teachers, backbone, weights=source.weights)
-    negatives = sorted({teacher.negative for teacher in teachers.values() if teacher.guidance != 1})
-    samples = encode_items(backbone, items, settings.width, settings.height, negatives)
+    others = open_others(teachers, source, backbone, DTYPES[model.dtype], settings.device, size)
+    _, opened = open_teachers(teachers, backbone, weights=source.weights, others=others)
+    samples = encode_for(list(teachers.values()), backbone, others, items, *size)
     step = step_counter(host, len(fields) * settings.steps * -(-len(items) // settings.batch))
     images = {}
     for label, name in names.items():

@@ -30,7 +30,8 @@ class Memory:
     """Bytes. student: its float32 weights, gradients, Adam's two moments, and its average if the recipe keeps one.
 
     checkpoints: the full-checkpoint teachers on the device, as if they shared nothing with the base; waiting: those
-    in host memory. encoders: text encoders and VAE, which leave the device before the training begins.
+    in host memory. encoders: text encoders and VAE, which leave the device before the training begins. others:
+    networks of the models that teachers have for themselves.
     """
 
     base: int
@@ -39,11 +40,12 @@ class Memory:
     checkpoints: int
     waiting: int
     encoders: int
+    others: int = 0
 
     @property
     def device(self) -> int:
         """On the device while it trains, without activations."""
-        return self.base + self.loras + self.student + self.checkpoints
+        return self.base + self.loras + self.student + self.checkpoints + self.others
 
     def lines(self) -> list[str]:
         parts = {
@@ -51,30 +53,39 @@ class Memory:
             "LoRA teachers": self.loras,
             "student, its gradient and Adam's moments": self.student,
             "full checkpoints": self.checkpoints,
+            "models of teachers": self.others,
             "on the device in training, without activations": self.device,
             "on the device before training, with text encoders and VAE": self.device + self.encoders,
             "full checkpoints offloaded to host memory": self.waiting,
         }
-        return [f"{size / 2**30:8.2f} GiB  {name}" for name, size in parts.items()]
+        shown = {name: size for name, size in parts.items() if size or name != "models of teachers"}
+        return [f"{size / 2**30:8.2f} GiB  {name}" for name, size in shown.items()]
 
 
 def planned_memory(recipe: Recipe) -> Memory:
     """The memory of the recipe's weights; InputError for files that are missing or of another kind."""
-    folder, bytes_per_weight = locate(recipe.model), BYTES[recipe.dtype]
-    index = _read(folder / "model_index.json")
-    network = _empty(folder, index)
+    teachers, bytes_per_weight = recipe.teachers.values(), BYTES[recipe.dtype]
+    folders = [locate(name) for name in dict.fromkeys([recipe.model, *filter(None, (t.model for t in teachers))])]
+    indices = [_read(folder / "model_index.json") for folder in folders]
+    network, *others = (_empty(folder, index) for folder, index in zip(folders, indices, strict=True))
     base = network_bytes(network, bytes_per_weight, recipe.quantise)
-    files = [locate(teacher.lora) for teacher in recipe.teachers.values() if teacher.lora]
-    copies = sum(teacher.checkpoint is not None for teacher in recipe.teachers.values())
+    files = [locate(teacher.lora) for teacher in teachers if teacher.lora]
+    copies = sum(teacher.checkpoint is not None for teacher in teachers)
     inside = min(copies, 1) if recipe.offload else copies
     return Memory(
         base=base,
         loras=bytes_per_weight * sum(_elements(weights_file(file)) for file in files),
-        student=trained_bytes(_student(recipe, network, index), bool(recipe.optimizer.ema)),
+        student=trained_bytes(_student(recipe, network, indices[0]), bool(recipe.optimizer.ema)),
         checkpoints=inside * base,
         waiting=copies * base if recipe.offload else 0,
         encoders=bytes_per_weight
-        * sum(_part(folder / part) for part in index if part.startswith(("text_encoder", "vae"))),
+        * sum(
+            _part(folder / part)
+            for folder, index in zip(folders, indices, strict=True)
+            for part in index
+            if part.startswith(("text_encoder", "vae"))
+        ),
+        others=sum(network_bytes(other, bytes_per_weight, None) for other in others),
     )
 
 

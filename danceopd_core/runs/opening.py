@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import torch
 
-from ..algorithm.fields import VelocityField, guided
+from ..algorithm.fields import VelocityField, guided, of_model
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
 from ..recipe.file_names import LIVE
 from ..recipe.schema import Teacher
 from ..weights.adapters import Adapters
+from .other_models import OtherModel
 from .sources import FileWeights, FolderSource, Weights
 
 FILES = FileWeights()
@@ -52,12 +53,26 @@ def open_teachers(
     backbone: Backbone,
     offloader: TeacherOffloader | None = None,
     weights: Weights = FILES,
+    others: Mapping[str, OtherModel] | None = None,
 ) -> tuple[Adapters, dict[str, VelocityField]]:
     """The adapters of the backbone's network, and every teacher's field by name, with its guidance.
 
     offloader: keeps full checkpoints in host memory and moves one at a time to the device; None: all stay on the
-    device. weights: where the teachers' LoRAs and checkpoints are read.
+    device. weights: where the teachers' LoRAs and checkpoints are read. others: the opened models that teachers have
+    for themselves, by name.
     """
+    own = {name: teacher for name, teacher in teachers.items() if not teacher.model}
+    adapters, fields = _open_own(own, backbone, offloader, weights)
+    for model, other in (others or {}).items():
+        theirs = {name: teacher for name, teacher in teachers.items() if teacher.model == model}
+        _, opened = _open_own(theirs, other.backbone, offloader, other.weights)
+        fields |= {name: of_model(field, model, other.shape) for name, field in opened.items()}
+    return adapters, {name: fields[name] for name in teachers}
+
+
+def _open_own(
+    teachers: Mapping[str, Teacher], backbone: Backbone, offloader: TeacherOffloader | None, weights: Weights
+) -> tuple[Adapters, dict[str, VelocityField]]:
     checkpoints = {}
     for name, teacher in teachers.items():
         if teacher.checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,9 +50,10 @@ class RunPlan:
         names = [route.teacher] if isinstance(route.teacher, str) else list(route.teacher)
         return [self.recipe.teachers[name] for name in names]
 
-    def negatives(self, route: Route) -> list[str]:
-        """The negative prompts of the route's guided teachers."""
-        return sorted({teacher.negative for teacher in self.teachers(route) if teacher.guidance != 1})
+
+def negatives_of(teachers: Iterable[Teacher], model: str | None = None) -> list[str]:
+    """The negative prompts of the guided ones among the teachers that have this model; None: the run's."""
+    return sorted({t.negative for t in teachers if t.guidance != 1 and (t.model or None) == model})
 
 
 def plan_run(recipe: Recipe, source: ModelSource | None = None) -> RunPlan:

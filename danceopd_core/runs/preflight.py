@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ..weights.full_checkpoints import weight_files
 from ..weights.lora_io import LORA_KEY, weights_file
 from ..weights.safetensors_io import open_safetensors
 from .preflight_buckets import check_buckets
-from .sources import ModelSource, recipe_source
+from .sources import ModelFacts, ModelSource, other_source, recipe_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +44,18 @@ def preflight(recipe: Recipe, source: ModelSource | None = None) -> Preflight:
     Every image is decoded. A recipe constructed in Python has to be checked first (`recipe.io.checked`). source: of
     its model; None: what the recipe names.
     """
-    model = (source or recipe_source(recipe)).facts()
+    source = source or recipe_source(recipe)
+    models = {None: source.facts()} | {name: other_source(source, name).facts() for name in _own_models(recipe)}
     faults = [
-        *_sizes(recipe, model.size_multiple),
+        *_sizes(recipe, math.lcm(*(model.size_multiple for model in models.values()))),
         *_out(Path(recipe.out)),
-        *model.faults,
+        *_models(recipe, models),
         *_quantise(recipe),
         *_weights(recipe),
-        *([] if model.faults or is_hub_id(recipe.model) or is_live(recipe.model) else _differences(recipe)),
+        *_differences(recipe, {name for name, model in models.items() if model.faults}),
         *_unused_teachers(recipe),
     ]
-    rows = check_buckets(recipe, model.pipeline, model.sources, faults)
+    rows = check_buckets(recipe, models, faults)
     refuse("the run", faults)
     return Preflight(recipe, rows)
 
@@ -98,15 +100,31 @@ def _weights(recipe: Recipe) -> Iterator[Fault]:
             yield Fault(setting, str(error))
 
 
-def _differences(recipe: Recipe) -> Iterator[Fault]:
-    """Where the architecture or the sigma schedule of a full checkpoint's folder differs from the model's."""
+def _own_models(recipe: Recipe) -> list[str]:
+    """The models that teachers have for themselves, each once."""
+    return list(dict.fromkeys(teacher.model for teacher in recipe.teachers.values() if teacher.model))
+
+
+def _models(recipe: Recipe, models: Mapping[str | None, ModelFacts]) -> Iterator[Fault]:
+    yield from models[None].faults
     for name, teacher in recipe.teachers.items():
-        if teacher.checkpoint is None:
+        for fault in models[teacher.model].faults if teacher.model else ():
+            yield Fault(f"teachers.{name}.model", fault.message)
+
+
+def _differences(recipe: Recipe, faulty: Collection[str | None]) -> Iterator[Fault]:
+    """Where the architecture or the sigma schedule of a full checkpoint's folder differs from its model's.
+
+    faulty: the models that cannot be compared, None for the run's.
+    """
+    for name, teacher in recipe.teachers.items():
+        model = teacher.model or recipe.model
+        if teacher.checkpoint is None or teacher.model in faulty or is_hub_id(model) or is_live(model):
             continue
         setting = f"teachers.{name}.checkpoint"
         try:
-            checkpoint, model = locate(teacher.checkpoint), locate(recipe.model)
-            for message in incompatibilities(checkpoint, model, model_schedule=recipe.sigmas == "model"):
+            schedule = recipe.sigmas == "model" and not teacher.model  # its own model's is used by no one
+            for message in incompatibilities(locate(teacher.checkpoint), locate(model), model_schedule=schedule):
                 yield Fault(setting, message)
         except InputError as error:
             yield Fault(setting, str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from ..data.csv_rows import CsvRow, numbered_rows
 from ..data.images import picture_fault
 from ..data.prompt_assignment import assignment_faults
 from ..errors import Fault, InputError
-from ..recipe.schema import Bucket, Recipe
+from ..recipe.schema import Bucket, Recipe, Route
+from .sources import ModelFacts
 
 MAX_ROW_FAULTS = 10
 """Rows of a bucket with an unusable image that are listed one by one; the rest are counted."""
@@ -20,16 +21,18 @@ MAX_ROW_FAULTS = 10
 Rows = tuple[CsvRow, ...]
 
 
-def check_buckets(recipe: Recipe, pipeline: str, sources: float, faults: list[Fault]) -> dict[Bucket, Rows]:
+def check_buckets(recipe: Recipe, models: Mapping[str | None, ModelFacts], faults: list[Fault]) -> dict[Bucket, Rows]:
     """The rows of every bucket that can be read; what is wrong with them is added to `faults`.
 
-    pipeline, sources: the model's, and how many source images it takes for a prompt.
+    models: None for the run's, and those that teachers have for themselves by name.
     """
     method = METHODS[recipe.method]
     loaded: dict[Bucket, Rows] = {}
     images: dict[Path, str] = {}  # image file -> what is wrong with it, or ""
-    places = [("", f"route {route.name!r}") for route in recipe.routes] + [("learned_router", "")]
-    for (setting, route), bucket in zip(places, recipe.buckets(), strict=False):
+    readers = [_readers(recipe, route) for route in recipe.routes]
+    places = [("", f"route {route.name!r}", own) for route, own in zip(recipe.routes, readers, strict=True)]
+    places.append(("learned_router", "", [model for own in readers for model in own]))
+    for (setting, route, own_models), bucket in zip(places, recipe.buckets(), strict=False):
         try:
             if bucket not in loaded:
                 loaded[bucket] = _load(bucket, recipe.seed)
@@ -37,7 +40,8 @@ def check_buckets(recipe: Recipe, pipeline: str, sources: float, faults: list[Fa
             faults.append(Fault(setting, f"{route}: {error}" if route else str(error)))
             continue
         rows, place = loaded[bucket], ", ".join(filter(None, (route, bucket.csv)))
-        messages = [*_sources(rows, pipeline, sources)]
+        found = (models[model] for model in dict.fromkeys(own_models))
+        messages = [message for facts in found for message in _sources(rows, facts.pipeline, facts.sources)]
         if route:  # prompts without a route may be of both kinds
             messages += _both_kinds(rows)
         if method.needs_clean:
@@ -49,6 +53,12 @@ def check_buckets(recipe: Recipe, pipeline: str, sources: float, faults: list[Fa
         names = [route.name for route in recipe.routes]
         faults += [Fault("learned_router", message) for message in assignment_faults(names, own, unassigned)]
     return loaded
+
+
+def _readers(recipe: Recipe, route: Route) -> list[str | None]:
+    """The models that encode a route's prompts: the run's, and those that its teachers have for themselves."""
+    names = [route.teacher] if isinstance(route.teacher, str) else list(route.teacher)
+    return [None, *(recipe.teachers[name].model for name in names)]
 
 
 def _load(bucket: Bucket, seed: int) -> Rows:

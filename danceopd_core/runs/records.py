@@ -178,7 +178,7 @@ def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     student = recipe.student
     names = [recipe.model, student.start if student.start != "fresh" else None, student.base_lora]
     names += recipe.components.values()
-    names += [file for teacher in recipe.teachers.values() for file in (teacher.checkpoint, teacher.lora)]
+    names += [part for t in recipe.teachers.values() for part in (t.checkpoint, t.lora, t.model)]
     names += [bucket.csv for bucket in recipe.buckets()]
     for name in dict.fromkeys(filter(None, names)):
         path = Path(name) if not is_embedded(name) else locate(name)

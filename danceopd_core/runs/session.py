@@ -24,6 +24,7 @@ from ..weights.lora import Lora, fresh_lora
 from ..weights.lora_io import lora_metadata
 from .encoding import EncodedBuckets, encode_buckets
 from .opening import DTYPES, open_teachers, pick_device
+from .other_models import open_others
 from .planning import RunPlan, plan_run, schedule_of
 from .sources import ModelSource, Weights
 
@@ -86,16 +87,19 @@ def open_session(
     log("opening the model")
     backbone = plan.source.open(DTYPES[recipe.dtype], device)
     backbone.latent_shape(recipe.width, recipe.height)  # refuses a size that the model does not have
+    size = recipe.width, recipe.height
+    others = open_others(recipe.teachers, plan.source, backbone, DTYPES[recipe.dtype], device, size, log)
     offloader = TeacherOffloader(device) if recipe.offload else None
-    adapters, fields = open_teachers(recipe.teachers, backbone, offloader, weights)
+    adapters, fields = open_teachers(recipe.teachers, backbone, offloader, weights, others)
     base_lora = recipe.student.base_lora
     adapters.start_student(
         _student_start(recipe, backbone, adapters, weights),
         weights.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None,
     )
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
-    encoded = encode_buckets(plan, backbone, log)
-    backbone.offload_encoders("cpu")
+    encoded = encode_buckets(plan, backbone, log, others)
+    for opened in (backbone, *(other.backbone for other in others.values())):
+        opened.offload_encoders("cpu")
     if recipe.gradient_checkpointing:
         weights.enable_checkpointing(backbone.network)
     trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device)

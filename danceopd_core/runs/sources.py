@@ -19,7 +19,7 @@ from ..models.sigma_schedule import folder_sigmas, size_multiple
 from ..recipe.file_names import is_live
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Recipe
-from ..shapes import locate
+from ..shapes import ONLY_NATIVE, is_native, locate
 from ..weights.adapters import Adapters
 from ..weights.full_checkpoints import load_full_checkpoint
 from ..weights.lora import Lora, Shapes
@@ -66,6 +66,11 @@ class ModelSource(Protocol):
     @property
     def weights(self) -> Weights: ...
 
+    @property
+    def others(self) -> Mapping[str, ModelSource]:
+        """The sources of models that teachers have for themselves, by name, where the name alone does not say it."""
+        ...
+
     def facts(self) -> ModelFacts: ...
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
@@ -81,8 +86,9 @@ class LiveModel(Protocol):
     @property
     def name(self) -> str: ...
 
-    def source(self, teachers: Mapping[str, LiveModel]) -> ModelSource:
-        """The source of a run over this model. teachers: the live models that its teachers name as checkpoints."""
+    def source(self, teachers: Mapping[str, LiveModel], others: Mapping[str, ModelSource]) -> ModelSource:
+        """The source of a run over this model. teachers: the live models that its teachers name as checkpoints.
+        others: of the models that its teachers have for themselves."""
         ...
 
 
@@ -94,6 +100,8 @@ class FileWeights:
         return Adapters(backbone.network)
 
     def read_lora(self, name: str, backbone: Backbone, shapes: Shapes) -> Lora:
+        if is_native(name):
+            raise InputError(f"{name} {ONLY_NATIVE}")
         return read_lora(locate(name), shapes)
 
     def write_lora(self, path: Path, lora: Lora, metadata: Mapping[str, str]) -> None:
@@ -114,6 +122,7 @@ class FolderSource:
     components: Mapping[str, str] = field(default_factory=dict)
     quantise: str | None = None
     weights: Weights = FileWeights()
+    others: Mapping[str, ModelSource] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -146,8 +155,20 @@ def recipe_source(recipe: Recipe) -> ModelSource:
     return FolderSource(recipe.model, recipe.components, recipe.quantise)
 
 
+def other_source(source: ModelSource, name: str) -> ModelSource:
+    """The source of a model that a teacher has for itself. source: of the run's model."""
+    return source.others[name] if name in source.others else FolderSource(name)
+
+
 def graph_source(model: ModelSpec, fields: Sequence[FieldSpec]) -> ModelSource:
     """The source of the graph's model, for these fields over it."""
+    live = {live.name: live for spec in fields for live in spec.live}
+    others = {other.folder: _spec_source(other, live, {}) for spec in fields for other in spec.others}
+    return _spec_source(model, live, others)
+
+
+def _spec_source(model: ModelSpec, live: Mapping[str, LiveModel], others: Mapping[str, ModelSource]) -> ModelSource:
     if model.live is None:
-        return FolderSource(model.folder, model.components, model.quantise)
-    return model.live.source({live.name: live for spec in fields for live in spec.live})
+        return FolderSource(model.folder, model.components, model.quantise, others=others)
+    source: ModelSource = model.live.source(live, others)
+    return source

@@ -14,6 +14,21 @@ GUIDANCE = 2.0
 """The guidance scale at which the base scores best (`danceopd shapes score --guidance`)."""
 
 
+NATIVE = "shapes:native_"
+"""How the names of LoRAs begin that were trained over the embedded model in ComfyUI's own network."""
+
+ONLY_NATIVE = (
+    "is a LoRA for the embedded model in ComfyUI's own network, which numbers the positions of an edit otherwise: use "
+    "it over Load Shapes, and here the LoRA of that name without native_"
+)
+"""Why such a LoRA is refused elsewhere, to follow its name."""
+
+
+def is_native(name: str) -> bool:
+    """Whether a name means a LoRA for the embedded model in ComfyUI's own network."""
+    return name.startswith(NATIVE)
+
+
 def is_embedded(name: str) -> bool:
     """Whether a name is a part of the embedded model, "shapes" or "shapes:...", and not a path."""
     return name == "shapes" or name.startswith("shapes:")

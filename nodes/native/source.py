@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...danceopd_core.errors import InputError
 from ...danceopd_core.models.backbone import Backbone
 from ...danceopd_core.recipe.file_names import LIVE, is_live
-from ...danceopd_core.runs.sources import LiveModel, ModelFacts
+from ...danceopd_core.runs.sources import LiveModel, ModelFacts, ModelSource
 from ...danceopd_core.shapes import locate
 from ...danceopd_core.weights.adapters import Adapters
 from ...danceopd_core.weights.lora import Lora, Shapes
@@ -57,8 +57,9 @@ class NativeModel:
         opening.check_flow(self.patcher)
         check_vae(self.space, self.vae)
 
-    def source(self, teachers: Mapping[str, LiveModel]) -> NativeSource:
-        return NativeSource(self, NativeWeights({name: cast(NativeTeacher, live) for name, live in teachers.items()}))
+    def source(self, teachers: Mapping[str, LiveModel], others: Mapping[str, ModelSource]) -> NativeSource:
+        weights = NativeWeights({name: cast(NativeTeacher, live) for name, live in teachers.items()})
+        return NativeSource(self, weights, others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class NativeTeacher:
     def name(self) -> str:
         return f"{LIVE}{opening.title(self.patcher.model)}:{self.digest}"
 
-    def source(self, teachers: Mapping[str, LiveModel]) -> NativeSource:
+    def source(self, teachers: Mapping[str, LiveModel], others: Mapping[str, ModelSource]) -> NativeSource:
         raise TypeError("a teacher has no encoders: it is used over a base model")
 
 
@@ -115,6 +116,7 @@ class NativeSource:
 
     model: NativeModel
     weights: NativeWeights
+    others: Mapping[str, ModelSource] = field(default_factory=dict)
 
     def facts(self) -> ModelFacts:
         return ModelFacts((), self.model.space.size_multiple, self.model.space.title)

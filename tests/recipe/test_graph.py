@@ -201,3 +201,43 @@ def test_a_learned_router_reaches_the_recipe_and_is_one():
         routes((field(), 1.0)).taking(more, 0.5)
     with pytest.raises(InputError, match=r"Learned Router, holdout: 2\.0 is out of range"):
         recipe(two.taking(more, 2.0))
+
+
+def test_a_field_of_another_model_keeps_that_model_guidance_and_mixes_included():
+    other = specs.ModelSpec("/m", "float32")
+    there = specs.FieldSpec(other, "edit", ((Teacher(lora="e"), 0.5), (Teacher(), 0.5))).guided(3.0, "bad")
+    taken = there.over(MODEL)
+    assert (taken.model, taken.others, taken.label) == (MODEL, (other,), there.label)
+    assert {t.model for t, _ in taken.parts} == {"/m"}
+    assert [(t.lora, t.guidance, w) for t, w in taken.parts] == [(t.lora, t.guidance, w) for t, w in there.parts]
+    mix = field().mixed(specs.FieldSpec(other, "one", ((Teacher(), 1.0),)).over(MODEL), 0.25)
+    assert {t.model: w for t, w in mix.parts} == {None: 0.75, "/m": 0.25}
+    assert mix.others == (other,)
+    found = recipe(routes((taken, 1.0), (mix, 1.0)))
+    assert set(found.teachers) == {"e of m x3", "base of m x3", "base", "base of m"}
+    assert found.teachers["e of m x3"].model == "/m"
+
+
+def test_a_field_goes_on_to_a_third_model_and_back_home():
+    second, third = specs.ModelSpec("/m", "float32"), specs.ModelSpec("/n", "float32")
+    taken = field().over(second).over(third)
+    assert ({t.model for t, _ in taken.parts}, taken.others) == ({"shapes"}, (second, MODEL))
+    home = taken.over(MODEL)
+    assert ({t.model for t, _ in home.parts}, home.others) == ({None}, (third, second))
+
+
+def test_what_a_recipe_cannot_say_of_a_teachers_model_is_refused():
+    with pytest.raises(InputError, match="over this flow model already"):
+        field().over(MODEL)
+    for spec, message in (
+        (specs.ModelSpec("/m", "float32", transformer="/t"), "transformer file"),
+        (specs.ModelSpec("/m", "float32", quantise="int8"), "quantises"),
+        (specs.ModelSpec("/m", "bfloat16"), "computes in bfloat16 and the student's in float32: choose float32"),
+    ):
+        with pytest.raises(InputError, match=message):
+            specs.FieldSpec(spec, "base", ((Teacher(), 1.0),)).over(MODEL)
+
+
+def test_a_teachers_own_model_is_found_on_its_node():
+    assert recipes.widget("teachers.edit of m.model") == "Field from Another Model, field"
+    assert recipes.widget("teachers.model.lora") == "teachers.model.lora"

@@ -160,6 +160,12 @@ def test_settings_that_change_the_result_change_the_digest():
     learned = [replace(recipe, learned_router=LearnedRouter(Bucket(prompts=("a",)), h)).digest() for h in (0.25, 0.5)]
     assert len({recipe.digest(), *learned}) == 3
     assert replace(recipe, student=Student(base_lora="/a")).digest() != recipe.digest()
+    assert replace(recipe, teachers={"base": Teacher(model="/m")}).digest() != recipe.digest()
+
+
+def test_a_recipe_from_before_teachers_had_models_keeps_its_digest():
+    """As version 0.2.0 computed it before `teachers.<name>.model` was there."""
+    assert parse_recipe(base()).digest() == "f4721356629b05ad3413bb2a8fd6d758a6079a9ddf133e6631e889c6f7eded9a"
 
 
 @pytest.mark.parametrize(
@@ -258,6 +264,15 @@ def test_the_schedules_are_those_of_diffusers():
         ({"query": {"sigma": [0.2, 2]}}, "query.sigma[1]: 2.0 is out of range"),
         ({"query": {"bias": "mid"}, "method": "diffusionopd"}, "query: diffusionopd queries every state"),
         ({"teachers": {"base": {"strength": 2}}}, "teachers.base.strength: it scales a lora"),
+        ({"teachers": {"base": {"model": "shapes"}}}, "teachers.base.model: it is the run's own model: leave it out"),
+        (
+            {"teachers": {"base": {"lora": "shapes:native_edit"}}},
+            "teachers.base.lora: shapes:native_edit is a LoRA for the embedded model in ComfyUI's own network",
+        ),
+        (
+            {"student": {"start": "shapes:native_edit"}},
+            "student.start: shapes:native_edit is a LoRA for the embedded model in ComfyUI's own network",
+        ),
         ({"teachers": {"base": {"guidance": -1}}}, "teachers.base.guidance: -1.0 is out of range"),
         ({"teachers": {"bass": {}}}, "routes[0].teacher: no teacher is named 'base' (did you mean 'bass'?)"),
         ({"teachers": {"base": {}, " ": {}}}, "teachers: ' ' is not a valid name"),

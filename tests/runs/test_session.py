@@ -16,6 +16,7 @@ from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_io import write_lora
 
 from ..loras import random_lora
+from ..tiny import save_twin
 
 RECIPE = """
 model: {model}
@@ -47,6 +48,7 @@ CHANGES = {  # setting: an override that must change the run
     "teachers.strength": "teachers.other.strength=0.5",
     "teachers.guidance": "teachers.base.guidance=2",
     "teachers.negative": "teachers.base.negative=worse",
+    "teachers.model": "teachers.base.model={twin}",
     "routes": "routes.0.teacher={{base: 0.5, other: 0.5}}",
     "student.start": "student.start={more}",
     "student.rank": "student.rank=2",
@@ -91,7 +93,8 @@ def files(zimage_folder: Path, opened_zimage, tmp_path_factory) -> dict[str, Pat
     save_file(weights, folder / "full.safetensors")
     (folder / "recipe.yaml").write_text(RECIPE.format(model=zimage_folder), encoding="utf-8")
     return {name: folder / f"{name}.safetensors" for name in ("other", "more", "full")} | {
-        "recipe": folder / "recipe.yaml"
+        "recipe": folder / "recipe.yaml",
+        "twin": save_twin(folder / "twin", zimage_folder),
     }
 
 
