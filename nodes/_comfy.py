@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import torch
 from comfy_api.latest import ComfyExtension, io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.progress import get_progress_state
 from PIL import Image
 from server import PromptServer
@@ -187,6 +188,11 @@ class ComfyHost:
         if device.type == "cuda":
             return torch.cuda.memory_reserved(device) / 1e6
         return psutil.Process().memory_info().rss / 1e6
+
+
+def blocked(message: str) -> ExecutionBlocker:
+    """In place of an output: the nodes that use it do not run, and show the message; all others do."""
+    return ExecutionBlocker(message)
 
 
 def send(data: dict[str, Any]) -> None:

@@ -9,12 +9,29 @@ from ..danceopd_core.data.bucket_files import lines_of
 from ..danceopd_core.recipe.from_graph import recipe_of
 from ..danceopd_core.recipe.graph import ModelSpec
 from ..danceopd_core.runs.live_status import LiveStatus
-from ._comfy import RUNS, ComfyHost, as_arrays, device_name, display_node, heartbeat, io, output_folder, send, workspace
+from ._comfy import (
+    RUNS,
+    ComfyHost,
+    as_arrays,
+    blocked,
+    device_name,
+    display_node,
+    heartbeat,
+    io,
+    output_folder,
+    send,
+    workspace,
+)
 from .sockets import CATEGORY
 from .training_inputs import training_inputs
 
 if TYPE_CHECKING:
     from ..danceopd_core.runs.records import RunRecord
+
+NO_MODEL = (
+    "the student was trained over a diffusers folder, which has no MODEL: use Load LoRA on a MODEL of your own, "
+    "or train over Flow Model from ComfyUI"
+)
 
 
 class TrainStudent(io.ComfyNode):
@@ -46,6 +63,12 @@ class TrainStudent(io.ComfyNode):
                 ),
                 io.Image.Output("pictures", display_name="images", tooltip="Images of the last validation."),
                 io.Int.Output("trained_steps", display_name="trained steps", tooltip="Number of completed updates."),
+                io.Model.Output(
+                    "model",
+                    display_name="MODEL",
+                    tooltip="MODEL of Flow Model from ComfyUI with the trained LoRA on it, for KSampler. A diffusers "
+                    "folder has none.",
+                ),
             ],
         )
 
@@ -76,7 +99,7 @@ class TrainStudent(io.ComfyNode):
         status = LiveStatus(node, display_node(node), run.name, recipe.steps, send)
         with workspace(training=True), RUNS.running(node) as stop, heartbeat(status):
             train_job(job, ComfyHost(node, recipe.steps), status, stop)
-        return _output(run, status)
+        return _output(run, status, routes.model)
 
 
 def _settings(
@@ -99,7 +122,7 @@ def _settings(
     }
 
 
-def _output(run: RunRecord, status: LiveStatus) -> io.NodeOutput:
+def _output(run: RunRecord, status: LiveStatus, model: ModelSpec) -> io.NodeOutput:
     from safetensors.torch import load_file
 
     from ..danceopd_core.runs.validation import read_pictures
@@ -118,5 +141,6 @@ def _output(run: RunRecord, status: LiveStatus) -> io.NodeOutput:
         run.lora.name,
         read_pictures(run.pictures()),
         update,
+        blocked(NO_MODEL) if model.live is None else model.live.with_lora(run.lora),
         ui={key: [value] for key, value in shown.items()},
     )

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.sd import CLIP, VAE
+from comfy.sd import CLIP, VAE, load_lora_for_models
+from comfy.utils import load_torch_file
 from torch import Tensor, nn
 
 from ...danceopd_core.errors import InputError
@@ -56,6 +57,11 @@ class NativeModel:
         """InputError for what can be seen before a run: no flow model, or the VAE of another one."""
         opening.check_flow(self.patcher)
         check_vae(self.space, self.vae)
+
+    def with_lora(self, path: Path) -> ModelPatcher:
+        """The MODEL given, with a LoRA file on it as by the stock loader; the weights are shared."""
+        lora, metadata = load_torch_file(str(path), safe_load=True, return_metadata=True)
+        return load_lora_for_models(self.patcher, None, lora, 1.0, 0.0, lora_metadata=metadata)[0]
 
     def source(self, teachers: Mapping[str, LiveModel], others: Mapping[str, ModelSource]) -> NativeSource:
         weights = NativeWeights({name: cast(NativeTeacher, live) for name, live in teachers.items()})

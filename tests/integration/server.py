@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -101,6 +102,23 @@ class Server:
 
     def run(self, prompt: dict) -> dict:
         return self.wait(self.queue(prompt))
+
+    def told(self, prompt: dict) -> tuple[dict, list[tuple[str, Any]]]:
+        """As `run`, with what a page hears meanwhile: (type, data) of every message."""
+        return asyncio.run(self._told(prompt))
+
+    async def _told(self, prompt: dict) -> tuple[dict, list[tuple[str, Any]]]:
+        import aiohttp  # of ComfyUI's requirements, which whoever collects the tests need not have
+
+        heard: list[tuple[str, Any]] = []
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{self.url}/ws?clientId=tests") as page:
+            answer = self.post("/prompt", {"prompt": prompt, "client_id": "tests"})
+            while ("executing", None) not in [(kind, data.get("node", "")) for kind, data in heard]:
+                message = await page.receive(timeout=480)
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    event = json.loads(message.data)
+                    heard.append((event["type"], event["data"]))
+        return self.wait(answer["prompt_id"]), heard
 
     def until(self, found: Any, seconds: float = 240) -> Any:
         """What `found()` gives once it is true."""

@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ..comfyui import comfyui_python, comfyui_root
-from .graphs import node_of, short
+from .graphs import node_of, only_training, short
 from .server import Server, messages, succeeded
 
 LOADERS = {
@@ -30,10 +30,22 @@ def native(run, **train):
     return json.loads(json.dumps(graph))
 
 
-def with_samplers(graph, seed=5, steps=4):
-    """Two pictures of one prompt and noise: by Sample Student, and by stock nodes with the LoRA on the MODEL."""
+def with_samplers(graph, seed=5, steps=4, **more):
+    """Pictures of one prompt and noise: by Sample Student, and by KSampler on the MODEL with the LoRA from a stock node
+    ("theirs"), on the MODEL that Train Student LoRA gives ("direct"), and on `more` MODELs by name."""
     train = node_of(graph, "Train")
     text = "a red circle"
+    sampler = {
+        "positive": ["text", 0],
+        "negative": ["text", 0],
+        "latent_image": ["empty", 0],
+        "seed": seed,
+        "steps": steps,
+        "cfg": 1.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "denoise": 1.0,
+    }
     graph |= {
         "ours": {
             "class_type": "DanceOPD_Sample",
@@ -49,18 +61,20 @@ def with_samplers(graph, seed=5, steps=4):
         },
         "text": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["loader", 1], "text": text}},
         "empty": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
-        "sampler": {
-            "class_type": "KSampler",
-            "inputs": {
-                "model": ["lora", 0], "positive": ["text", 0], "negative": ["text", 0], "latent_image": ["empty", 0],
-                "seed": seed, "steps": steps, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
-                "denoise": 1.0,
-            },
-        },
-        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sampler", 0], "vae": ["loader", 2]}},
         "save ours": {"class_type": "SaveImage", "inputs": {"images": ["ours", 0], "filename_prefix": "ours"}},
-        "save theirs": {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": "theirs"}},
     }  # fmt: skip
+    for name, model in (("theirs", ["lora", 0]), ("direct", [train, 5]), *more.items()):
+        graph |= {
+            f"sampler {name}": {"class_type": "KSampler", "inputs": {"model": model, **sampler}},
+            f"decode {name}": {
+                "class_type": "VAEDecode",
+                "inputs": {"samples": [f"sampler {name}", 0], "vae": ["loader", 2]},
+            },
+            f"save {name}": {
+                "class_type": "SaveImage",
+                "inputs": {"images": [f"decode {name}", 0], "filename_prefix": name},
+            },
+        }
     return graph
 
 
@@ -82,9 +96,39 @@ def test_a_model_of_comfyui_is_trained_and_the_stock_sampler_draws_what_the_pack
     assert all(key.startswith("diffusion_model.") for key in lora)
     assert any(tensor.any() for key, tensor in lora.items() if key.endswith("lora_B.weight"))
     assert "lora key not loaded" not in (base / "server.log").read_text(errors="replace")
-    ours, theirs = picture(base, entry, "save ours"), picture(base, entry, "save theirs")
+    ours, theirs, direct = (picture(base, entry, f"save {name}") for name in ("ours", "theirs", "direct"))
     assert ours.std() > 5
     assert abs(ours - theirs).max() <= 1
+    assert (direct == theirs).all()
+
+
+def test_the_model_output_is_the_base_with_the_saved_file_on_it(trained, server, base):
+    """Against stock Load LoRA on the loader's MODEL; the base itself draws another picture."""
+    graph, _ = trained
+    graph = with_samplers(json.loads(json.dumps(graph)), seed=6, file=["file", 0], bare=["loader", 0])
+    graph["file"] = {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {"model": ["loader", 0], "lora_name": "native.safetensors", "strength_model": 1.0},
+    }
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+    file, direct, bare = (picture(base, entry, f"save {name}") for name in ("file", "direct", "bare"))
+    assert (direct == file).all()
+    assert (direct != bare).any()
+
+
+def test_over_a_diffusers_folder_only_what_uses_the_model_output_is_held_back(server, base):
+    graph = with_samplers(only_training("quickstart", "folder student"))
+    graph["loader"] = LOADERS["loader"]
+    del graph["ours"], graph["save ours"]
+    entry, told = server.told(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+    assert "save theirs" in entry["outputs"]
+    assert "save direct" not in entry["outputs"]
+    (error,) = (data for kind, data in told if kind == "execution_error")
+    assert error["node_id"] == "sampler direct"
+    assert "diffusers folder" in error["exception_message"]
+    assert "Flow Model from ComfyUI" in error["exception_message"]
 
 
 def test_the_same_workflow_is_found_finished_after_a_restart_and_another_model_is_another_run(trained, servers, base):

@@ -120,4 +120,11 @@ def test_training_fits_the_stock_nodes(pack):
     train = pack["nodes"]["DanceOPD_Train"]
     assert train["is_output_node"]
     assert train["not_idempotent"], "two equal trainers each have their own panel"
-    assert [output["type"] for output in train["outputs"]] == ["LORA_MODEL", "LOSS_MAP", "STRING", "IMAGE", "INT"]
+    assert [output["type"] for output in train["outputs"]] == [
+        "LORA_MODEL",
+        "LOSS_MAP",
+        "STRING",
+        "IMAGE",
+        "INT",
+        "MODEL",
+    ]
