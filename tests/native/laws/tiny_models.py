@@ -1,6 +1,6 @@
 """Tiny MODELs of ComfyUI's real classes with random weights, and random prompts for them."""
 
-from functools import cache
+from functools import cache, partial
 
 import comfy.model_management as management
 import comfy.supported_models as supported
@@ -83,14 +83,14 @@ def randomize(module, seed=0):
             buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
 
 
-def tiny_model(name, dtype=torch.float32, disable_dynamic=False):
-    """A MODEL with its factory, as a stock loader gives it."""
-    config = vars(supported)[name](dict(CONFIGS[name]))
+def tiny_model(name, dtype=torch.float32, disable_dynamic=False, more=()):
+    """A MODEL with its factory, as a stock loader gives it; `more` are pairs that change its settings."""
+    config = vars(supported)[name]({**CONFIGS[name], **dict(more)})
     config.set_inference_dtype(dtype, None)
     model = config.get_model({}, "", device=torch.device("cpu"))
     randomize(model.diffusion_model)
     patcher = ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
-    patcher.cached_patcher_init = (tiny_model, (name, dtype))
+    patcher.cached_patcher_init = (partial(tiny_model, more=more), (name, dtype))
     return patcher
 
 
@@ -110,9 +110,9 @@ def backbone_of(patcher):
     return opened(patcher, None, NoVae(patcher.model.latent_format))
 
 
-def fresh_backbone(name, dtype=torch.float32):
+def fresh_backbone(name, dtype=torch.float32, **more):
     with torch.inference_mode():  # as a loader node runs
-        patcher = tiny_model(name, dtype)
+        patcher = tiny_model(name, dtype, more=tuple(more.items()))
     return backbone_of(patcher)
 
 
