@@ -140,9 +140,7 @@ def stock(args: argparse.Namespace) -> None:
     rows = [Item(item.text, render(item.source, 64) if isinstance(item, Edit) else None) for item in chosen]
     field = FieldSpec(spec, "student", ((Teacher(lora=lora), 1.0),))
     with torch.no_grad():
-        pictures = sample_fields(spec, {"student": field}, rows, SamplingSettings(8, 64, 64, 0, "cpu"), Host())[
-            "student"
-        ]
+        found = sample_fields(spec, {"student": field}, rows, SamplingSettings(8, 64, 64, 0, "cpu"), Host())
     ours = [(picture * 255).round().to(torch.uint8).numpy() for picture in found["student"]]
     theirs = []
     with torch.inference_mode():
