@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import comfy.model_base
 import comfy.ops
 import comfy.supported_models
@@ -11,7 +14,8 @@ from comfy.ldm.modules.diffusionmodules.mmdit import TimestepEmbedder
 from comfy.model_detection import convert_diffusers_mmdit
 from comfy.model_management import get_torch_device, unet_offload_device
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
-from comfy.utils import load_torch_file
+from comfy.utils import detect_layer_quantization, load_torch_file
+from torch import Tensor
 
 from ...danceopd_core.models.sigma_schedule import read_config
 from ...danceopd_core.shapes import locate
@@ -21,6 +25,10 @@ from .shapes_vae import shapes_vae
 __all__ = ["shapes_clip", "shapes_model", "shapes_vae"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+BLOCK_WEIGHT = re.compile(
+    r"(layers|context_refiner|noise_refiner)\.\d+\.(attention|feed_forward)\.(qkv|out|w\d)\.weight"
+)
+"""The layers that quantised files hold in 8 bits."""
 
 
 class ShapesLatents(LatentFormat):
@@ -44,28 +52,43 @@ class Shapes(comfy.supported_models.ZImage):
     latent_format = ShapesLatents
 
 
-def shapes_model(part: str = "shapes", disable_dynamic: bool = False) -> ModelPatcher:
-    """The transformer in float32; `part` "shapes:realism" is that of the full-checkpoint teacher.
+def shapes_model(part: str = "shapes", weights: str = "float32", disable_dynamic: bool = False) -> ModelPatcher:
+    """The transformer; `part` "shapes:realism" is that of the full-checkpoint teacher.
 
+    weights: "float32", "bfloat16", or "fp8", whose blocks are as in files named fp8_scaled, and compute in bfloat16.
     disable_dynamic: as ComfyUI asks a loader for a copy whose weights are not streamed.
     """
     folder = locate("shapes") / "transformer" if part == "shapes" else locate(part)
     config = Shapes(_settings(read_config(folder / "config.json")))
-    config.set_inference_dtype(torch.float32, None)
+    state = convert_diffusers_mmdit(load_torch_file(str(folder / WEIGHTS), safe_load=True), "")
+    dtype = torch.float32 if weights == "float32" else torch.bfloat16
+    config.set_inference_dtype(dtype, None if weights != "fp8" else dtype)
+    if weights == "fp8":
+        state = scaled_fp8(state)
+        config.quant_config = detect_layer_quantization(state, "")
     model = comfy.model_base.Lumina2(config, device=torch.device("cpu"))
     network = model.diffusion_model
-    state = convert_diffusers_mmdit(load_torch_file(str(folder / WEIGHTS), safe_load=True), "")
     # The only part whose size does not follow from the settings at this width.
     hidden, width = state["t_embedder.mlp.0.weight"].shape[0], state["t_embedder.mlp.2.weight"].shape[0]
-    network.t_embedder = TimestepEmbedder(
-        hidden, output_size=width, dtype=torch.float32, operations=comfy.ops.manual_cast
-    )
+    network.t_embedder = TimestepEmbedder(hidden, output_size=width, dtype=dtype, operations=comfy.ops.manual_cast)
     network.load_state_dict(state)
     network.requires_grad_(False).eval()
     patcher = ModelPatcher if disable_dynamic else CoreModelPatcher
     made = patcher(model, load_device=get_torch_device(), offload_device=unet_offload_device())
-    made.cached_patcher_init = (shapes_model, (part,))
+    made.cached_patcher_init = (shapes_model, (part, weights))
     return made
+
+
+def scaled_fp8(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with the linear layers of the blocks in float8, each with its scale and its mark."""
+    quantised = dict(state)
+    layout = torch.tensor(list(json.dumps({"format": "float8_e4m3fn"}).encode()), dtype=torch.uint8)
+    for name in filter(BLOCK_WEIGHT.fullmatch, state):
+        scale = state[name].abs().max() / torch.finfo(torch.float8_e4m3fn).max
+        layer = name.removesuffix(".weight")
+        quantised[name] = (state[name] / scale).to(torch.float8_e4m3fn)
+        quantised |= {f"{layer}.weight_scale": scale, f"{layer}.comfy_quant": layout}
+    return quantised
 
 
 def _settings(config: dict) -> dict:
