@@ -91,7 +91,7 @@ def generated() -> dict[Path, str]:
 
 def outdated(files: Mapping[Path, str]) -> list[Path]:
     """The files whose contents on disk differ."""
-    return [path for path, text in files.items() if path.read_text(encoding="utf-8") != text]
+    return [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
 
 
 def main(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ from ..nodes import routes_http
 from ._comfy import ComfyExtension, io
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
 from .learned_router_node import LearnedRouterNode
-from .native_nodes import FieldFromModel, FieldFromOtherModel, LoadShapes, NativeFlowModel
+from .native_nodes import FieldFromModel, FieldFromOtherModel, LoadLora, LoadShapes, NativeFlowModel
 from .route_nodes import PromptBucket, RouteSelector
 from .sample_nodes import Compare, Evaluate, SampleStudent
 from .student_nodes import StudentLora
@@ -26,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     Compare,
     Evaluate,
     LoadShapes,
+    LoadLora,
     NativeFlowModel,
     FieldFromModel,
     FieldFromOtherModel,

@@ -7,7 +7,7 @@ from typing import Any
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec
 from ..danceopd_core.recipe.schema import Teacher
-from ._comfy import io, schedulers
+from ._comfy import NONE, chosen, io, lora_choices, schedulers, stamp
 from .sockets import CATEGORY, FieldSocket, ModelSocket
 
 EDITS = ["auto", "reference_latent", "reference_latent_index", "qwen_edit", "qwen_edit_plus", "zimage_omni"]
@@ -22,9 +22,25 @@ class LoadShapes(io.ComfyNode):
             display_name="Load Shapes",
             category=CATEGORY,
             description="The small embedded model as MODEL, CLIP and VAE, for stock nodes such as KSampler and VAE "
-            "Decode. It ships with this pack and runs on a CPU; images are 64 x 64 pixels.",
+            "Decode. It ships with this pack and runs on a CPU; images are 64 x 64 pixels. Bypassed, the node passes "
+            "on what other loaders are connected to it, so that one workflow runs on either.",
             search_aliases=["danceopd", "embedded model", "tiny model", "demo model"],
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "weights",
+                    options=["float32", "bfloat16", "fp8"],
+                    default="float32",
+                    tooltip="Data type of the weights. fp8: as in files named fp8_scaled, for trying a quantised base.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    lazy=True,
+                    tooltip="Passed on instead while this node is bypassed; else not loaded.",
+                ),
+                io.Clip.Input("clip", optional=True, lazy=True, tooltip="As model."),
+                io.Vae.Input("vae", optional=True, lazy=True, tooltip="As model."),
+            ],
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="Diffusion model: a small Z-Image."),
                 io.Clip.Output("clip", display_name="CLIP", tooltip="Text encoder, for CLIP Text Encode."),
@@ -33,10 +49,53 @@ class LoadShapes(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls):
+    def execute(cls, weights="float32", model=None, clip=None, vae=None):
         from .native.shapes import shapes_clip, shapes_model, shapes_vae
 
-        return io.NodeOutput(shapes_model(), shapes_clip(), shapes_vae())
+        return io.NodeOutput(shapes_model(weights=weights), shapes_clip(), shapes_vae())
+
+
+class LoadLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DanceOPD_LoadLora",
+            display_name="Load LoRA or Embedded LoRA",
+            category=CATEGORY,
+            description="Applies a LoRA to a MODEL as stock Load LoRA does, with the LoRAs of the embedded model in "
+            "its list.",
+            search_aliases=["danceopd", "lora loader", "embedded lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="MODEL to apply the LoRA to. It stays as it is itself."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=list(lora_choices()),
+                    default=NONE,
+                    tooltip="LoRA from ComfyUI's loras folders, or of the embedded model (shapes:...). none: the "
+                    "MODEL unchanged.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="LoRA strength. 1 applies the LoRA as trained.",
+                ),
+            ],
+            outputs=[io.Model.Output("patched", display_name="MODEL", tooltip="MODEL with the LoRA on it.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name, **others):
+        return stamp(lora_choices().get(lora_name))
+
+    @classmethod
+    def execute(cls, model, lora_name, strength):
+        from .native.lora_names import patched
+
+        file = chosen(lora_choices(), lora_name, "lora_name")
+        return io.NodeOutput(model if file is None else patched(model, file, strength))
 
 
 class NativeFlowModel(io.ComfyNode):

@@ -9,11 +9,14 @@ import comfy.lora
 import torch
 from comfy.lora_convert import convert_lora
 from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import load_lora_for_models
 from comfy.utils import load_torch_file
 from comfy.weight_adapter import LoRAAdapter
 from torch import Tensor
 
 from ...danceopd_core.errors import InputError
+from ...danceopd_core.shapes import locate
 from ...danceopd_core.weights.linear_like import linear_shapes
 from ...danceopd_core.weights.lora import Lora, Shapes
 from ...danceopd_core.weights.lora_keys import describe_unknown
@@ -28,6 +31,12 @@ def read_native_lora(path: str, model: BaseModel) -> Lora:
     shapes fit and all weights are finite.
     """
     return lora_of(load_torch_file(path, safe_load=True), model, path)
+
+
+def patched(patcher: ModelPatcher, name: str, strength: float = 1.0) -> ModelPatcher:
+    """A MODEL with a LoRA file, or an embedded LoRA, on it as by the stock loader; the weights are shared."""
+    lora, metadata = load_torch_file(str(locate(name)), safe_load=True, return_metadata=True)
+    return load_lora_for_models(patcher, None, lora, strength, 0.0, lora_metadata=metadata)[0]
 
 
 def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:

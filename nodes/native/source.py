@@ -9,8 +9,7 @@ from typing import Any, cast
 
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.sd import CLIP, VAE, load_lora_for_models
-from comfy.utils import load_torch_file
+from comfy.sd import CLIP, VAE
 from torch import Tensor, nn
 
 from ...danceopd_core.errors import InputError
@@ -25,7 +24,7 @@ from . import opening, schedules
 from .backbone import NativeBackbone, opened
 from .checkpointing import enable_checkpointing
 from .latents import LatentSpace, check_vae, latent_space
-from .lora_names import PREFIX, read_native_lora
+from .lora_names import PREFIX, patched, read_native_lora
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +59,7 @@ class NativeModel:
 
     def with_lora(self, path: Path) -> ModelPatcher:
         """The MODEL given, with a LoRA file on it as by the stock loader; the weights are shared."""
-        lora, metadata = load_torch_file(str(path), safe_load=True, return_metadata=True)
-        return load_lora_for_models(self.patcher, None, lora, 1.0, 0.0, lora_metadata=metadata)[0]
+        return patched(self.patcher, str(path))
 
     def source(self, teachers: Mapping[str, LiveModel], others: Mapping[str, ModelSource]) -> NativeSource:
         weights = NativeWeights({name: cast(NativeTeacher, live) for name, live in teachers.items()})
