@@ -54,17 +54,13 @@ def open_field(
     checkpoint: str | None = None,
 ) -> tuple[Backbone, VelocityField]:
     """The backbone of --model and --component, and its unguided field with a full checkpoint and a LoRA, if given."""
-    from ..runs.opening import open_model
-    from ..shapes import locate
-    from ..weights.adapters import Adapters
-    from ..weights.full_checkpoints import load_full_checkpoint
-    from ..weights.lora_io import read_lora
+    from ..runs.opening import FILES, open_model
 
     backbone = open_model(args.model, components_of(args.component), dtype, device)
     if checkpoint:
-        backbone = backbone.with_network(load_full_checkpoint(backbone.network, locate(checkpoint)))
-    adapters = Adapters(backbone.network)
-    name = adapters.add_teacher(read_lora(locate(lora), adapters.shapes)) if lora else None
+        backbone = FILES.checkpoint(checkpoint, backbone)
+    adapters = FILES.adapters(backbone)
+    name = adapters.add_teacher(FILES.read_lora(lora, backbone, adapters.shapes)) if lora else None
     return backbone, adapters.field(backbone.velocity, name, strength)
 
 

@@ -71,3 +71,8 @@ def test_scores_of_a_lora_are_printed_and_written(tiny_world, tmp_path, capsys):
     table = json.loads((tmp_path / "table.json").read_text())["shapes:edit, seed 1"]
     assert table["t2i"]["count"] == table["edit"]["count"] == 6
     assert table["t2i"]["low"] <= table["t2i"]["mean"] <= table["t2i"]["high"]
+
+
+def test_a_lora_of_comfyuis_own_network_is_refused_over_the_diffusers_pipeline(tiny_world, capsys):
+    assert main(["shapes", "score", "--lora", "shapes:native_edit"]) == 2
+    assert "use it over Load Shapes" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """Run in a Python that has ComfyUI's requirements: the exact judge on the embedded model in ComfyUI's own network.
 
 judge.py COMFYUI score [--lora NAME ...]   a table of scores, as `danceopd shapes score` for the diffusers pipeline
-judge.py COMFYUI demo [--seed N]           the recipe of `danceopd demo` with native teachers, scored before and after
+judge.py COMFYUI demo [--seeds N ...]      the recipe of `danceopd demo` with native teachers, scored before and after
 judge.py COMFYUI stock --lora NAME         pictures of stock nodes against those of Sample Student, scored and compared
 """
 
@@ -75,44 +75,49 @@ def demo(args: argparse.Namespace) -> None:
     import comfy.model_management as management
     from pack.danceopd_core.cli.demo import HELD_OUT, STEPS, demo_recipe
     from pack.danceopd_core.recipe.schema import Student
-    from pack.danceopd_core.runs.session import open_session
+    from pack.danceopd_core.runs.session import TrainingSession, open_session
     from pack.danceopd_core.runs.sources import graph_source
-    from pack.danceopd_core.shapes.score import HeldOutSet, score_markdown, score_table
+    from pack.danceopd_core.shapes.score import HeldOutSet, score_table
     from pack.danceopd_core.weights.adapters import STUDENT
 
     _, spec = graph_model(args.weights)
-    recipe = demo_recipe(args.out, args.seed, args.steps or STEPS)
-    teachers = {**recipe.teachers, "edit": replace(recipe.teachers["edit"], lora=EDITOR)}
-    recipe = replace(recipe, model=spec.folder, dtype=spec.dtype, teachers=teachers, student=Student(start=EDITOR))
-    session = open_session(recipe, source=graph_source(spec, []), log=told)
-    held_out = HeldOutSet.of(session.backbone, kinds(HELD_OUT), SEED)
+    sets: dict[str, HeldOutSet] = {}
 
-    def table(field: str):
-        told(f"scoring {field} on {len(held_out.items)} held-out items")
-        return score_table(held_out, list(held_out.generate(session.backbone, session.fields[field])))
+    def mean(session: TrainingSession, field: str, kind: str) -> float:
+        if kind not in sets:
+            sets[kind] = HeldOutSet.of(session.backbone, kinds({kind: HELD_OUT[kind]}), SEED)
+        told(f"scoring {field} on {len(sets[kind].items)} held-out items")
+        images = list(sets[kind].generate(session.backbone, session.fields[field]))
+        return score_table(sets[kind], images)[kind].mean
 
-    tables = {"base, guidance 2": table("base"), EDITOR: table("edit")}
-    management.in_training, began = True, time.perf_counter()
-    for result in session.trainer:
-        if result.update % 20 == 0:
-            told(f"update {result.update}, loss {result.loss:.5f}, {time.perf_counter() - began:.0f} s")
-    management.in_training = False
-    session.write_student(args.out / "student.safetensors")
-    tables["student"] = table(STUDENT)
-    kept = {
-        "t2i": tables["student"]["t2i"].mean / tables["base, guidance 2"]["t2i"].mean,
-        "edit": tables["student"]["edit"].mean / tables[EDITOR]["edit"].mean,
-    }
-    print(score_markdown({name: {kind: found[kind] for kind in HELD_OUT} for name, found in tables.items()}))
-    report = {
-        "weights": args.weights,
-        "seed": args.seed,
-        "steps": recipe.steps,
-        "kept": {kind: round(share, 4) for kind, share in kept.items()},
-        "scores": {name: {kind: round(of.mean, 4) for kind, of in found.items()} for name, found in tables.items()},
-    }
-    print(json.dumps(report))
-    (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    sources: dict[str, float] = {}
+    for seed in args.seeds:
+        out = args.out / f"{args.weights}-{seed}"
+        recipe = demo_recipe(out, seed, args.steps or STEPS)
+        teachers = {**recipe.teachers, "edit": replace(recipe.teachers["edit"], lora=EDITOR)}
+        recipe = replace(recipe, model=spec.folder, dtype=spec.dtype, teachers=teachers, student=Student(start=EDITOR))
+        session = open_session(recipe, source=graph_source(spec, []), log=told)
+        sources = sources or {"t2i": mean(session, "base", "t2i"), "edit": mean(session, "edit", "edit")}
+        management.in_training, began = True, time.perf_counter()
+        for result in session.trainer:
+            if result.update % 20 == 0:
+                told(f"update {result.update}, loss {result.loss:.5f}, {time.perf_counter() - began:.0f} s")
+        management.in_training = False
+        session.write_student(out / "student.safetensors")
+        student = {kind: mean(session, STUDENT, kind) for kind in sources}
+        report = {
+            "weights": args.weights,
+            "seed": seed,
+            "steps": recipe.steps,
+            "sources": rounded(sources),
+            "student": rounded(student),
+            "kept": rounded({kind: student[kind] / sources[kind] for kind in sources}),
+        }
+        print(json.dumps(report), flush=True)
+
+
+def rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {kind: round(value, 4) for kind, value in scores.items()}
 
 
 def stock(args: argparse.Namespace) -> None:
@@ -186,7 +191,7 @@ def parsed() -> argparse.Namespace:
         command.add_argument("--weights", choices=("float32", "bfloat16", "fp8"), default="float32")
         command.add_argument("--threads", type=int, default=1)
         if name == "demo":
-            command.add_argument("--seed", type=int, default=0)
+            command.add_argument("--seeds", type=int, nargs="+", default=[0])
             command.add_argument("--steps", type=int)
             command.add_argument("--out", type=Path, default=Path("native-demo"))
         else:
