@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..nodes import routes_http
 from ._comfy import ComfyExtension, io
+from .conditioning_nodes import ConditioningBucket
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
 from .learned_router_node import LearnedRouterNode
 from .native_nodes import FieldFromModel, LoadShapes, NativeFlowModel
@@ -28,6 +29,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadShapes,
     NativeFlowModel,
     FieldFromModel,
+    ConditioningBucket,
 ]
 
 

@@ -46,8 +46,7 @@ class RunPlan:
 
     def teachers(self, route: Route) -> list[Teacher]:
         """The teachers of a route: one, or those that it mixes."""
-        names = [route.teacher] if isinstance(route.teacher, str) else list(route.teacher)
-        return [self.recipe.teachers[name] for name in names]
+        return [self.recipe.teachers[name] for name in route.teachers]
 
     def negatives(self, route: Route) -> list[str]:
         """The negative prompts of the route's guided teachers."""

@@ -16,7 +16,7 @@ NODES = {
     f"DanceOPD_{name}"
     for name in (
         "LoadModel", "Teacher", "Guided", "Mixed", "Bucket", "Routes", "LearnedRouter", "Student", "Train", "Sample",
-        "Compare", "Evaluate", "LoadShapes", "NativeModel", "NativeField",
+        "Compare", "Evaluate", "LoadShapes", "NativeModel", "NativeField", "ConditioningBucket",
     )
 }  # fmt: skip
 
