@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..nodes import routes_http
 from ._comfy import ComfyExtension, io
+from .conditioning_nodes import ConditioningBucket
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
 from .learned_router_node import LearnedRouterNode
 from .native_nodes import FieldFromModel, FieldFromOtherModel, LoadLora, LoadShapes, NativeFlowModel
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     NativeFlowModel,
     FieldFromModel,
     FieldFromOtherModel,
+    ConditioningBucket,
 ]
 
 

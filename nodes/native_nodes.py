@@ -33,13 +33,14 @@ class LoadShapes(io.ComfyNode):
                     tooltip="Data type of the weights. fp8: as in files named fp8_scaled, for trying a quantised base.",
                 ),
                 io.Model.Input(
-                    "model",
+                    "loaded_model",
+                    display_name="model",
                     optional=True,
                     lazy=True,
                     tooltip="Passed on instead while this node is bypassed; else not loaded.",
                 ),
-                io.Clip.Input("clip", optional=True, lazy=True, tooltip="As model."),
-                io.Vae.Input("vae", optional=True, lazy=True, tooltip="As model."),
+                io.Clip.Input("loaded_clip", display_name="clip", optional=True, lazy=True, tooltip="As model."),
+                io.Vae.Input("loaded_vae", display_name="vae", optional=True, lazy=True, tooltip="As model."),
             ],
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="Diffusion model: a small Z-Image."),
@@ -49,7 +50,7 @@ class LoadShapes(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, weights="float32", model=None, clip=None, vae=None):
+    def execute(cls, weights="float32", loaded_model=None, loaded_clip=None, loaded_vae=None):
         from .native.shapes import shapes_clip, shapes_model, shapes_vae
 
         return io.NodeOutput(shapes_model(weights=weights), shapes_clip(), shapes_vae())

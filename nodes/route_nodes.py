@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..danceopd_core.data.bucket_files import lines_of, text_bucket
 from ..danceopd_core.errors import InputError
-from ..danceopd_core.recipe.graph import PromptSpec, RouteSpec, RoutesSpec
+from ..danceopd_core.recipe.graph import PromptSpec, RouteSpec, RoutesSpec, check_kind
 from ..danceopd_core.recipe.schema import Bucket
 from ._comfy import as_arrays, chosen, csv_choices, io, output_folder, show_text, stamp
 from .sockets import CATEGORY, BucketSocket, FieldSocket, RoutesSocket
@@ -176,6 +176,8 @@ class RouteSelector(io.ComfyNode):
     def execute(cls, routes, router):
         numbers = range(1, int(routes["routes"]) + 1)
         specs = [RouteSpec(routes[f"field{i}"], routes[f"bucket{i}"], routes[f"weight{i}"]) for i in numbers]
+        for i, spec in zip(numbers, specs, strict=True):
+            check_kind(f"bucket{i}", spec.prompts, spec.field.model)
         selected = RoutesSpec(tuple(specs), router)
         shares = zip(selected.names(), selected.shares(), strict=True)
         text = "\n".join(f"{share:.0%} {name}" for name, share in shares)

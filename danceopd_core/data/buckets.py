@@ -1,4 +1,4 @@
-"""Loads the items of a bucket: from a CSV file, a list of prompts, or the embedded world."""
+"""Loads the items of a bucket: from a CSV file, a list of prompts, the embedded world, or a file of conditioning."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ..recipe.schema import Bucket
 from ..shapes.language import KINDS, Caption, items
 from ..shapes.render import render
 from .csv_rows import Item, read_csv
+from .encoded_bucket import read_encoded
 
 
 def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64) -> tuple[Item, ...]:
@@ -19,6 +20,8 @@ def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64) ->
         return read_csv(bucket.csv, bucket.task)
     if bucket.shapes is not None:
         return _shapes_items(bucket.shapes, bucket.count, seed, max(width, height))
+    if bucket.encoded is not None:
+        return read_encoded(bucket.encoded)
     if not bucket.prompts:
         raise InputError("the bucket is empty: give it a csv, prompts or shapes")
     return tuple(Item(prompt) for prompt in bucket.prompts)

@@ -9,21 +9,30 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
 from ..lookup import lookup
 from .images import Picture
 
+if TYPE_CHECKING:
+    from ..algorithm.fields import Sample
+
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A prompt with, for an edit, its source picture, and optionally its target picture."""
+    """A prompt with, for an edit, its source picture, and optionally its target picture.
+
+    conditioning: of a prompt that is encoded already; it holds the source picture too, and `prompt` is a caption. null:
+    what guided teachers compare it with, if it brings that.
+    """
 
     prompt: str
     source: Picture | None = None
     target: Picture | None = None
     task: str = ""
+    conditioning: Sample | None = None
+    null: Sample | None = None
 
 
 class CsvRow(NamedTuple):

@@ -48,6 +48,10 @@ def short_list_items(
         raise InputError(
             "bucket: prompts or sources are given too: clear and disconnect them, or disconnect the bucket"
         )
+    if bucket.encoded is not None:
+        raise InputError(
+            "bucket: it holds conditioning, and the scorers read prompts: wire in a Prompt Bucket, or type the prompts"
+        )
     return load_bucket(bucket, config.seed, config.width, config.height)
 
 

@@ -116,6 +116,7 @@ class RoutesSpec:
         """With a learned router that assigns the prompts to these routes."""
         if self.learned is not None:
             raise InputError("routes: they already have a learned router: give that one all the prompts")
+        check_kind("unlabelled", prompts, self.model)
         if len(self.routes) < 2:
             raise InputError("routes: a learned router needs at least two routes to choose from: add a route")
         return replace(self, learned=LearnedRouter(prompts.bucket, holdout))
@@ -138,6 +139,15 @@ class RoutesSpec:
         if not sum(weights) > 0:
             raise InputError("weight: every route has weight 0: give at least one a weight above 0")
         return tuple(weight / sum(weights) for weight in weights)
+
+
+def check_kind(widget: str, prompts: PromptSpec, model: ModelSpec) -> None:
+    """InputError if the bucket holds conditioning and the model is not one of ComfyUI."""
+    if prompts.bucket.encoded is not None and model.live is None:
+        raise InputError(
+            f"{widget}: it holds conditioning of ComfyUI's encode nodes, which a diffusers folder does not take: use "
+            "Prompt Bucket, or Flow Model from ComfyUI in place of Load Flow Model"
+        )
 
 
 def same_model(fields: Sequence[FieldSpec]) -> ModelSpec:

@@ -41,7 +41,7 @@ class Section:
 SECTIONS = (
     Section(schema.Recipe, (), TRAIN),
     Section(schema.Route, ("routes[]",), "Route Selector; Mixed Field for several teachers"),
-    Section(schema.Bucket, ("routes[].bucket", "learned_router.bucket"), "Prompt Bucket"),
+    Section(schema.Bucket, ("routes[].bucket", "learned_router.bucket"), "Prompt Bucket; Bucket from Conditioning"),
     Section(
         schema.Teacher,
         ("teachers.<name>",),

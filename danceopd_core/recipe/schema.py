@@ -42,7 +42,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A source of prompts: exactly one of `csv`, `prompts` and `shapes`."""
+    """A source of prompts: exactly one of `csv`, `prompts`, `shapes` and `encoded`."""
 
     csv: str | None = None
     """CSV file in UTF-8 with the column prompt, and optionally task, source_image, target_image and caption_dict."""
@@ -54,6 +54,8 @@ class Bucket:
     """Kind of items of the embedded world: `t2i`, `edit`, `local`, `global`, or one category such as `count`."""
     count: Whole = 0
     """Number of items of the embedded world; 0: 200 per category, 600 at most."""
+    encoded: str | None = None
+    """File of Bucket from Conditioning: what ComfyUI's encode nodes made, only for models that ComfyUI has loaded."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Route:
     """Prompts of the route: all of them with a source image (edits), or all without."""
     weight: NotNegative = 1.0
     """Relative probability of the route under `router: weighted`; 0: never chosen."""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The names of its teachers."""
+        return (self.teacher,) if isinstance(self.teacher, str) else tuple(self.teacher)
 
 
 @dataclass(frozen=True)
@@ -231,7 +238,7 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
         return name if not name or is_hub_id(name, folder) else absolute(name)
 
     def with_path(bucket: Bucket) -> Bucket:
-        return replace(bucket, csv=absolute(bucket.csv))
+        return replace(bucket, csv=absolute(bucket.csv), encoded=absolute(bucket.encoded))
 
     student, learned = recipe.student, recipe.learned_router
     return replace(

@@ -21,6 +21,8 @@ from .faulty import sound
 from .file_names import is_live
 from .schema import Bucket, Optimizer, Query, Recipe, Route, Student, Teacher
 
+CONTENTS = ("csv", "prompts", "shapes", "encoded")
+"""What a bucket holds."""
 DEFAULTS = {field.name: field.default for field in fields(Recipe)}
 
 
@@ -111,10 +113,10 @@ def _routes(routes: tuple[Route, ...]) -> Iterator[Fault]:
 
 
 def _bucket(path: str, bucket: Bucket) -> Iterator[Fault]:
-    if sound(bucket.csv, bucket.prompts, bucket.shapes):
-        given = [name for name in ("csv", "prompts", "shapes") if bucket.__dict__[name]]
+    if sound(*(bucket.__dict__[name] for name in CONTENTS)):
+        given = [name for name in CONTENTS if bucket.__dict__[name]]
         if len(given) != 1:
-            yield Fault(path, f"give exactly one of csv, prompts, shapes, not {' and '.join(given) or 'none'}")
+            yield Fault(path, f"give exactly one of {', '.join(CONTENTS)}, not {' and '.join(given) or 'none'}")
         elif sound(bucket.task) and bucket.task is not None and not bucket.csv:
             yield Fault(f"{path}.task", "it selects rows of a csv, and the bucket has none: leave it out")
         elif sound(bucket.count) and bucket.count and not bucket.shapes:

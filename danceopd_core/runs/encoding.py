@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..algorithm.fields import Conditioning
+from ..algorithm.fields import Conditioning, Sample
 from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture
 from ..data.prompt_assignment import EncodedBucket, PromptAssignment, assign_prompts
@@ -33,9 +33,24 @@ def as_tensor(picture: Picture, width: int, height: int) -> Tensor:
 def encode_items(
     backbone: Backbone, items: Sequence[Item], width: int, height: int, negatives: Sequence[str] = ()
 ) -> Conditioning:
-    """Prompts with their source pictures as conditioning, on the CPU: batches move to the device when they are used."""
-    sources = [None if item.source is None else [as_tensor(item.source, width, height)] for item in items]
-    return backbone.encode([item.prompt for item in items], sources, negatives).to("cpu")
+    """Prompts with their source pictures as conditioning, on the CPU: batches move to the device when they are used.
+
+    Conditioning that an item brings is taken as it is; for one without a null, that is the encoded negative prompt.
+    """
+    texts = [item for item in items if item.conditioning is None]
+    sources = [None if item.source is None else [as_tensor(item.source, width, height)] for item in texts]
+    encoded = iter(backbone.encode([item.prompt for item in texts], sources, negatives).to("cpu").samples)
+    nulls: dict[str, Sample] = {}
+    if negatives and any(item.conditioning is not None and item.null is None for item in items):
+        nulls = dict(zip(negatives, backbone.encode(list(negatives)).to("cpu").samples, strict=True))
+    return Conditioning(
+        tuple(
+            next(encoded)
+            if item.conditioning is None
+            else Sample(item.conditioning.values, {name: item.null or nulls[name] for name in negatives})
+            for item in items
+        )
+    )
 
 
 def encode_for(

@@ -47,8 +47,7 @@ class RunPlan:
 
     def teachers(self, route: Route) -> list[Teacher]:
         """The teachers of a route: one, or those that it mixes."""
-        names = [route.teacher] if isinstance(route.teacher, str) else list(route.teacher)
-        return [self.recipe.teachers[name] for name in names]
+        return [self.recipe.teachers[name] for name in route.teachers]
 
 
 def negatives_of(teachers: Iterable[Teacher], model: str | None = None) -> list[str]:

@@ -32,8 +32,8 @@ class Preflight:
     rows: Mapping[Bucket, tuple[CsvRow, ...]]
 
     def items(self, bucket: Bucket) -> tuple[Item, ...]:
-        """The items of one of the recipe's buckets, as `load_bucket` gives them; no CSV is read again."""
-        if bucket.csv is None:  # images of the embedded world are rendered at the run's size only when they are used
+        """The items of one of the recipe's buckets, as `load_bucket` gives them; no file is read again."""
+        if bucket.csv is None and bucket.encoded is None:  # images are rendered at the run's size when they are used
             return load_bucket(bucket, self.recipe.seed, self.recipe.width, self.recipe.height)
         return tuple(row.item for row in self.rows[bucket])
 
@@ -149,11 +149,7 @@ def _check_checkpoint(path: Path) -> None:
 
 
 def _unused_teachers(recipe: Recipe) -> Iterator[Fault]:
-    used = {
-        name
-        for route in recipe.routes
-        for name in ([route.teacher] if isinstance(route.teacher, str) else route.teacher)
-    }
+    used = {name for route in recipe.routes for name in route.teachers}
     for name in recipe.teachers:
         if name not in used:
             yield Fault(f"teachers.{name}", "no route uses it: name it in a route, or leave it out")

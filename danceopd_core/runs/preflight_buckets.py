@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ..algorithm.methods import METHODS
 from ..data.buckets import load_bucket
-from ..data.csv_rows import CsvRow, numbered_rows
+from ..data.csv_rows import CsvRow, Item, numbered_rows
 from ..data.images import picture_fault
 from ..data.prompt_assignment import assignment_faults
 from ..errors import Fault, InputError
+from ..recipe.file_names import is_live
 from ..recipe.schema import Bucket, Recipe, Route
 from .sources import ModelFacts
 
@@ -32,16 +33,17 @@ def check_buckets(recipe: Recipe, models: Mapping[str | None, ModelFacts], fault
     readers = [_readers(recipe, route) for route in recipe.routes]
     places = [("", f"route {route.name!r}", own) for route, own in zip(recipe.routes, readers, strict=True)]
     places.append(("learned_router", "", [model for own in readers for model in own]))
-    for (setting, route, own_models), bucket in zip(places, recipe.buckets(), strict=False):
+    for number, ((setting, route, own_models), bucket) in enumerate(zip(places, recipe.buckets(), strict=False)):
         try:
             if bucket not in loaded:
                 loaded[bucket] = _load(bucket, recipe.seed)
         except InputError as error:
             faults.append(Fault(setting, f"{route}: {error}" if route else str(error)))
             continue
-        rows, place = loaded[bucket], ", ".join(filter(None, (route, bucket.csv)))
+        rows, place = loaded[bucket], ", ".join(filter(None, (route, bucket.csv or bucket.encoded)))
         found = (models[model] for model in dict.fromkeys(own_models))
         messages = [message for facts in found for message in _sources(rows, facts.pipeline, facts.sources)]
+        messages += _conditioning(rows, recipe, number)
         if route:  # prompts without a route may be of both kinds
             messages += _both_kinds(rows)
         if method.needs_clean:
@@ -74,6 +76,29 @@ def _sources(rows: Rows, pipeline: str, sources: float) -> Iterator[str]:
             f"{len(edits)} of {len(rows)} rows have a source image ({_numbers(edits)}), which a {pipeline} does not "
             "take: remove the rows, or use a model that edits"
         )
+
+
+def _conditioning(rows: Rows, recipe: Recipe, number: int) -> Iterator[str]:
+    """What keeps the conditioning of bucket `number` from being used; nothing for prompts."""
+    given = [row.item for row in rows if row.item.conditioning is not None]
+    if not given:
+        return
+    if not is_live(recipe.model):
+        yield "it holds conditioning of ComfyUI's encode nodes, which only its own models take: give prompts"
+    names = {name for route in recipe.routes[number : number + 1] or recipe.routes for name in route.teachers}
+    guided = any(recipe.teachers[name].guidance != 1 for name in names)
+    if guided and any(item.null is None and _holds_pictures(item) for item in given):
+        yield (
+            "its conditioning holds source pictures, and guidance needs a negative that holds them too: connect the "
+            "input negative of Bucket from Conditioning"
+        )
+
+
+def _holds_pictures(item: Item) -> bool:
+    """Whether the conditioning holds lists of tensors, as reference latents are."""
+    return item.conditioning is not None and any(
+        isinstance(value, tuple) for value in item.conditioning.values.values()
+    )
 
 
 def _both_kinds(rows: Rows) -> Iterator[str]:

@@ -19,9 +19,10 @@ from comfy.samplers import cond_cat, cond_equal_size, encode_model_conds
 from torch import Tensor
 
 from ...danceopd_core.algorithm.fields import Sample, Value
+from ...danceopd_core.data.encoded_bucket import TEXT
 from ...danceopd_core.errors import InputError
 
-TEXT, SETTINGS = "text", "settings"
+SETTINGS = "settings"
 REFERENCES = "reference_latents"
 READ_AS = {"ref_latents", "reference_latent"}
 """What networks call source pictures; one that names none of them ignores them."""
@@ -46,6 +47,8 @@ def sample_of(conditioning: Sequence[Any]) -> Sample:
             "without Conditioning (Combine)"
         )
     text, extras = conditioning[0]
+    if text is not None and len(text) != 1:
+        raise InputError(f"a CONDITIONING holds a batch of {len(text)} texts: give one for each sample")
     values: dict[str, Value] = {} if text is None else {TEXT: _clone(text[0])}
     settings: dict[str, Any] = {}
     for name, value in extras.items():

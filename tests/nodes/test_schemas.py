@@ -16,7 +16,8 @@ NODES = {
     f"DanceOPD_{name}"
     for name in (
         "LoadModel", "Teacher", "Guided", "Mixed", "Bucket", "Routes", "LearnedRouter", "Student", "Train", "Sample",
-        "Compare", "Evaluate", "LoadShapes", "NativeModel", "NativeField", "OtherField",
+        "Compare", "Evaluate", "LoadShapes", "LoadLora", "NativeModel", "NativeField", "OtherField",
+        "ConditioningBucket",
     )
 }  # fmt: skip
 

@@ -9,12 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from danceopd_core.algorithm.fields import Sample
 from danceopd_core.data.buckets import load_bucket
+from danceopd_core.data.encoded_bucket import write_encoded
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
 from danceopd_core.runs.preflight import preflight
 from danceopd_core.runs.preflight_buckets import MAX_ROW_FAULTS
 from danceopd_core.runs.session import open_session
+from danceopd_core.runs.sources import ModelFacts
 
 
 def described(folder: Path, pipeline: str) -> Path:
@@ -251,3 +254,47 @@ def test_targets_are_needed_of_prompts_without_a_route_too(recipe, csv_file, pic
     path = csv_file("prompt,source_image,target_image", "x,a.png,a.png", "y,a.png,")
     (line,) = faults_of(replace(with_router(recipe, Bucket(csv=str(path)), edits, edits), method="offpolicy"))
     assert line.startswith(f"learned_router: {path}: 1 of 2 rows have no target_image (row 3), which offpolicy")
+
+
+LIVE = "comfyui:Tiny:0"
+
+
+def of_conditioning(recipe: Recipe, folder: Path, model: str, nulls: int = 0, pictures: bool = True, **teacher):
+    values = {"text": torch.zeros(2, 3)} | ({"reference_latents": (torch.zeros(1, 2, 2, 2),)} if pictures else {})
+    file = write_encoded(folder, [Sample(values)] * 2, [Sample(values)] * nulls, [], "given")
+    return replace(
+        recipe,
+        model=model,
+        teachers={"edit": Teacher(**teacher)},
+        routes=(Route("given", "edit", Bucket(encoded=str(file))),),
+    )
+
+
+def test_conditioning_is_for_models_of_comfyui(recipe, tmp_path):
+    (fault,) = faults_of(of_conditioning(recipe, tmp_path, recipe.model))
+    assert "route 'given'" in fault
+    assert "only its own models take" in fault
+
+
+def test_guided_edits_need_a_negative_of_their_own(recipe, tmp_path):
+    class Live:
+        def facts(self):
+            return ModelFacts()
+
+    def faults(**more):
+        try:
+            preflight(of_conditioning(recipe, tmp_path, LIVE, **more), Live())
+        except InputError as error:
+            return str(error)
+        return ""
+
+    assert "connect the input negative" in faults(guidance=2.0)
+    assert not faults(guidance=2.0, nulls=1)
+    assert not faults(guidance=2.0, pictures=False)
+    assert not faults()
+
+
+def test_a_learned_router_over_conditioning_is_checked_for_every_route(recipe, tmp_path):
+    given = of_conditioning(recipe, tmp_path, recipe.model).routes[0].bucket
+    learned = replace(recipe, learned_router=LearnedRouter(given))
+    assert any("learned_router" in fault and "it holds conditioning" in fault for fault in faults_of(learned))
