@@ -10,6 +10,12 @@ RUNNABLE = [name for name in NAMES if not name.startswith("paper_")]
 """Without those that name a person's own models and data."""
 
 
+def native_names() -> list[str]:
+    """The workflows over Load Shapes in which other loaders are waiting."""
+    pages = (path for path in FOLDER.parent.glob("*.json") if '"UNETLoader"' in path.read_text(encoding="utf-8"))
+    return sorted(path.stem for path in pages)
+
+
 def shipped(name: str) -> dict:
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 

@@ -15,11 +15,19 @@ from danceopd_core.recipe.presets import preset_text, presets
 from ..web.test_complete import SCHEMAS
 
 FOLDER = Path(__file__).parent.parent.parent / "workflows"
-RUNNABLE = {"quickstart", "local_global_edit", "realism", "cfg_absorption", "sample_student"}
+NATIVE = {
+    "two_loras_into_one_zimage_turbo", "two_loras_into_one_flux2_klein", "edit_and_draw", "absorb_guidance",
+    "turbo_keeps_its_steps", "quantised_base",
+}  # fmt: skip
+"""They run over Load Shapes, and over a person's own files once it is bypassed and their loaders are no longer muted."""
+RUNNABLE = NATIVE | {
+    "quickstart", "local_global_edit", "realism", "cfg_absorption", "sample_student", "move_lora_between_worlds",
+}  # fmt: skip
 PAPER = {f"paper_{name}" for name in presets()}
 """They name models and data that a person has to have: what runs every workflow leaves them out by their prefix."""
 NAMES = RUNNABLE | PAPER
 NOTES = ("MarkdownNote", "Note")
+MUTED = 2
 
 
 def read(path):
@@ -43,10 +51,11 @@ def test_every_workflow_has_a_thumbnail_for_the_template_browser(name):
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_both_formats_hold_the_same_nodes_and_the_page_has_a_note(name):
     page, api = read(FOLDER / f"{name}.json"), read(FOLDER / "api" / f"{name}.json")
-    nodes = {str(node["id"]): node["type"] for node in page["nodes"] if node["type"] not in NOTES}
+    muted = {node["id"] for node in page["nodes"] if node["mode"] == MUTED}
+    nodes = {str(n["id"]): n["type"] for n in page["nodes"] if n["type"] not in NOTES and n["id"] not in muted}
     assert nodes == {key: node["class_type"] for key, node in api.items()}
     assert any(node["type"] in NOTES for node in page["nodes"])
-    links = {(str(source), slot, str(target)) for _, source, slot, target, _, _ in page["links"]}
+    links = {(str(source), slot, str(target)) for _, source, slot, target, _, _ in page["links"] if source not in muted}
     wired = [(key, value) for key, node in api.items() for value in node["inputs"].values()]
     assert links == {(value[0], value[1], key) for key, value in wired if isinstance(value, list)}
 
@@ -111,6 +120,20 @@ def test_the_note_says_every_file_and_where_it_goes(name):
     checkpoints = {i["checkpoint"] for i in inputs_of(name, "Teacher")} - {"none"}
     asked += [f"**models/diffusion_models/{file}**" for file in checkpoints]
     assert [file for file in asked if file not in note] == []
+
+
+@pytest.mark.parametrize("name", sorted(NATIVE))
+def test_a_native_workflow_says_which_files_go_where_and_where_they_are_to_be_had(name):
+    page = read(FOLDER / f"{name}.json")
+    (note,) = [n["widgets_values"][0] for n in page["nodes"] if n["type"] in NOTES]
+    loaders = [node for node in page["nodes"] if node["type"] in ("UNETLoader", "CLIPLoader", "VAELoader")]
+    assert len(loaders) == 3
+    for loader in loaders:
+        assert loader["mode"] == MUTED
+        (model,) = loader["properties"]["models"]
+        assert model["name"] == loader["widgets_values"][0] == model["url"].rpartition("/")[2]
+        assert model["url"].startswith("https://huggingface.co/")
+        assert f"**models/{model['directory']}/{model['name']}**" in note
 
 
 def test_the_sampling_workflow_is_an_app_too():
