@@ -46,6 +46,7 @@ def sample_fields(
     _, opened = open_teachers(teachers, backbone, weights=source.weights)
     negatives = sorted({teacher.negative for teacher in teachers.values() if teacher.guidance != 1})
     samples = encode_items(backbone, items, settings.width, settings.height, negatives)
+    backbone.check(samples, settings.width, settings.height)
     step = step_counter(host, len(fields) * settings.steps * -(-len(items) // settings.batch))
     images = {}
     for label, name in names.items():
