@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -35,6 +36,16 @@ class InputError(ValueError):
     def at(cls, setting: str, message: str) -> InputError:
         """The error of one fault."""
         return cls(faults=[Fault(setting, message)])
+
+
+@contextmanager
+def naming(setting: str) -> Iterator[None]:
+    """Faults from inside that belong to no setting are faults of this one."""
+    try:
+        yield
+    except InputError as error:
+        faults = [Fault(fault.setting or setting, fault.message) for fault in error.faults]
+        raise InputError(faults=faults) from None
 
 
 def refuse(what: str, faults: Iterable[Fault]) -> None:

@@ -180,6 +180,7 @@ class FieldFromModel(io.ComfyNode):
         if flow_model.live is None:
             raise InputError("flow_model: it is a diffusers folder: use Teacher Field, or Flow Model from ComfyUI")
         live = NativeTeacher(model, _digest(cls, "model"))
+        live.check(flow_model.live)
         teacher = Teacher(checkpoint=live.name)
         return io.NodeOutput(FieldSpec(flow_model, label.strip() or "model", ((teacher, 1.0),), (live,)))
 

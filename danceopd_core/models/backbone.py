@@ -54,6 +54,13 @@ class Backbone(Protocol):
         """
         ...
 
+    def check(self, cond: Conditioning, width: int, height: int) -> None:
+        """InputError unless the network can be asked under this conditioning, for pictures of this size in pixels.
+
+        The faults belong to the settings model.clip or model.
+        """
+        ...
+
     def prompt_embeddings(self, cond: Conditioning) -> Tensor:
         """(n, D) float32: for each encoded sample the mean of its token embeddings.
 

@@ -67,6 +67,10 @@ class DiffusersBackbone(ABC):
     @abstractmethod
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor: ...
 
+    def check(self, cond: Conditioning, width: int, height: int) -> None:
+        """Conditioning of a pipeline's own text encoders fits; so only the size is checked."""
+        self.latent_shape(width, height)
+
     @abstractmethod
     def sigmas(self, steps: int, width: int, height: int) -> Tensor: ...
 

@@ -51,7 +51,24 @@ WIDGETS = {
 }
 """Recipe key -> the widget that sets it: "input" of the Train node, or "node, input". Keys below it are included."""
 
-OTHER_MODEL = re.compile(r"teachers\.(.*)\.model")
+LIVE_WIDGETS = {
+    "model": "Flow Model from ComfyUI, model",
+    "model.clip": "Flow Model from ComfyUI, clip",
+    "model.vae": "Flow Model from ComfyUI, vae",
+    "dtype": "Flow Model from ComfyUI, model",
+}
+"""The widgets that take the place of those of `WIDGETS` over a model that ComfyUI has loaded."""
+
+TEACHER = re.compile(r"teachers\.(?P<name>.+)\.(?P<key>\w+)", re.DOTALL)
+TEACHER_WIDGETS = {
+    "lora": "Teacher Field, lora",
+    "checkpoint": "Teacher Field, checkpoint",
+    "strength": "Teacher Field, strength",
+    "guidance": "Guided Field, scale",
+    "negative": "Guided Field, negative",
+    "model": "Field from Another Model, field",
+}
+"""The same for a key of a teacher; its name follows."""
 
 SAME_NAME = (
     "method", "steps", "batch", "accumulate", "rollout_steps", "seed", "save_every", "width", "height",
@@ -98,7 +115,7 @@ def recipe_of(routes: RoutesSpec, student: Student, settings: Mapping[str, Any],
     try:
         return parse_recipe(tree)
     except InputError as error:
-        raise on_widgets(error) from None
+        raise on_widgets(error, model.live is not None) from None
 
 
 def teacher_of(field: FieldSpec, teachers: dict[str, Teacher]) -> str | dict[str, float]:
@@ -128,15 +145,22 @@ def model_label(model: str) -> str:
     return model.removeprefix(LIVE).partition(":")[0] if is_live(model) else Path(model).stem
 
 
-def on_widgets(error: InputError) -> InputError:
-    """The same faults, with the widgets of the nodes in place of the recipe's keys."""
-    return InputError(faults=[Fault(widget(fault.setting), fault.message) for fault in error.faults])
+def on_widgets(error: InputError, live: bool = False) -> InputError:
+    """The same faults, with the widgets of the nodes in place of the recipe's keys. live: over a model of ComfyUI."""
+    return InputError(faults=[Fault(_named(fault.setting, live), fault.message) for fault in error.faults])
 
 
-def widget(setting: str) -> str:
+def _named(setting: str, live: bool) -> str:
+    teacher = TEACHER.fullmatch(setting)
+    if teacher is None or teacher["key"] not in TEACHER_WIDGETS:
+        return widget(setting, live)
+    named = "Field from MODEL, model" if live and teacher["key"] == "checkpoint" else TEACHER_WIDGETS[teacher["key"]]
+    return f"{named} ('{teacher['name']}')"
+
+
+def widget(setting: str, live: bool = False) -> str:
     """The widget that sets a recipe key, with what follows the key of `WIDGETS`; the key itself if there is none."""
-    if OTHER_MODEL.fullmatch(setting):
-        return "Field from Another Model, field"
-    keys = (key for key in WIDGETS if setting == key or setting.startswith((f"{key}.", f"{key}[")))
+    widgets = WIDGETS | LIVE_WIDGETS if live else WIDGETS
+    keys = (key for key in widgets if setting == key or setting.startswith((f"{key}.", f"{key}[")))
     key = max(keys, key=len, default="")
-    return WIDGETS[key] + setting[len(key) :] if key else setting
+    return widgets[key] + setting[len(key) :] if key else setting

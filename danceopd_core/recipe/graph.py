@@ -154,5 +154,8 @@ def same_model(fields: Sequence[FieldSpec]) -> ModelSpec:
     """The model that the fields have in common; InputError if they have several."""
     first = fields[0].model
     if any(field.model != first for field in fields):
-        raise InputError("field: the fields come from different models: wire all of them to one Load Flow Model")
+        node = "Load Flow Model" if first.live is None else "Flow Model from ComfyUI"
+        if any((field.model.live is None) != (first.live is None) for field in fields):
+            node = "Load Flow Model or one Flow Model from ComfyUI"
+        raise InputError(f"field: the fields come from different models: wire all of them to one {node}")
     return first

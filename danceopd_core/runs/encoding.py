@@ -12,8 +12,9 @@ from ..algorithm.fields import Conditioning, Sample
 from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture
 from ..data.prompt_assignment import EncodedBucket, PromptAssignment, assign_prompts
+from ..errors import InputError
 from ..models.backbone import Backbone
-from ..recipe.schema import Bucket, Teacher
+from ..recipe.schema import Bucket, Recipe, Teacher
 from .other_models import OtherModel, own_models
 from .planning import RunPlan, negatives_of
 
@@ -91,17 +92,31 @@ def encode_buckets(
     for route, own in zip(plan.recipe.routes, teachers, strict=True):
         log(f"encoding the bucket of '{route.name}'")
         buckets.append(encode(route.bucket, own))
+    for route, bucket in zip(plan.recipe.routes, buckets, strict=True):
+        check_samples(plan.recipe, backbone, bucket.samples, route.bucket.encoded and f"route {route.name!r}")
     learned = plan.recipe.learned_router
     if learned is None:
         return EncodedBuckets(buckets, None)
     log("encoding the prompts without a route")
     unassigned = encode(learned.bucket, [teacher for own in teachers for teacher in own])
+    check_samples(plan.recipe, backbone, unassigned.samples, learned.bucket.encoded and "learned router")
     names = [route.name for route in plan.recipe.routes]
     buckets, assignment = assign_prompts(
         names, buckets, negatives, unassigned, backbone.prompt_embeddings, learned.holdout, plan.recipe.seed
     )
     log(assignment.text())
     return EncodedBuckets(buckets, assignment)
+
+
+def check_samples(recipe: Recipe, backbone: Backbone, samples: Conditioning, place: str | None) -> None:
+    """InputError if the network cannot be asked under these samples. place: where conditioning was given."""
+    try:
+        backbone.check(samples, recipe.width, recipe.height)
+    except InputError as error:
+        if not place:
+            raise
+        told = "; ".join(fault.message for fault in error.faults)
+        raise InputError(f"{place}: conditioning of Bucket from Conditioning: {told}") from None
 
 
 def _latents(backbone: Backbone, items: Sequence[Item], width: int, height: int) -> Tensor:

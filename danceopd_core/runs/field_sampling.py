@@ -48,6 +48,7 @@ def sample_fields(
     others = open_others(teachers, source, backbone, DTYPES[model.dtype], settings.device, size)
     _, opened = open_teachers(teachers, backbone, weights=source.weights, others=others)
     samples = encode_for(list(teachers.values()), backbone, others, items, *size)
+    backbone.check(samples, *size)
     step = step_counter(host, len(fields) * settings.steps * -(-len(items) // settings.batch))
     images = {}
     for label, name in names.items():

@@ -16,6 +16,7 @@ from ..algorithm.fields import Conditioning
 from ..algorithm.query import query_distribution
 from ..algorithm.trainer import StepResult
 from ..errors import InputError
+from ..recipe.file_names import is_live
 from ..recipe.from_graph import on_widgets
 from ..recipe.schema import Recipe
 from .encoding import encode_items
@@ -50,7 +51,7 @@ def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -
     InputError names the widgets of the nodes instead of recipe keys.
     """
     try:
-        with _widget_names():
+        with _widget_names(is_live(job.recipe.model)):
             _train(job, host, status, stop)
     except BaseException as error:
         state = ended_by(error, host.cancelled)
@@ -61,11 +62,11 @@ def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -
 
 
 @contextmanager
-def _widget_names() -> Iterator[None]:
+def _widget_names(live: bool) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise on_widgets(error) from None
+        raise on_widgets(error, live) from None
 
 
 def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:

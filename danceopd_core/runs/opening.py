@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from ..algorithm.fields import VelocityField, guided, of_model
+from ..errors import naming
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
 from ..recipe.file_names import LIVE
@@ -76,14 +77,16 @@ def _open_own(
     checkpoints = {}
     for name, teacher in teachers.items():
         if teacher.checkpoint:
-            checkpoints[name] = weights.checkpoint(teacher.checkpoint, backbone)
+            with naming(f"teachers.{name}.checkpoint"):
+                checkpoints[name] = weights.checkpoint(teacher.checkpoint, backbone)
             if offloader is not None:
                 offloader.offload(checkpoints[name].network, backbone.network)
     adapters = weights.adapters(backbone)
-    return adapters, {
-        name: _teacher_field(teacher, backbone, adapters, checkpoints.get(name), offloader, weights)
-        for name, teacher in teachers.items()
-    }
+    fields = {}
+    for name, teacher in teachers.items():
+        with naming(f"teachers.{name}.lora"):
+            fields[name] = _teacher_field(teacher, backbone, adapters, checkpoints.get(name), offloader, weights)
+    return adapters, fields
 
 
 def _teacher_field(

@@ -86,6 +86,8 @@ def _conditioning(rows: Rows, recipe: Recipe, number: int) -> Iterator[str]:
     if not is_live(recipe.model):
         yield "it holds conditioning of ComfyUI's encode nodes, which only its own models take: give prompts"
     names = {name for route in recipe.routes[number : number + 1] or recipe.routes for name in route.teachers}
+    if any(recipe.teachers[name].model for name in names):
+        yield "a teacher with a model of its own encodes the prompts itself, and conditioning has none: give prompts"
     guided = any(recipe.teachers[name].guidance != 1 for name in names)
     if guided and any(item.null is None and _holds_pictures(item) for item in given):
         yield (

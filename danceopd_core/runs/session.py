@@ -14,6 +14,7 @@ from ..algorithm.routers import router
 from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
 from ..data.prompt_assignment import PromptAssignment
+from ..errors import naming
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
 from ..models.sigma_schedule import path_sigmas
@@ -91,11 +92,10 @@ def open_session(
     others = open_others(recipe.teachers, plan.source, backbone, DTYPES[recipe.dtype], device, size, log)
     offloader = TeacherOffloader(device) if recipe.offload else None
     adapters, fields = open_teachers(recipe.teachers, backbone, offloader, weights, others)
-    base_lora = recipe.student.base_lora
-    adapters.start_student(
-        _student_start(recipe, backbone, adapters, weights),
-        weights.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None,
-    )
+    start = _student_start(recipe, backbone, adapters, weights)
+    with naming("student.base_lora"):
+        base_lora = recipe.student.base_lora
+        adapters.start_student(start, weights.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None)
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
     encoded = encode_buckets(plan, backbone, log, others)
     for opened in (backbone, *(other.backbone for other in others.values())):
@@ -109,10 +109,12 @@ def open_session(
 def _student_start(recipe: Recipe, backbone: Backbone, adapters: Adapters, weights: Weights) -> Lora:
     student = recipe.student
     if student.start != "fresh":
-        return weights.read_lora(student.start, backbone, adapters.shapes)
+        with naming("student.start"):
+            return weights.read_lora(student.start, backbone, adapters.shapes)
     generator = torch.Generator().manual_seed(recipe.seed)
     targets = student.targets or backbone.default_targets
-    return fresh_lora(adapters.shapes, student.rank, student.alpha or student.rank, targets, generator)
+    with naming("student.targets"):
+        return fresh_lora(adapters.shapes, student.rank, student.alpha or student.rank, targets, generator)
 
 
 def _trainer(

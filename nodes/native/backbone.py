@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from ...danceopd_core.algorithm.fields import Conditioning, Sample
 from ...danceopd_core.algorithm.flow import per_sample
-from ...danceopd_core.errors import InputError
 from ...danceopd_core.models.backbone import Sources
 from ...danceopd_core.weights.linear_like import linear_shapes
-from . import conditioning, encoding, opening, schedules
+from . import conditioning, conditioning_check, encoding, opening, schedules
 from .eager_kernels import EagerKernels
 from .latents import LatentSpace, check_vae, latent_space
 from .saved_tensors import overwriting_allowed
@@ -33,7 +32,6 @@ IN_BLOCK = re.compile(r"\.\d+\.((?:.*\.)?[^.]*\D[^.]*(?:\.\d+)*)$")
 """The name of a layer after the number of the block that it is in."""
 CONDITIONERS = re.compile(r"adaLN|modulation|_mod\b|_mod\.|norm|embed", re.IGNORECASE)
 """Linear layers of blocks that make scales and gates rather than features."""
-GUIDANCE_PATCHES = re.compile(r"sampler_\w+|denoise_mask_function|disable_cfg1_optimization")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +128,10 @@ class NativeBackbone:
             )
         )
 
+    def check(self, cond: Conditioning, width: int, height: int) -> None:
+        x = torch.zeros(1, *self.latent_shape(width, height), device=self.patcher.load_device)
+        conditioning_check.check(self.family, self.network, self.velocity, cond.to(x.device), x)
+
     def prompt_embeddings(self, cond: Conditioning) -> Tensor:
         return torch.stack([_embedding(sample.values) for sample in cond.samples])
 
@@ -181,11 +183,6 @@ def opened(
     Call it outside inference mode. The weights are loaded anew: the MODEL given stays as it is.
     """
     opening.check_flow(patcher)
-    if odd := sorted(name for name in patcher.model_options if GUIDANCE_PATCHES.fullmatch(name)):
-        raise InputError(
-            f"the MODEL carries patches of the sampler ({', '.join(odd)}), which a velocity field has no place for: "
-            "remove the nodes between its loader and here that change guidance"
-        )
     sampling = patcher.get_model_object("model_sampling")
     space = latent_space(patcher.model, sampling, opening.title(patcher.model))
     check_vae(space, vae)

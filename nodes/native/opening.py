@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import comfy.model_management as management
 import torch
 from comfy.latent_formats import LatentFormat
@@ -32,14 +34,33 @@ def untrainable(sampling: object, latent_format: LatentFormat) -> str:
     return ""
 
 
+GUIDANCE_PATCHES = re.compile(r"sampler_\w+|denoise_mask_function|disable_cfg1_optimization")
+"""What nodes that change guidance leave among a MODEL's options."""
+
+
 def check_flow(patcher: ModelPatcher) -> None:
-    """InputError unless the MODEL is a flow-matching model of pictures."""
+    """InputError unless the MODEL is a flow-matching model of pictures, as a velocity field has it."""
     sampling = patcher.get_model_object("model_sampling")
     latent_format = patcher.get_model_object("latent_format")
     if reason := untrainable(sampling, latent_format):
         raise InputError(
             f"the MODEL ({title(patcher.model)}) cannot be distilled: {reason}. Load a flow-matching image model, "
             "such as FLUX, Z-Image, Qwen-Image or Stable Diffusion 3.5"
+        )
+
+    if odd := sorted(name for name in patcher.model_options if GUIDANCE_PATCHES.fullmatch(name)):
+        raise InputError(
+            f"the MODEL carries patches of the sampler ({', '.join(odd)}), which a velocity field has no place for: "
+            "remove the nodes between its loader and here that change guidance"
+        )
+
+
+def check_loader(patcher: ModelPatcher) -> None:
+    """InputError if the MODEL's loader has no way to load it again."""
+    if patcher.cached_patcher_init is None:
+        raise InputError(
+            f"the MODEL ({title(patcher.model)}) comes from a loader that cannot load it a second time, which training "
+            "needs: use Load Diffusion Model or Load Checkpoint"
         )
 
 
@@ -54,11 +75,7 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
     Weights that a loader node made are inference tensors, and dynamic VRAM reuses their buffers while autograd
     still needs them. The MODEL given is left untouched. InputError if its loader has no way to load it again.
     """
-    if patcher.cached_patcher_init is None:
-        raise InputError(
-            f"the MODEL ({title(patcher.model)}) comes from a loader that cannot load it a second time, which training "
-            "needs: use Load Diffusion Model or Load Checkpoint"
-        )
+    check_loader(patcher)
     with torch.inference_mode(False):
         copy = patcher.clone(disable_dynamic=True, force_deepcopy=True)
     if copy.is_dynamic():

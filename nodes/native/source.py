@@ -12,7 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor, nn
 
-from ...danceopd_core.errors import InputError
+from ...danceopd_core.errors import InputError, naming
 from ...danceopd_core.models.backbone import Backbone
 from ...danceopd_core.recipe.file_names import LIVE, is_live
 from ...danceopd_core.runs.sources import LiveModel, ModelFacts, ModelSource
@@ -53,9 +53,13 @@ class NativeModel:
         return str(self.patcher.model.get_dtype_inference()).removeprefix("torch.")
 
     def check(self) -> None:
-        """InputError for what can be seen before a run: no flow model, or the VAE of another one."""
-        opening.check_flow(self.patcher)
-        check_vae(self.space, self.vae)
+        """InputError, naming an input, for what can be seen before a run: a MODEL that cannot be trained, or the VAE of
+        another one."""
+        with naming("model"):
+            opening.check_flow(self.patcher)
+            opening.check_loader(self.patcher)
+        with naming("vae"):
+            check_vae(self.space, self.vae)
 
     def with_lora(self, path: Path) -> ModelPatcher:
         """The MODEL given, with a LoRA file on it as by the stock loader; the weights are shared."""
@@ -76,6 +80,12 @@ class NativeTeacher:
     @property
     def name(self) -> str:
         return f"{LIVE}{opening.title(self.patcher.model)}:{self.digest}"
+
+    def check(self, base: NativeModel) -> None:
+        """InputError, naming the input, if it cannot be a teacher over this base."""
+        with naming("model"):
+            opening.check_flow(self.patcher)
+            _check_same(self.patcher, base.patcher)
 
     def source(self, teachers: Mapping[str, LiveModel], others: Mapping[str, ModelSource]) -> NativeSource:
         raise TypeError("a teacher has no encoders: it is used over a base model")
@@ -131,7 +141,8 @@ class NativeSource:
 
     def open(self, dtype: torch.dtype, device: torch.device | str) -> NativeBackbone:
         """dtype, device: ComfyUI has chosen both when it loaded the MODEL."""
-        return opened(self.model.patcher, self.model.clip, self.model.vae, self.model.scheduler, self.model.edit)
+        with naming("model"):
+            return opened(self.model.patcher, self.model.clip, self.model.vae, self.model.scheduler, self.model.edit)
 
 
 def _check_same(teacher: ModelPatcher, base: ModelPatcher) -> None:

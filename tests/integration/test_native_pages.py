@@ -74,7 +74,8 @@ def test_the_subgraph_is_offered_and_trains(page, server):
     page.load(data)
     values = {
         "LoRA 1": "shapes:lit", "prompts of LoRA 1": "a red circle\\na blue star", "LoRA 2": "shapes:guided",
-        "prompts of LoRA 2": "two squares\\nthree circles", "rank": 4, "name": "subgraph", "steps": 2, "rollout steps": 2,
+        "prompts of LoRA 2": "two squares\\nthree circles", "rank": 4, "name": "subgraph", "steps": 2,
+        "rollout steps": 2,
     }  # fmt: skip
     page.page.evaluate(ADD_BLUEPRINT, values)
     page.shot("subgraph")

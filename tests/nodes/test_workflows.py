@@ -19,7 +19,7 @@ NATIVE = {
     "two_loras_into_one_zimage_turbo", "two_loras_into_one_flux2_klein", "edit_and_draw", "absorb_guidance",
     "turbo_keeps_its_steps", "quantised_base",
 }  # fmt: skip
-"""They run over Load Shapes, and over a person's own files once it is bypassed and their loaders are no longer muted."""
+"""They run over Load Shapes, and over a person's own files once it is bypassed and the loaders are no longer muted."""
 RUNNABLE = NATIVE | {
     "quickstart", "local_global_edit", "realism", "cfg_absorption", "sample_student", "move_lora_between_worlds",
 }  # fmt: skip

@@ -145,7 +145,7 @@ def test_several_faults_are_lines_that_name_their_widgets():
         "Student LoRA, rank: 0 is out of range: it must be at least 1 and at most 1000000000\n"
         "  more_settings: optimizer.betas[1]: 2.0 is out of range: it must be at least 0 and below 1\n"
         "  Load Flow Model, dtype: 'float8' is not one of bfloat16, float16, float32 (did you mean 'float32'?)\n"
-        "  teachers.base at 2.strength: it scales a lora, and the teacher has none: leave it out"
+        "  Teacher Field, strength ('base at 2'): it scales a lora, and the teacher has none: leave it out"
     )
 
 
@@ -175,7 +175,8 @@ def test_a_fault_without_a_setting_stays_as_it_is():
 def test_every_widget_is_an_input_of_its_node():
     page = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
     inputs = {node["display_name"]: set(node["inputs"]) for node in page.values()}
-    for named in (*recipes.WIDGETS.values(), *recipes.SAME_NAME):
+    shown = (recipes.WIDGETS, recipes.LIVE_WIDGETS, recipes.TEACHER_WIDGETS)
+    for named in (*(named for widgets in shown for named in widgets.values()), *recipes.SAME_NAME):
         node, comma, name = named.partition(", ")
         if not comma:
             node, name = (named, "") if named in inputs else ("Train Student LoRA", named.partition(":")[0])
