@@ -11,7 +11,8 @@ from pack.danceopd_core.weights.linear_like import linear_like_shapes
 from pack.danceopd_core.weights.lora import Lora
 from pack.nodes.native.adapters import NativeAdapters
 from pack.nodes.native.lora_names import lora_of, native_tensors
-from pack_laws.tiny_models import CONFIGS, backbone_of, fresh_backbone, prompts, state, tiny_backbone, tiny_model
+from pack_laws.configs import CONFIGS
+from pack_laws.tiny_models import backbone_of, fresh_backbone, prompts, state, tiny_backbone, tiny_model
 
 GENERATOR = torch.Generator().manual_seed(0)
 DIFFUSERS = {
