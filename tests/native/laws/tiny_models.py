@@ -91,8 +91,8 @@ def sizes(backbone):
     return 4 * backbone.size_multiple, 2 * backbone.size_multiple
 
 
-def state(backbone, count=2, seed=2):
+def state(backbone, count=2, seed=2, size=None):
     """States and times for the velocity."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, *backbone.latent_shape(*sizes(backbone)), generator=generator)
+    x = torch.randn(count, *backbone.latent_shape(*(size or sizes(backbone))), generator=generator)
     return x, torch.linspace(0.9, 0.2, count)
