@@ -30,8 +30,10 @@ from .saved_tensors import overwriting_allowed
 
 IN_BLOCK = re.compile(r"\.\d+\.((?:.*\.)?[^.]*\D[^.]*(?:\.\d+)*)$")
 """The name of a layer after the number of the block that it is in."""
-CONDITIONERS = re.compile(r"adaLN|modulation|_mod\b|_mod\.|norm|embed", re.IGNORECASE)
-"""Linear layers of blocks that make scales and gates rather than features."""
+CONDITIONERS = re.compile(
+    r"adaLN|modulation|_mod\b|_mod\.|\bmod(X|C|CX)\.|norm|embed|guidance|caption|param_generator", re.IGNORECASE
+)
+"""Linear layers that make scales and gates rather than features, or only prepare a text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +63,8 @@ class NativeBackbone:
     @property
     def default_targets(self) -> tuple[str, ...]:
         """The linear layers of the repeated blocks, by their names after the block's number."""
-        named = [match[1] for name in linear_shapes(self.network) if (match := IN_BLOCK.search(name))]
-        endings = Counter(ending for ending in named if not CONDITIONERS.search(ending))
+        features = [name for name in linear_shapes(self.network) if not CONDITIONERS.search(name)]
+        endings = Counter(match[1] for name in features if (match := IN_BLOCK.search(name)))
         return tuple(sorted(ending for ending, count in endings.items() if count > 1)) or tuple(sorted(endings))
 
     @property
@@ -80,6 +82,7 @@ class NativeBackbone:
         return (x - torch.cat(answers)[order]) / per_sample(sigma, x)
 
     def _denoised(self, x: Tensor, sigma: Tensor, conds: Sequence[conditioning.Conds]) -> Tensor:
+        forget_prompts(self.network)
         scale = self.space.noise_scale
         arguments = {**conditioning.batched(conds), "transformer_options": self._options(sigma)}
         wrapper = self.patcher.model_options.get("model_function_wrapper")
@@ -190,6 +193,13 @@ def opened(
     opening.load_fully(own)
     own.pre_run()
     return NativeBackbone(own, own.model, clip, vae, space, scheduler, encoding.edit_encoding(own.model, edit))
+
+
+def forget_prompts(network: nn.Module) -> None:
+    """Drops keys and values that HiDream-O1 keeps of a prompt between calls: they are of the LoRA asked before."""
+    forget = vars(type(network)).get("clear_kv_cache")
+    if forget is not None:
+        forget(network)
 
 
 @contextmanager

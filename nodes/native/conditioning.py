@@ -13,6 +13,7 @@ from inspect import isfunction
 from typing import Any
 
 import torch
+from comfy.conds import CONDCrossAttn
 from comfy.model_base import BaseModel
 from comfy.sampler_helpers import convert_cond
 from comfy.samplers import cond_cat, cond_equal_size, encode_model_conds
@@ -79,6 +80,8 @@ def conditioning_of(sample: Sample) -> list[Any]:
 
 def model_conds(model: BaseModel, sample: Sample, x: Tensor) -> Conds:
     """What the MODEL's `extra_conds` makes of a sample for one state x (1, ...)."""
+    if REFERENCES in sample.values and not reads_references(type(model.diffusion_model)):
+        raise InputError(_no_sources(model))
     converted = convert_cond(conditioning_of(sample.to(x.device)))
     latent_shapes = [tuple(x.shape)]
     (encoded,) = encode_model_conds(
@@ -87,18 +90,26 @@ def model_conds(model: BaseModel, sample: Sample, x: Tensor) -> Conds:
     )  # fmt: skip
     conds = {name: cond.process_cond(batch_size=1, area=None) for name, cond in encoded["model_conds"].items()}
     if REFERENCES in sample.values and not _takes_references(model, conds):
-        raise InputError(
-            f"the MODEL ({type(model.model_config).__name__}) takes no source pictures: load one that edits, or remove "
-            "the source pictures from the prompts, or choose another way of edits in Flow Model from ComfyUI"
-        )
+        raise InputError(_no_sources(model))
     return conds
+
+
+def _no_sources(model: BaseModel) -> str:
+    return (
+        f"the MODEL ({type(model.model_config).__name__}) takes no source pictures: load one that edits, or remove "
+        "the source pictures from the prompts, or choose another way of edits in Flow Model from ComfyUI"
+    )
 
 
 def _takes_references(model: BaseModel, conds: Conds) -> bool:
     network = model.diffusion_model
+    if "c_concat" in conds and "ref_latents" in conds:  # inpainting models of FLUX: a source has not their channels
+        return False
+    if vars(network).get("ref_conv", "") is None:  # Wan without the layer for them
+        return False
     # Krea 2 has no method of its own, and without one it ignores them.
     method = vars(network).get("default_ref_method", "") is not None or "ref_latents_method" in conds
-    return method and bool(READ_AS & conds.keys()) and reads_references(type(network))
+    return method and bool(READ_AS & conds.keys())
 
 
 @cache
@@ -113,12 +124,18 @@ def grouped(conds: Sequence[Conds]) -> list[list[int]]:
     groups: list[list[int]] = []
     for row, own in enumerate(conds):
         for group in groups:
-            if not (ALONE & own.keys()) and cond_equal_size(own, conds[group[0]]):
+            if not (ALONE & own.keys()) and cond_equal_size(own, conds[group[0]]) and _same_text(own, conds[group[0]]):
                 group.append(row)
                 break
         else:
             groups.append([row])
     return groups
+
+
+def _same_text(own: Conds, other: Conds) -> bool:
+    """Whether texts are of one length: ComfyUI repeats the shorter one, which changes what PixelDiT answers."""
+    repeated = [name for name, cond in own.items() if isinstance(cond, CONDCrossAttn)]
+    return all(own[name].cond.shape == other[name].cond.shape for name in repeated)
 
 
 def batched(conds: Sequence[Conds]) -> dict[str, Any]:

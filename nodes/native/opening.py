@@ -6,7 +6,7 @@ import re
 
 import comfy.model_management as management
 import torch
-from comfy.latent_formats import LatentFormat
+from comfy.latent_formats import LTXAV, LatentFormat
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW
@@ -24,7 +24,7 @@ def untrainable(sampling: object, latent_format: LatentFormat) -> str:
     pictures = latent_format.latent_rgb_factors is not None and latent_format.latent_dimensions in (2, 3)
     if issubclass(kind, IMG_TO_IMG_FLOW) or (issubclass(kind, CONST) and not pictures):
         return "its flow does not lead from noise to pictures"
-    if any(base.__name__ == "ModelSamplingAV" for base in kind.__mro__):
+    if any(base.__name__ == "ModelSamplingAV" for base in kind.__mro__) or isinstance(latent_format, LTXAV):
         return "its latents are of sound and pictures at once"
     if issubclass(kind, COSMOS_RFLOW):
         return "its flow starts at sigma 80 instead of 1 (Cosmos)"

@@ -51,6 +51,10 @@ class SavedTensors(TorchFunctionMode):
                 if key not in copies:
                     copies[key] = view.clone()
                 saved.tensor = copies[key]
+            args = _apart(args, target)
+        out = kwargs.get("out")
+        if type(out) is Tensor and torch.is_grad_enabled():  # torch differentiates no call that is told where to write
+            return out.copy_(func(*args, **{name: value for name, value in kwargs.items() if name != "out"}))
         return func(*args, **kwargs)
 
 
@@ -69,6 +73,12 @@ def overwriting_allowed() -> Iterator[SavedTensors]:
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
+
+
+def _apart(args: Any, target: Tensor) -> tuple[Any, ...]:
+    """Copies of further operands in the memory that a call overwrites: `x.addcmul_(x, y)` saves x only after that."""
+    shared = [type(part) is Tensor and _memory(part) == _memory(target) for part in args[1:]]
+    return (*args[:1], *(part.clone() if same else part for part, same in zip(args[1:], shared, strict=True)))
 
 
 def _overwritten(func: Any, args: Any, kwargs: Any) -> list[Tensor]:

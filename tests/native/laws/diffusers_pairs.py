@@ -18,7 +18,8 @@ from pack.danceopd_core.models.network_inputs import pack_latents, unpack_latent
 from pack.danceopd_core.models.qwen import EDITING, QwenImage
 from pack.danceopd_core.models.sd3 import StableDiffusion3
 from pack.danceopd_core.models.zimage import ZImage
-from pack_laws.tiny_models import CONFIGS, fresh_backbone
+from pack_laws.configs import CONFIGS
+from pack_laws.tiny_models import fresh_backbone
 
 NO_PARTS = {"vae": None, "scheduler": None, "dtype": torch.float32}
 
@@ -58,7 +59,7 @@ def by_map(key_map):
 
 
 FLUX = {
-    "patch_size": 1, "in_channels": 64, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 32,
+    "patch_size": 1, "in_channels": 64, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 32,
     "num_attention_heads": 2, "joint_attention_dim": 48, "axes_dims_rope": (4, 14, 14),
 }  # fmt: skip
 FLUX_MAP = comfy.utils.flux_to_diffusers(CONFIGS["Flux"])
@@ -211,7 +212,7 @@ PAIRS = {
     ),
     "FLUX.2": Pair(
         "Flux2", "Flux2Transformer2DModel",
-        {"patch_size": 1, "in_channels": 128, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 32,
+        {"patch_size": 1, "in_channels": 128, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 32,
          "num_attention_heads": 2, "joint_attention_dim": 48, "mlp_ratio": 3.0, "axes_dims_rope": (8, 8, 8, 8),
          "rope_theta": 2000, "timestep_guidance_channels": 256, "guidance_embeds": False},
         single_file.convert_flux2_transformer_checkpoint_to_diffusers, flux2_backbone,

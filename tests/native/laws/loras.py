@@ -10,7 +10,8 @@ from pack.danceopd_core.weights.adapters import STUDENT, Adapters
 from pack.danceopd_core.weights.linear_like import linear_shapes
 from pack.danceopd_core.weights.lora import Lora
 from pack.nodes.native.lora_names import lora_of, native_tensors
-from pack_laws.tiny_models import CONFIGS, backbone_of, fresh_backbone, prompts, state, tiny_backbone, tiny_model
+from pack_laws.configs import CONFIGS
+from pack_laws.tiny_models import backbone_of, fresh_backbone, prompts, state, tiny_backbone, tiny_model
 
 GENERATOR = torch.Generator().manual_seed(0)
 DIFFUSERS = {
@@ -72,7 +73,13 @@ def random_lora(backbone, rank=3):
 
 
 def loaded_by_comfyui(name, file):
-    """The MODEL with the file on it by the stock loader, and what the loader warned of."""
+    """The tiny MODEL with the file on it by the stock loader, and what the loader warned of."""
+    patched, warned = patched_by_comfyui(lambda: tiny_model(name), file)
+    return backbone_of(patched), warned
+
+
+def patched_by_comfyui(load, file):
+    """What `load` gives with the file on it by the stock loader, and what the loader warned of."""
     warned = []
 
     class Listener(logging.Handler):
@@ -83,10 +90,10 @@ def loaded_by_comfyui(name, file):
     logging.getLogger().addHandler(listener)
     try:
         with torch.inference_mode():
-            patched, _ = comfy.sd.load_lora_for_models(tiny_model(name), None, dict(file), 1.0, 0.0)
+            patched, _ = comfy.sd.load_lora_for_models(load(), None, dict(file), 1.0, 0.0)
     finally:
         logging.getLogger().removeHandler(listener)
-    return backbone_of(patched), [line for line in warned if "load" in line.lower()]
+    return patched, [line for line in warned if "load" in line.lower()]
 
 
 def agree(name, file):

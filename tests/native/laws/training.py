@@ -4,7 +4,7 @@ import comfy.model_management as management
 import torch
 from pack.danceopd_core.algorithm.fields import Conditioning, Sample
 from pack.danceopd_core.algorithm.flow import linear_sigmas
-from pack.danceopd_core.algorithm.methods import METHODS, method
+from pack.danceopd_core.algorithm.methods import method
 from pack.danceopd_core.algorithm.routers import router
 from pack.danceopd_core.algorithm.trainer import RouteData, Settings, Trainer
 from pack.danceopd_core.errors import InputError
@@ -13,22 +13,31 @@ from pack.danceopd_core.weights.lora import fresh_lora
 from pack.nodes.native.backbone import opened
 from pack.nodes.native.checkpointing import enable_checkpointing
 from pack.nodes.native.lora_names import native_tensors
-from pack_laws.loras import far, loaded_by_comfyui, random_lora
+from pack_laws.loras import GENERATOR, far, loaded_by_comfyui, random_lora
 from pack_laws.tiny_models import NoVae, fresh_backbone, prompts, sizes, state, tiny_model
 
 
-def trained(name, steps, chosen, checkpointing=False, **more):
-    """A student over the tiny MODEL that learns one LoRA: backbone, adapters and the losses of its updates."""
+def trained(name, steps, chosen, checkpointing=False, start=None, lr=1e-2, **more):
+    """A student over the tiny MODEL that learns one LoRA: backbone, adapters, the teacher, and its updates' losses.
+
+    start: the LoRA that it continues; a fresh one if it is left out.
+    """
     backbone = fresh_backbone(name)
+    GENERATOR.manual_seed(0)
+    lora, cond = random_lora(backbone), prompts(name, 4, **more)
+    return backbone, *distilled(backbone, lora, cond, steps, chosen, checkpointing, start, lr)
+
+
+def distilled(backbone, lora, samples, steps, chosen, checkpointing=False, start=None, lr=1e-2, size=None):
+    """The adapters, the teacher's name and the losses of a student that learns `lora`."""
     adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
-    torch.manual_seed(0)
-    teacher = adapters.add_teacher(random_lora(backbone))
+    teacher = adapters.add_teacher(lora)
     generator = torch.Generator().manual_seed(1)
-    adapters.start_student(fresh_lora(adapters.shapes, 4, 4.0, backbone.default_targets, generator))
+    adapters.start_student(start or fresh_lora(adapters.shapes, 4, 4.0, backbone.default_targets, generator))
     if checkpointing:
         enable_checkpointing(backbone.network)
-    samples = prompts(name, 4, **more)
-    clean = torch.randn(4, *backbone.latent_shape(*sizes(backbone)), generator=generator)
+    shape = backbone.latent_shape(*(size or sizes(backbone)))
+    clean = torch.randn(len(samples), *shape, generator=generator)
     trainer = Trainer(
         adapters,
         adapters.field(backbone.velocity, STUDENT),
@@ -36,24 +45,35 @@ def trained(name, steps, chosen, checkpointing=False, **more):
         router("weighted", [1.0]),
         chosen,
         linear_sigmas(4, 3.0),
-        backbone.latent_shape(*sizes(backbone)),
-        Settings(steps=steps, batch=2, accumulate=1, lr=1e-2),
+        shape,
+        Settings(steps=steps, batch=2, accumulate=1, lr=lr),
     )
     management.in_training = True
     try:
         losses = [float(result.loss) for result in trainer]
     finally:
         management.in_training = False
-    return backbone, adapters, losses
+    return adapters, teacher, losses
 
 
-def test_the_loss_falls_and_the_students_file_is_the_student():
-    for name, checkpointing in (("SD3", False), ("Flux2", True)):
-        backbone, adapters, losses = trained(name, 40, method("diffusionopd"), checkpointing)
-        print(name, losses)
-        assert sum(losses[-8:]) < 0.7 * sum(losses[:8]), (name, losses)
-        x, sigma = state(backbone, 4)
+def remaining(backbone, adapters, teacher, cond, size=None):
+    """How far the student is from its teacher at fixed states, relative to how far the base is."""
+    x, sigma = state(backbone, len(cond), size=size)
+    student, goal, base = (
+        adapters.field(backbone.velocity, name)(x, sigma, cond).detach() for name in (STUDENT, teacher, None)
+    )
+    return float((student - goal).norm() / (base - goal).norm())
+
+
+def test_the_student_comes_closer_and_its_file_is_the_student():
+    """With and without checkpointing, in networks that overwrite what they have read too."""
+    for number, name in enumerate(("SD3", "Flux", "ZImage", "QwenImage", "Chroma")):
+        backbone, adapters, teacher, _ = trained(name, 40, method("danceopd"), bool(number % 2), lr=3e-3)
         cond = prompts(name, 4)
+        left = remaining(backbone, adapters, teacher, cond)
+        print(name, left)
+        assert left < 0.95, (name, left)
+        x, sigma = state(backbone, 4)
         with torch.no_grad():
             ours = adapters.field(backbone.velocity, STUDENT)(x, sigma, cond)
         patched, warned = loaded_by_comfyui(name, native_tensors(adapters.student()))
@@ -62,19 +82,12 @@ def test_the_loss_falls_and_the_students_file_is_the_student():
             assert far(patched.velocity(x, sigma, cond), ours) < 2e-5, name
 
 
-def test_every_method_trains():
-    for name in METHODS:
-        _, adapters, losses = trained("Flux", 2, method(name))
-        assert all(torch.isfinite(torch.tensor(loss)) for loss in losses), (name, losses)
-        assert any(up.any() for up in adapters.student().up.values()), name
-
-
 def test_edits_train_with_references_of_unequal_sizes():
     backbone = fresh_backbone("Flux2")
     shape = backbone.latent_shape(*sizes(backbone))
     one = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))
     for references in ((one,), (one, torch.cat([one, one], -1))):
-        _, _, losses = trained("Flux2", 2, method("danceopd"), True, reference_latents=references)
+        *_, losses = trained("Flux2", 2, method("danceopd"), True, reference_latents=references)
         assert all(loss > 0 for loss in losses)
 
 
