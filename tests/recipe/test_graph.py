@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from danceopd_core.errors import InputError
+from danceopd_core.errors import Fault, InputError
 from danceopd_core.recipe import from_graph as recipes
 from danceopd_core.recipe import graph as specs
 from danceopd_core.recipe import schema as core
@@ -240,5 +240,7 @@ def test_what_a_recipe_cannot_say_of_a_teachers_model_is_refused():
 
 
 def test_a_teachers_own_model_is_found_on_its_node():
-    assert recipes.widget("teachers.edit of m.model") == "Field from Another Model, field"
-    assert recipes.widget("teachers.model.lora") == "teachers.model.lora"
+    fault = recipes.on_widgets(InputError(faults=[Fault("teachers.edit of m.model", "is not here")])).faults[0]
+    assert fault.setting == "Field from Another Model, field ('edit of m')"
+    fault = recipes.on_widgets(InputError(faults=[Fault("teachers.model.lora", "is not here")])).faults[0]
+    assert fault.setting == "Teacher Field, lora ('model')"

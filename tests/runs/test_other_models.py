@@ -17,8 +17,8 @@ from danceopd_core.runs.field_sampling import SamplingSettings, sample_fields
 from danceopd_core.runs.memory import planned_memory
 from danceopd_core.runs.preflight import preflight
 from danceopd_core.runs.session import TrainingSession, open_session
+from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_io import write_lora
-from danceopd_core.weights.lora_layers import linear_shapes
 
 from ..loras import random_lora
 from ..tiny import save_twin, save_zimage
