@@ -102,6 +102,9 @@ def open_session(
         opened.offload_encoders("cpu")
     if recipe.gradient_checkpointing:
         weights.enable_checkpointing(backbone.network)
+    trained = sum(factor.numel() for factor in adapters.parameters())
+    if told := plan.source.make_room(backbone, recipe, trained, [bucket.samples for bucket in encoded.buckets]):
+        log(told)
     trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device)
     return TrainingSession(plan, backbone, adapters, fields, trainer, device, encoded.assignment)
 

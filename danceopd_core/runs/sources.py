@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..algorithm.fields import Conditioning
 from ..errors import Fault, InputError
 from ..models.backbone import Backbone
 from ..models.hub import fetched, is_hub_id
@@ -78,6 +79,13 @@ class ModelSource(Protocol):
         ...
 
     def open(self, dtype: torch.dtype, device: torch.device | str) -> Backbone: ...
+
+    def make_room(self, backbone: Backbone, recipe: Recipe, trained: int, samples: Sequence[Conditioning]) -> str:
+        """Frees what a training will need beside the weights; returns a line of progress, or nothing.
+
+        trained: weights of the student. samples: of the buckets.
+        """
+        ...
 
 
 class LiveModel(Protocol):
@@ -148,6 +156,10 @@ class FolderSource:
     def open(self, dtype: torch.dtype, device: torch.device | str) -> Backbone:
         files = {part: Path(file) for part, file in self.components.items()}
         return open_backbone(self.folder, dtype, device, files, self.quantise)
+
+    def make_room(self, backbone: Backbone, recipe: Recipe, trained: int, samples: Sequence[Conditioning]) -> str:
+        """Nothing else is on the device; `danceopd memory` estimates such a run beforehand."""
+        return ""
 
 
 def recipe_source(recipe: Recipe) -> ModelSource:

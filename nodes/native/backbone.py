@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +26,7 @@ from ...danceopd_core.weights.linear_like import linear_shapes
 from . import conditioning, conditioning_check, encoding, opening, schedules
 from .eager_kernels import EagerKernels
 from .latents import LatentSpace, check_vae, latent_space
+from .memory import Room
 from .saved_tensors import overwriting_allowed
 
 IN_BLOCK = re.compile(r"\.\d+\.((?:.*\.)?[^.]*\D[^.]*(?:\.\d+)*)$")
@@ -51,6 +52,7 @@ class NativeBackbone:
     scheduler: str
     edit: encoding.Encode
     resident: bool = True
+    room: Room = field(default_factory=Room)
 
     @property
     def family(self) -> str:
@@ -102,10 +104,10 @@ class NativeBackbone:
     def _resident(self) -> None:
         """Brings the weights back if something else that was loaded made ComfyUI move them away."""
         if not self.resident:
-            management.load_models_gpu([self.patcher])
+            management.load_models_gpu([self.patcher], memory_required=self.room.bytes)
             self.patcher.pre_run()
         elif opening.misplaced(self.patcher):
-            opening.load_fully(self.patcher)
+            opening.load_fully(self.patcher, self.room.bytes)
             self.patcher.pre_run()
 
     @torch.no_grad()

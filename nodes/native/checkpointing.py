@@ -70,17 +70,22 @@ class _Checkpointed:
 
 
 def enable_checkpointing(network: nn.Module) -> int:
-    """Recomputes each block of the network's outermost block lists from now on; returns how many there are."""
-    blocks = [
+    """Recomputes each of the network's repeated blocks from now on; returns how many there are."""
+    blocks = repeated_blocks(network)
+    for block in blocks:
+        if not isinstance(vars(block).get("forward"), _Checkpointed):
+            block.forward = _Checkpointed(block)  # type: ignore[method-assign]
+    return len(blocks)
+
+
+def repeated_blocks(network: nn.Module) -> list[nn.Module]:
+    """The blocks of the network's outermost lists of blocks."""
+    return [
         block
         for name, parts in network.named_modules()
         if isinstance(parts, nn.ModuleList) and not any(part.isdigit() for part in name.split("."))
         for block in parts
     ]
-    for block in blocks:
-        if not isinstance(vars(block).get("forward"), _Checkpointed):
-            block.forward = _Checkpointed(block)  # type: ignore[method-assign]
-    return len(blocks)
 
 
 def _copied(value: Any) -> Any:

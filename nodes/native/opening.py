@@ -86,13 +86,15 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
     return copy
 
 
-def load_fully(patcher: ModelPatcher) -> None:
+def load_fully(patcher: ModelPatcher, room: int = 0) -> None:
     """Brings all weights of the MODEL to its device, patched; InputError if they do not fit.
+
+    ComfyUI moves other models away until `room` bytes are free beside it.
 
     Gradients are right only over weights that stay where they are: weights streamed layer by layer are
     overwritten before the backward pass reads them.
     """
-    management.load_models_gpu([patcher], force_full_load=True)
+    management.load_models_gpu([patcher], memory_required=room, force_full_load=True)
     if away := misplaced(patcher):
         raise InputError(
             f"the MODEL ({title(patcher.model)}) does not fit on {patcher.load_device}: {away} stay elsewhere, and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +12,11 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor, nn
 
+from ...danceopd_core.algorithm.fields import Conditioning
 from ...danceopd_core.errors import InputError, naming
 from ...danceopd_core.models.backbone import Backbone
 from ...danceopd_core.recipe.file_names import LIVE, is_live
+from ...danceopd_core.recipe.schema import Recipe
 from ...danceopd_core.runs.sources import LiveModel, ModelFacts, ModelSource
 from ...danceopd_core.shapes import locate
 from ...danceopd_core.weights.adapters import Adapters
@@ -25,6 +27,7 @@ from .backbone import NativeBackbone, opened
 from .checkpointing import enable_checkpointing
 from .latents import LatentSpace, check_vae, latent_space
 from .lora_names import PREFIX, patched, read_native_lora
+from .memory import reference_area, training_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +146,22 @@ class NativeSource:
         """dtype, device: ComfyUI has chosen both when it loaded the MODEL."""
         with naming("model"):
             return opened(self.model.patcher, self.model.clip, self.model.vae, self.model.scheduler, self.model.edit)
+
+    def make_room(self, backbone: Backbone, recipe: Recipe, trained: int, samples: Sequence[Conditioning]) -> str:
+        native = cast(NativeBackbone, backbone)
+        needed = training_memory(
+            native.patcher,
+            trained,
+            bool(recipe.optimizer.ema),
+            recipe.batch,
+            native.latent_shape(recipe.width, recipe.height),
+            reference_area(samples),
+            recipe.gradient_checkpointing,
+        )
+        native.room.bytes = needed.total
+        opening.load_fully(native.patcher, needed.total)
+        native.patcher.pre_run()
+        return needed.text(native.patcher)
 
 
 def _check_same(teacher: ModelPatcher, base: ModelPatcher) -> None:

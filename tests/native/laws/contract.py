@@ -14,7 +14,7 @@ THEIRS = (
 ATTRIBUTES = {
     "comfy.model_patcher.ModelPatcher": (
         "clone", "get_model_object", "is_dynamic", "pre_run", "model_options", "wrappers", "callbacks", "load_device",
-        "cached_patcher_init",
+        "cached_patcher_init", "memory_required", "model_size",
     ),
     "comfy.model_base.BaseModel": (
         "apply_model", "extra_conds", "process_latent_in", "process_latent_out", "diffusion_model", "latent_format",
@@ -33,6 +33,7 @@ ATTRIBUTES = {
     "comfy.model_management": (
         "in_training", "load_models_gpu", "unload_model_and_clones", "unload_all_models", "soft_empty_cache",
         "get_torch_device", "throw_exception_if_processing_interrupted", "InterruptProcessingException", "is_oom",
+        "get_free_memory", "OOM_EXCEPTION",
     ),
 }  # fmt: skip
 """What is used of objects that ComfyUI hands over, by the class that has it."""
