@@ -1,0 +1,140 @@
+"""Stock loaders, from their files to a trained student: networks, text encoders and VAEs of ComfyUI's own classes."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from ..comfyui import comfyui_python, comfyui_root
+from .server import Server, copy_pack, messages, succeeded
+
+HERE = Path(__file__).parent
+SIZE = {"width": 64, "height": 64}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A base folder with the pack, and files for the loaders."""
+    root, python = comfyui_root(), comfyui_python()
+    folder = tmp_path_factory.mktemp("loaders")
+    done = subprocess.run(
+        [python, HERE / "stand_ins.py", root, folder / "models"], capture_output=True, text=True, cwd=root,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    copy_pack(folder, None)
+    shutil.copytree(HERE / "small_encoders", folder / "custom_nodes" / "small_encoders")
+    yield folder
+    shutil.rmtree(folder)  # the files are 0.9 GB
+
+
+@pytest.fixture(scope="module")
+def server(base):
+    running = Server(comfyui_root(), comfyui_python(), base)
+    yield running
+    running.stop()
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+def unet(network, dtype="default"):
+    return node("UNETLoader", unet_name=f"{network}.safetensors", weight_dtype=dtype)
+
+
+FLUX1 = {
+    "clip": node(
+        "DualCLIPLoader", clip_name1="clip_l.safetensors", clip_name2="t5xxl.safetensors", type="flux", device="default"
+    ),
+    "vae": node("VAELoader", vae_name="ae.safetensors"),
+}
+LOADERS = {
+    "sd35": ({"loader": node("CheckpointLoaderSimple", ckpt_name="sd35.safetensors")}, "EmptySD3LatentImage"),
+    "flux1": ({"model": unet("flux1"), **FLUX1}, "EmptySD3LatentImage"),
+    "flux1_fp8": ({"model": unet("flux1", "fp8_e4m3fn"), **FLUX1}, "EmptySD3LatentImage"),
+    "klein": (
+        {
+            "model": unet("klein"),
+            "clip": node("CLIPLoader", clip_name="qwen3_4b.safetensors", type="flux2", device="default"),
+            "vae": node("VAELoader", vae_name="flux2.safetensors"),
+        },
+        "EmptyFlux2LatentImage",
+    ),
+}
+"""Of each run its loaders, and the node of its latents."""
+KINDS = {"sd35": "SD3", "flux1": "Flux", "flux1_fp8": "Flux", "klein": "Flux2"}
+
+
+def training(name):
+    """Guidance absorbed in two updates, and a picture of the student by the pack and by stock nodes."""
+    loaders, latents = LOADERS[name]
+    whole = "loader" in loaders
+    model, clip, vae = (
+        (["loader", 0], ["loader", 1], ["loader", 2]) if whole else (["model", 0], ["clip", 0], ["vae", 0])
+    )
+    sample = {"seed": 5, "steps": 3}
+    return {
+        **loaders,
+        "flow": node("DanceOPD_NativeModel", model=model, clip=clip, vae=vae, scheduler="simple", edits="auto"),
+        "teacher": node("DanceOPD_Teacher", model=["flow", 0], lora="none", strength=1.0, checkpoint="none"),
+        "guided": node("DanceOPD_Guided", field=["teacher", 0], scale=3.0, negative="blurry"),
+        "bucket": node("DanceOPD_Bucket", **{"content": "lines of text", "content.prompts": "a cat\na red house\ntwo"}),
+        "routes": node(
+            "DanceOPD_Routes",
+            **{
+                "routes": "1", "routes.field1": ["guided", 0], "routes.bucket1": ["bucket", 0], "routes.weight1": 1.0,
+                "router": "weighted",
+            },
+        ),
+        "student": node("DanceOPD_Student", start="fresh", rank=4, alpha=0.0, targets="", over="none"),
+        "train": node(
+            "DanceOPD_Train", routes=["routes", 0], student=["student", 0], name=name, method="danceopd", steps=2,
+            learning_rate=0.01, batch=2, accumulate=1, rollout_steps=3, seed=0, validation_prompts="",
+            validate_every=2, save_every=2, resume=True, k=1, bias="low", **SIZE, schedule="constant", warmup=0,
+            ema=0.0, gradient_checkpointing=True, more_settings="", shift=0.0, sigma_low=0.0, sigma_high=0.0,
+        ),
+        "ours": node(
+            "DanceOPD_Sample", model=["flow", 0], task="auto", prompt="a cat", lora=["train", 0], lora_name="none",
+            strength=1.0, guidance=1.0, negative="", **SIZE, **sample,
+        ),
+        "lora": node("LoraModelLoader", model=model, lora=["train", 0], strength_model=1.0, bypass=False),
+        "text": node("CLIPTextEncode", clip=clip, text="a cat"),
+        "empty": node(latents, **SIZE, batch_size=1),
+        "sampler": node(
+            "KSampler", model=["lora", 0], positive=["text", 0], negative=["text", 0], latent_image=["empty", 0],
+            cfg=1.0, sampler_name="euler", scheduler="simple", denoise=1.0, **sample,
+        ),
+        "decode": node("VAEDecode", samples=["sampler", 0], vae=vae),
+        "save ours": node("SaveImage", images=["ours", 0], filename_prefix="ours"),
+        "save theirs": node("SaveImage", images=["decode", 0], filename_prefix="theirs"),
+    }  # fmt: skip
+
+
+def picture(base, entry, saved):
+    (found,) = entry["outputs"][saved]["images"]
+    return np.asarray(Image.open(base / "output" / found["subfolder"] / found["filename"])).astype(float)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_files_of_stock_loaders_are_trained_and_stock_nodes_draw_the_student(name, server, base):
+    entry = server.run(training(name))
+    assert succeeded(entry), messages(entry).get("execution_error")
+    lora = load_file(base / f"output/loras/{name}.safetensors")
+    assert all(key.startswith("diffusion_model.") for key in lora)
+    assert any(tensor.any() for key, tensor in lora.items() if key.endswith("lora_B.weight"))
+    recipe = (base / f"output/danceopd/{name}/recipe.yaml").read_text(encoding="utf-8")
+    assert f"comfyui:{KINDS[name]}:" in recipe
+    ours, theirs = picture(base, entry, "save ours"), picture(base, entry, "save theirs")
+    print(name, abs(ours - theirs).mean(), ours.std())
+    assert ours.std() > 5
+    assert abs(ours - theirs).mean() < 0.1 * ours.std()
+    log = server.log()
+    assert "lora key not loaded" not in log
+    assert "clip missing" not in log
+    assert "unet missing" not in log
