@@ -13,9 +13,8 @@ import torch
 from pack.danceopd_core.algorithm.fields import Conditioning, Sample
 from pack.danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
 from pack.danceopd_core.runs.session import open_session
-from pack.danceopd_core.weights.adapters import STUDENT
+from pack.danceopd_core.weights.adapters import STUDENT, Adapters
 from pack.danceopd_core.weights.lora import fresh_lora
-from pack.nodes.native.adapters import NativeAdapters
 from pack.nodes.native.checkpointing import enable_checkpointing
 from pack.nodes.native.memory import reference_area, training_memory
 from pack.nodes.native.shapes import shapes_clip, shapes_model, shapes_vae
@@ -54,7 +53,7 @@ def test_the_estimate_is_near_the_measured_peak():
     try:
         for checkpointing in (False, True):
             backbone = fresh_backbone("SD3")
-            adapters = NativeAdapters(backbone.network, torch.device("cpu"), torch.float32)
+            adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
             lora = fresh_lora(adapters.shapes, 16, 16.0, backbone.default_targets, torch.Generator().manual_seed(0))
             adapters.start_student(lora)
             if checkpointing:
