@@ -8,8 +8,9 @@ import comfy.model_management as management
 import torch
 from comfy.latent_formats import LTXAV, LatentFormat
 from comfy.model_base import BaseModel
-from comfy.model_patcher import ModelPatcher
+from comfy.model_patcher import LowVramPatch, ModelPatcher
 from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW
+from torch import nn
 
 from ...danceopd_core.errors import InputError
 
@@ -76,9 +77,17 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
     still needs them. The MODEL given is left untouched. InputError if its loader has no way to load it again.
     """
     check_loader(patcher)
-    with torch.inference_mode(False):
-        copy = patcher.clone(disable_dynamic=True, force_deepcopy=True)
-    if copy.is_dynamic():
+    try:
+        with torch.inference_mode(False):
+            copy = patcher.clone(disable_dynamic=True, force_deepcopy=True)
+    except Exception as error:
+        if management.is_oom(error):
+            raise
+        raise InputError(
+            f"the MODEL ({title(patcher.model)}) cannot be loaded a second time, which training needs: {error}. Look "
+            "at its file, or use Load Diffusion Model or Load Checkpoint"
+        ) from error
+    if copy.is_dynamic() or "dynamic_patchers" in vars(copy.model):
         raise InputError(
             "the MODEL still streams its weights (dynamic VRAM): start ComfyUI with --disable-dynamic-vram"
         )
@@ -104,10 +113,18 @@ def load_fully(patcher: ModelPatcher, room: int = 0) -> None:
 
 
 def misplaced(patcher: ModelPatcher) -> str:
-    """Which weights are not on the MODEL's device, or are patched only while they are used; empty if none."""
+    """Which weights are not on the MODEL's device, or not patched, or only while they are used; empty if none."""
     network = patcher.model.diffusion_model
     device = torch.device(patcher.load_device)
     away = [name for name, weight in network.named_parameters() if weight.device.type != device.type]
-    streamed = [name for name, module in network.named_modules() if vars(module).get("weight_function")]
+    streamed = [name for name, module in network.named_modules() if _patched_in_use(module)]
     found = away + streamed
-    return f"{len(found)} weights ({', '.join(found[:3])}, ...)" if found else ""
+    if found:
+        return f"{len(found)} weights ({', '.join(found[:3])}, ...)"
+    unloaded = patcher.model.current_weight_patches_uuid != patcher.patches_uuid
+    return "some weights" if unloaded or patcher.model.model_lowvram else ""
+
+
+def _patched_in_use(module: nn.Module) -> bool:
+    functions = [*vars(module).get("weight_function", ()), *vars(module).get("bias_function", ())]
+    return any(isinstance(function, LowVramPatch) for function in functions)

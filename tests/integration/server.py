@@ -36,7 +36,7 @@ class Refused(Exception):
 
 
 class Server:
-    def __init__(self, comfyui: Path, python: str, base: Path) -> None:
+    def __init__(self, comfyui: Path, python: str, base: Path, *flags: str) -> None:
         for name in ("input", "output", "temp", "user", "models/diffusers", "models/loras"):
             (base / name).mkdir(parents=True, exist_ok=True)
         self.base, self.log_file = base, base / "server.log"
@@ -45,7 +45,7 @@ class Server:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         arguments = ["main.py", "--cpu", "--port", str(port), "--base-directory", str(base), "--disable-auto-launch"]
-        arguments += ["--disable-api-nodes", "--database-url", f"sqlite:///{base}/user/comfyui.db"]
+        arguments += ["--disable-api-nodes", "--database-url", f"sqlite:///{base}/user/comfyui.db", *flags]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(

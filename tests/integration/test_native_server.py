@@ -78,6 +78,14 @@ def test_the_same_workflow_is_found_finished_after_a_restart_and_another_model_i
     assert (base / "output/danceopd/native.1").is_dir()
 
 
+def test_it_trains_with_dynamic_vram_switched_off(servers, base):
+    """--lowvram and --novram do not start without CUDA: see the laws of streaming."""
+    servers[0].stop()
+    servers[0] = Server(comfyui_root(), comfyui_python(), base, "--disable-dynamic-vram")
+    entry = servers[0].run(native("not dynamic", steps=2))
+    assert succeeded(entry), messages(entry).get("execution_error")
+
+
 def test_a_stopped_run_goes_on(server):
     graph = native("native resumed", steps=2)
     assert succeeded(server.run(graph))

@@ -15,6 +15,7 @@ ATTRIBUTES = {
     "comfy.model_patcher.ModelPatcher": (
         "clone", "get_model_object", "is_dynamic", "pre_run", "model_options", "wrappers", "callbacks", "load_device",
         "cached_patcher_init", "memory_required", "model_size",
+        "patches_uuid", "partially_unload", "detach",
     ),
     "comfy.model_base.BaseModel": (
         "apply_model", "extra_conds", "process_latent_in", "process_latent_out", "diffusion_model", "latent_format",
