@@ -9,10 +9,9 @@ import torch
 from comfy.model_patcher import ModelPatcher, ModelPatcherDynamic
 from comfy_aimdo import host_buffer
 from pack.danceopd_core.errors import InputError
-from pack.danceopd_core.weights.adapters import STUDENT
+from pack.danceopd_core.weights.adapters import STUDENT, Adapters
 from pack.danceopd_core.weights.lora import fresh_lora
 from pack.nodes.native import opening
-from pack.nodes.native.adapters import NativeAdapters
 from pack.nodes.native.lora_names import native_tensors
 from pack_laws.loras import far, random_lora
 from pack_laws.tiny_models import backbone_of, prompts, state, tiny_backbone, tiny_model
@@ -37,7 +36,7 @@ def given(name, patched=False):
 def gradients(backbone, name, disturb=lambda patcher: None):
     """The student's, at one state; `disturb` is done to the MODEL between opening and training."""
     torch.manual_seed(0)
-    adapters = NativeAdapters(backbone.network, CPU, torch.float32)
+    adapters = Adapters(backbone.network, CPU, torch.float32)
     lora = fresh_lora(adapters.shapes, 3, 3.0, backbone.default_targets, torch.Generator().manual_seed(1))
     adapters.start_student(lora)
     generator = torch.Generator().manual_seed(2)
