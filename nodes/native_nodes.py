@@ -149,7 +149,8 @@ class NativeFlowModel(io.ComfyNode):
         for name, value in (("model", model), ("clip", clip), ("vae", vae)):
             if value is None:
                 raise InputError(f"{name}: the loader gave none: choose a file that has it, or a loader of its own")
-        live = NativeModel(model, clip, vae, _digest(cls, "model", "clip", "vae"), scheduler, edits)
+        inputs = ("model", "clip", "vae")
+        live = NativeModel(model, clip, vae, _digest(cls, *inputs), scheduler, edits, _files(cls, *inputs))
         live.check()
         return io.NodeOutput(ModelSpec(live.name, live.dtype, live=live))
 
@@ -179,7 +180,7 @@ class FieldFromModel(io.ComfyNode):
 
         if flow_model.live is None:
             raise InputError("flow_model: it is a diffusers folder: use Teacher Field, or Flow Model from ComfyUI")
-        live = NativeTeacher(model, _digest(cls, "model"))
+        live = NativeTeacher(model, _digest(cls, "model"), _files(cls, "model"))
         live.check(flow_model.live)
         teacher = Teacher(checkpoint=live.name)
         return io.NodeOutput(FieldSpec(flow_model, label.strip() or "model", ((teacher, 1.0),), (live,)))
@@ -222,3 +223,9 @@ def _digest(node: Any, *inputs: str) -> str:
     from .native.identity import upstream_digest
 
     return upstream_digest(node.hidden.prompt, str(node.hidden.unique_id), inputs)
+
+
+def _files(node: Any, *inputs: str) -> tuple[str, ...]:
+    from .native.identity import loader_files
+
+    return loader_files(node.hidden.prompt, str(node.hidden.unique_id), inputs)

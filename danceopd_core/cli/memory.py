@@ -19,6 +19,7 @@ def add_arguments(subparsers: Any) -> None:
 def run(args: Namespace) -> None:
     from ..recipe.io import read_recipe
     from ..runs.memory import planned_memory
+    from ..runs.queueing import refuse_live
     from ..runs.released import memory_table
 
     if (args.recipe is None) == (args.like is None):
@@ -26,5 +27,7 @@ def run(args: Namespace) -> None:
     if args.like is not None:
         lines = memory_table(args.like)
     else:
-        lines = planned_memory(read_recipe(args.recipe, args.overrides)).lines()
+        recipe = read_recipe(args.recipe, args.overrides)
+        refuse_live(recipe, args.recipe)
+        lines = planned_memory(recipe).lines()
     print("\n".join(lines))

@@ -22,9 +22,11 @@ def add_arguments(subparsers: Any) -> None:
 
 def run(args: Namespace) -> None:
     from ..recipe.io import read_recipe
+    from ..runs.queueing import refuse_live
     from ..runs.run_dir import RunFolder
 
     recipe = read_recipe(args.recipe, args.overrides)
+    refuse_live(recipe, args.recipe)
     folder = RunFolder(recipe.out)
     folder.claim(recipe, args.resume)
     if args.dry_run:

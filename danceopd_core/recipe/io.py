@@ -59,9 +59,11 @@ def checked(recipe: Recipe) -> Recipe:
     return recipe if CHECKED in recipe.__dict__ else parse_recipe(recipe.to_dict())
 
 
-def write_recipe(path: str | Path, recipe: Recipe) -> None:
-    """Writes the settings that differ from their default, atomically."""
-    write_text(path, yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110))
+def write_recipe(path: str | Path, recipe: Recipe, notes: Sequence[str] = ()) -> None:
+    """Writes the settings that differ from their default, atomically. notes: lines of comment above them."""
+    comment = "".join(f"# {' '.join(note.split())}\n" for note in notes)
+    text = yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110)
+    write_text(path, comment + text)
 
 
 def _build(tree: Any, what: str, faults: list[Fault]) -> Recipe:

@@ -23,6 +23,7 @@ from .encoding import encode_items
 from .host import Host
 from .live_status import LiveStatus, plain
 from .loop import RunState, ended_by, train_loop
+from .queueing import WORKFLOW
 from .records import RunRecord, run_identity
 from .session import TrainingSession, open_session
 from .sources import ModelSource
@@ -90,7 +91,7 @@ def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> N
     if not resume and (run.folder.state.exists() or run.folder.history()):  # a run without an update has no results
         run.set_aside()
     run.write("identity.json", identity)
-    run.write("workflow.json", job.workflow)
+    run.write(WORKFLOW, job.workflow)
     run.folder.begin(session, resume)
     status.begin(session.trainer.update)
     host.progress(session.trainer.update, recipe.steps)

@@ -64,7 +64,7 @@ class RunFolder:
         if resume:
             kept = [entry for entry in self.history() if entry["update"] <= session.trainer.update]
             write_text(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
-        write_recipe(self.path / "recipe.yaml", session.recipe)
+        write_recipe(self.path / "recipe.yaml", session.recipe, session.plan.source.notes())
         router = self.path / "router.json"
         router.unlink(missing_ok=True)  # of an earlier run that was cancelled before its first update
         if session.assignment is not None:

@@ -74,6 +74,10 @@ class ModelSource(Protocol):
 
     def facts(self) -> ModelFacts: ...
 
+    def notes(self) -> list[str]:
+        """What the recipe's names of live models stand for, as lines of comment in the run's recipe file."""
+        ...
+
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         """What `Backbone.sigmas` will give, before the model is opened."""
         ...
@@ -149,6 +153,9 @@ class FolderSource:
             return ModelFacts((), size_multiple(folder), pipeline, family.pipelines[pipeline])
         except InputError as error:
             return ModelFacts((Fault("model", str(error)),))
+
+    def notes(self) -> list[str]:
+        return []
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return folder_sigmas(self.folder, steps, width, height)

@@ -24,6 +24,23 @@ def upstream_digest(prompt: Mapping[str, Any], node: str, inputs: tuple[str, ...
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
+def loader_files(prompt: Mapping[str, Any], node: str, inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """The files that the nodes above some inputs name, as "node, input: file"."""
+    found: dict[str, None] = {}
+    waiting, seen = [prompt[node]["inputs"].get(name) for name in inputs], set()
+    while waiting:
+        value = waiting.pop(0)
+        if not isinstance(value, list) or len(value) != 2 or str(value[0]) not in prompt or str(value[0]) in seen:
+            continue
+        seen.add(str(value[0]))
+        above = prompt[str(value[0])]
+        for name, part in above["inputs"].items():
+            if isinstance(part, str) and any(_files(part)):
+                found[f"{above['class_type']}, {name}: {part}"] = None
+        waiting += above["inputs"].values()
+    return tuple(found)
+
+
 def _described(prompt: Mapping[str, Any], value: Any) -> Any:
     """A link as the node that it comes from, with everything above; any other value with the files that it names."""
     if isinstance(value, list) and len(value) == 2 and str(value[0]) in prompt:

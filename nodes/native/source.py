@@ -32,7 +32,8 @@ from .memory import reference_area, training_memory
 
 @dataclass(frozen=True, eq=False)
 class NativeModel:
-    """What a node was given. digest: of the upstream part of the workflow, for the run's identity."""
+    """What a node was given. digest: of the upstream part of the workflow, for the run's identity. files: that its
+    loaders name."""
 
     patcher: ModelPatcher
     clip: CLIP
@@ -40,6 +41,7 @@ class NativeModel:
     digest: str
     scheduler: str = schedules.DEFAULT
     edit: str = "auto"
+    files: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -75,10 +77,11 @@ class NativeModel:
 
 @dataclass(frozen=True, eq=False)
 class NativeTeacher:
-    """A MODEL that teaches as it stands, with the patches on it."""
+    """A MODEL that teaches as it stands, with the patches on it. digest, files: as of `NativeModel`."""
 
     patcher: ModelPatcher
     digest: str
+    files: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -137,6 +140,13 @@ class NativeSource:
 
     def facts(self) -> ModelFacts:
         return ModelFacts((), self.model.space.size_multiple, self.model.space.title)
+
+    def notes(self) -> list[str]:
+        lines = ["This run is over models of ComfyUI: `danceopd train` of this file tells how to queue it again."]
+        for live in (self.model, *self.weights.teachers.values()):
+            if live.files:
+                lines += [f"{live.name} was loaded from:", *(f"- {file}" for file in live.files)]
+        return lines
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         sampling = self.model.patcher.get_model_object("model_sampling")

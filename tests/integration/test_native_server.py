@@ -1,14 +1,20 @@
 """Models from ComfyUI's loaders in a real server: trained, found finished, refused in the user's words, and sampled."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 from safetensors.torch import load_file
 
+from danceopd_core.runs.queueing import SERVER
+
 from ..comfyui import comfyui_python, comfyui_root
 from .graphs import node_of, only_training
 from .native_graphs import LOADERS, native, picture, with_samplers
-from .server import Server, messages, succeeded
+from .server import ROOT, Server, messages, succeeded
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +92,69 @@ def test_it_trains_with_dynamic_vram_switched_off(servers, base):
     assert succeeded(entry), messages(entry).get("execution_error")
 
 
-def test_a_stopped_run_goes_on(server):
+def test_a_run_goes_on_after_a_restart(servers, base):
     graph = native("native resumed", steps=2)
-    assert succeeded(server.run(graph))
+    assert succeeded(servers[0].run(graph))
+    servers[0].stop()
+    servers[0] = server = Server(comfyui_root(), comfyui_python(), base)
     longer = native("native resumed", steps=4)
     entry = server.run(longer)
     assert succeeded(entry), messages(entry).get("execution_error")
     node = node_of(longer, "Train")
     assert server.get("/danceopd/runs/native resumed/history".replace(" ", "%20"))["updates"] == [1, 2, 3, 4]
     assert server.get(f"/danceopd/nodes/{node}")["update"] == 4
+
+
+def over_a_file(run):
+    """The base with a LoRA file of the loras folder on it, as the student's base."""
+    graph = native(run, steps=2)
+    graph["file"] = {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {"model": ["loader", 0], "lora_name": "base.safetensors", "strength_model": 0.5},
+    }
+    graph["1"]["inputs"]["model"] = ["file", 0]
+    return graph
+
+
+def test_a_file_with_another_date_is_another_run(trained, servers, base):
+    file = base / "models/loras/base.safetensors"
+    shutil.copy(base / "output/loras/native.safetensors", file)
+    graph, run = over_a_file("dated"), base / "output/danceopd/dated"
+    assert succeeded(servers[0].run(graph))
+    lines = (run / "recipe.yaml").read_text().splitlines()
+    assert "# - LoraLoaderModelOnly, lora_name: base.safetensors" in lines
+
+    def again():
+        servers[0].stop()
+        servers[0] = Server(comfyui_root(), comfyui_python(), base)
+        assert succeeded(servers[0].run(graph))
+        return "finished already" in servers[0].get(f"/danceopd/nodes/{node_of(graph, 'Train')}")["message"]
+
+    assert again()
+    stat = file.stat()
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    assert not again()
+    assert (base / "output/danceopd/dated.1").is_dir()
+
+
+def test_the_command_line_tells_how_to_queue_a_run_again(trained, server, base):
+    """Its command is run as it stands, but for the port."""
+    graph, _ = trained
+    run = base / "output/danceopd/native"
+    told = subprocess.run(
+        [sys.executable, "-m", "danceopd_core", "train", str(run / "recipe.yaml")],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.returncode
+    assert "Traceback" not in told.stderr
+    (command,) = (line.strip() for line in told.stderr.splitlines() if line.strip().startswith("curl"))
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    answer = subprocess.run(
+        command.replace(SERVER, server.url), shell=True, capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert succeeded(server.wait(json.loads(answer.stdout)["prompt_id"]))
+    assert "finished already" in server.get(f"/danceopd/nodes/{node_of(graph, 'Train')}")["message"]
 
 
 def test_a_model_as_it_stands_is_a_teacher(trained, server, base):
