@@ -78,7 +78,7 @@ class NativeBackbone:
         self._resident()
         conds = [conditioning.model_conds(self.model, s, x[row : row + 1]) for row, s in enumerate(cond.samples)]
         groups = conditioning.grouped(conds)
-        with _differentiable() if torch.is_grad_enabled() else nullcontext():
+        with layers_apart(), _differentiable() if torch.is_grad_enabled() else nullcontext():
             answers = [self._denoised(x[rows], sigma[rows], [conds[row] for row in rows]) for rows in groups]
         order = torch.tensor([row for rows in groups for row in rows], device=x.device).argsort()
         return (x - torch.cat(answers)[order]) / per_sample(sigma, x)
@@ -202,6 +202,16 @@ def forget_prompts(network: nn.Module) -> None:
     forget = vars(type(network)).get("clear_kv_cache")
     if forget is not None:
         forget(network)
+
+
+@contextmanager
+def layers_apart() -> Iterator[None]:
+    """Keeps ComfyUI from fusing 8-bit layers with what comes before them, which passes by the LoRAs on them."""
+    before, management.in_training = management.in_training, True
+    try:
+        yield
+    finally:
+        management.in_training = before
 
 
 @contextmanager

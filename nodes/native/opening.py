@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import comfy.model_management as management
@@ -57,12 +58,16 @@ def check_flow(patcher: ModelPatcher) -> None:
 
 
 def check_loader(patcher: ModelPatcher) -> None:
-    """InputError if the MODEL's loader has no way to load it again."""
-    if patcher.cached_patcher_init is None:
-        raise InputError(
-            f"the MODEL ({title(patcher.model)}) comes from a loader that cannot load it a second time, which training "
-            "needs: use Load Diffusion Model or Load Checkpoint"
-        )
+    """InputError if the MODEL can neither be loaded again nor copied in memory, as far as that can be seen before."""
+    if patcher.cached_patcher_init is None and patcher.is_dynamic():
+        raise _no_second(patcher)
+
+
+def _no_second(patcher: ModelPatcher) -> InputError:
+    return InputError(
+        f"the MODEL ({title(patcher.model)}) comes from a loader that cannot load it a second time, which training "
+        "needs, and its weights cannot be copied: use Load Diffusion Model or Load Checkpoint with a .safetensors file"
+    )
 
 
 def title(model: BaseModel) -> str:
@@ -71,15 +76,21 @@ def title(model: BaseModel) -> str:
 
 
 def own_copy(patcher: ModelPatcher) -> ModelPatcher:
-    """The MODEL again, its weights loaded anew so that they can be trained through; patches on it are kept.
+    """The MODEL again, with weights of its own that can be trained through; patches on it are kept.
 
     Weights that a loader node made are inference tensors, and dynamic VRAM reuses their buffers while autograd
-    still needs them. The MODEL given is left untouched. InputError if its loader has no way to load it again.
+    still needs them. They are loaded anew, or copied where the loader does not say how, as those of GGUF files do not.
+    The MODEL given is left untouched. InputError if neither is possible.
     """
     check_loader(patcher)
     try:
         with torch.inference_mode(False):
-            copy = patcher.clone(disable_dynamic=True, force_deepcopy=True)
+            if patcher.cached_patcher_init is None:
+                own = patcher.clone(model_override=(_copied(patcher), ({}, {}, {}, set())))
+            else:
+                own = patcher.clone(disable_dynamic=True, force_deepcopy=True)
+    except InputError:
+        raise
     except Exception as error:
         if management.is_oom(error):
             raise
@@ -87,12 +98,26 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
             f"the MODEL ({title(patcher.model)}) cannot be loaded a second time, which training needs: {error}. Look "
             "at its file, or use Load Diffusion Model or Load Checkpoint"
         ) from error
-    if copy.is_dynamic() or "dynamic_patchers" in vars(copy.model):
+    if own.is_dynamic() or "dynamic_patchers" in vars(own.model):
         raise InputError(
             "the MODEL still streams its weights (dynamic VRAM): start ComfyUI with --disable-dynamic-vram"
         )
-    copy.model.requires_grad_(False).eval()
-    return copy
+    own.model.requires_grad_(False).eval()
+    return own
+
+
+def _copied(patcher: ModelPatcher) -> BaseModel:
+    """The bare model of a MODEL, copied in memory; InputError for one whose weights cannot be."""
+    management.unload_model_and_clones(patcher)  # takes the patches out of the weights
+    try:
+        network = copy.deepcopy(patcher.model.diffusion_model)
+    except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
+        raise _no_second(patcher) from error
+    if any(weight.is_inference() for weight in (*network.parameters(), *network.buffers())):
+        raise _no_second(patcher)
+    made = copy.copy(patcher.model)
+    made._modules = {**patcher.model._modules, "diffusion_model": network}
+    return made
 
 
 def load_fully(patcher: ModelPatcher, room: int = 0) -> None:

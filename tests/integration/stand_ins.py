@@ -32,6 +32,12 @@ SD3 = {
     "pos_embed_scaling_factor": None, "x_block_self_attn_layers": [0],
     "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 128}},
 }  # fmt: skip
+ZIMAGE = {
+    "patch_size": 2, "in_channels": 16, "dim": 3840, "cap_feat_dim": 2560, "n_layers": 1, "n_refiner_layers": 2,
+    "qk_norm": True, "n_heads": 30, "n_kv_heads": 30, "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512],
+    "rope_theta": 256.0, "ffn_dim_multiplier": 8.0 / 3.0, "z_image_modulation": True, "time_scale": 1000.0,
+    "pad_tokens_multiple": 32,
+}  # fmt: skip
 VAE = {
     "double_z": True, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch_mult": [1, 2, 4, 4], "num_res_blocks": 2,
     "attn_resolutions": [], "dropout": 0.0,
@@ -58,6 +64,23 @@ def flux(settings, seed):
     from comfy.ldm.flux.model import Flux
 
     return weights(Flux(**settings, dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init), seed)
+
+
+def zimage(seed):
+    """ComfyUI knows Z-Image by its width: one layer of the real one, and its four refiners, in 8 bits."""
+    import comfy.ops
+    from comfy.ldm.lumina.model import NextDiT
+
+    network = NextDiT(**ZIMAGE, dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init)
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for name, like in network.state_dict().items():
+        if like.ndim >= 2 and like.shape[0] > 1:
+            drawn = torch.empty(like.shape, dtype=torch.bfloat16).uniform_(-1, 1, generator=generator)
+            found[name] = drawn.mul_((3 / like[0].numel()) ** 0.5).to(torch.float8_e4m3fn)
+        else:
+            found[name] = torch.rand(like.shape, generator=generator).mul(0.2).add(float("norm" in name)).bfloat16()
+    return found
 
 
 def vae(channels, normed, seed):
@@ -131,6 +154,7 @@ def main(comfyui: Path, models: Path) -> None:
         "checkpoints/sd35.safetensors": sd3_checkpoint,
         "diffusion_models/flux1.safetensors": lambda: flux(FLUX, 4),
         "diffusion_models/klein.safetensors": lambda: flux(FLUX2, 5),
+        "diffusion_models/z_image.safetensors": lambda: zimage(11),
         "text_encoders/clip_l.safetensors": lambda: clip_l(CLIP_L, 6),
         "text_encoders/t5xxl.safetensors": lambda: t5(7),
         "text_encoders/qwen3_4b.safetensors": lambda: qwen3(8),

@@ -58,6 +58,14 @@ LOADERS = {
     "sd35": ({"loader": node("CheckpointLoaderSimple", ckpt_name="sd35.safetensors")}, "EmptySD3LatentImage"),
     "flux1": ({"model": unet("flux1"), **FLUX1}, "EmptySD3LatentImage"),
     "flux1_fp8": ({"model": unet("flux1", "fp8_e4m3fn"), **FLUX1}, "EmptySD3LatentImage"),
+    "z_image": (
+        {
+            "model": unet("z_image"),
+            "clip": node("CLIPLoader", clip_name="qwen3_4b.safetensors", type="lumina2", device="default"),
+            "vae": node("VAELoader", vae_name="ae.safetensors"),
+        },
+        "EmptySD3LatentImage",
+    ),
     "klein": (
         {
             "model": unet("klein"),
@@ -68,7 +76,9 @@ LOADERS = {
     ),
 }
 """Of each run its loaders, and the node of its latents."""
-KINDS = {"sd35": "SD3", "flux1": "Flux", "flux1_fp8": "Flux", "klein": "Flux2"}
+FEWER = {"z_image": {"steps": 1, "batch": 1, "rollout_steps": 2}}
+"""Settings of a run whose network is large."""
+KINDS = {"sd35": "SD3", "flux1": "Flux", "flux1_fp8": "Flux", "klein": "Flux2", "z_image": "ZImage"}
 
 
 def training(name):
@@ -78,7 +88,8 @@ def training(name):
     model, clip, vae = (
         (["loader", 0], ["loader", 1], ["loader", 2]) if whole else (["model", 0], ["clip", 0], ["vae", 0])
     )
-    sample = {"seed": 5, "steps": 3}
+    sample = {"seed": 5, "steps": 2}
+    updates = {"steps": 2, "batch": 2, "rollout_steps": 3, **FEWER.get(name, {})}
     return {
         **loaders,
         "flow": node("DanceOPD_NativeModel", model=model, clip=clip, vae=vae, scheduler="simple", edits="auto"),
@@ -94,9 +105,9 @@ def training(name):
         ),
         "student": node("DanceOPD_Student", start="fresh", rank=4, alpha=0.0, targets="", over="none"),
         "train": node(
-            "DanceOPD_Train", routes=["routes", 0], student=["student", 0], name=name, method="danceopd", steps=2,
-            learning_rate=0.01, batch=2, accumulate=1, rollout_steps=3, seed=0, validation_prompts="",
-            validate_every=2, save_every=2, resume=True, k=1, bias="low", **SIZE, schedule="constant", warmup=0,
+            "DanceOPD_Train", routes=["routes", 0], student=["student", 0], name=name, method="danceopd", **updates,
+            learning_rate=0.01, accumulate=1, seed=0, validation_prompts="", validate_every=2, save_every=2,
+            resume=True, k=1, bias="low", **SIZE, schedule="constant", warmup=0,
             ema=0.0, gradient_checkpointing=True, more_settings="", shift=0.0, sigma_low=0.0, sigma_high=0.0,
         ),
         "ours": node(

@@ -89,7 +89,7 @@ def test_a_node_says_what_can_be_known_before_anything_is_loaded():
     assert fault(model(flux, vae).check) is None
 
     no_loader = flux.clone()
-    no_loader.cached_patcher_init = None
+    no_loader.cached_patcher_init, no_loader.is_dynamic = None, lambda: True  # streamed weights cannot be copied
     setting, told = fault(model(no_loader, vae).check)
     assert (setting, "Load Diffusion Model" in told) == ("model", True)
 

@@ -6,8 +6,10 @@ import re
 import comfy.model_management as management
 import comfy.sd
 import torch
+from pack.danceopd_core.algorithm.fields import Conditioning, Sample
 from pack.danceopd_core.weights.adapters import Adapters
 from pack.danceopd_core.weights.linear_like import linear_shapes
+from pack.danceopd_core.weights.lora import Lora
 from pack.nodes.native.checkpointing import enable_checkpointing
 from pack_laws.configs import CONFIGS
 from pack_laws.loras import random_lora
@@ -99,10 +101,15 @@ def quantised(kind):
     """SD3 with its blocks in 8 bits as a file holds them, by the stock loader, and the same weights in float32."""
     with torch.inference_mode(False):
         source = tiny_model("SD3")
-    state_dict = {name: weight.clone() for name, weight in source.model.diffusion_model.state_dict().items()}
+    return stored_in_8_bits(source.model.diffusion_model, kind, "joint_blocks.", "adaLN")
+
+
+def stored_in_8_bits(network, kind, blocks, left_out):
+    """A network's weights, those of its blocks in 8 bits as a file holds them; and the same weights in float32."""
+    state_dict = {name: weight.clone() for name, weight in network.state_dict().items()}
     plain = dict(state_dict)
-    for module in linear_shapes(source.model.diffusion_model):
-        if module.startswith("joint_blocks.") and "adaLN" not in module:
+    for module in linear_shapes(network):
+        if module.startswith(blocks) and left_out not in module:
             weight = state_dict[f"{module}.weight"]
             most = 448.0 if kind == "float8_e4m3fn" else 127.0
             scale = weight.abs().max() / most
@@ -142,6 +149,27 @@ def test_gradients_over_quantised_weights_are_those_over_the_same_weights_in_flo
         assert far(flat(found), flat(expected)) < TOLERANCES[kind], kind
         enable_checkpointing(backbone.network)
         assert far(flat(gradients(backbone, "SD3", adapters)), flat(found)) < 1e-5
+
+
+def test_loras_are_applied_where_kernels_fuse_layers():
+    """Wan's feed-forward in 8 bits, also when nothing is trained: ComfyUI then passes by the layer's own forward."""
+    sizes = {"dim": 128, "num_heads": 1, "text_dim": 4096, "freq_dim": 256}
+    with torch.inference_mode(False):
+        source = tiny_model("WAN21_T2V", more=tuple(sizes.items()))
+    packed, plain = stored_in_8_bits(source.model.diffusion_model, "int8_tensorwise", "blocks.", "modulation")
+    backbone, exact = backbone_of(loaded(packed)), backbone_of(loaded(plain, torch.float32))
+    assert backbone.network.get_submodule("blocks.0.ffn.2").quant_format == "int8_tensorwise"
+    lora = random_lora(exact)
+    lora = Lora(*({key: part[key] for key in part if key.endswith("ffn.2")} for part in (lora.down, lora.up)), 8.0)
+    x, sigma = state(exact)
+    cond = Conditioning(tuple(Sample({"text": torch.ones(5, 4096)}) for _ in range(2)))
+    answers = [
+        adapters.field(own.velocity, name)(x, sigma, cond).detach()
+        for own in (backbone, exact)
+        for adapters in [student(own, lora)]
+        for name in ("student", None)
+    ]
+    assert far(answers[0] - answers[1], answers[2] - answers[3]) < 0.1
 
 
 def test_gradients_in_bfloat16_are_those_of_float32():

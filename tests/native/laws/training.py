@@ -103,10 +103,6 @@ def test_what_cannot_be_trained_is_refused_in_the_users_words():
         model = tiny_model("Flux")
     vae = NoVae(model.model.latent_format)
 
-    without_factory = model.clone()
-    without_factory.cached_patcher_init = None
-    assert "Load Diffusion Model" in error(lambda: opened(without_factory, None, vae))
-
     other = NoVae(model.model.latent_format)
     other.latent_channels = 4
     assert "4 channels" in error(lambda: opened(model, None, other))
