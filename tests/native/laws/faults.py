@@ -41,7 +41,7 @@ def test_what_fits_is_taken_and_asked_once_a_kind():
 
 def test_a_text_encoder_of_another_family_is_named():
     """Its vectors have another length: the first layer that takes them is found, in every family."""
-    for name in CONFIGS:
+    for name in CONFIGS.keys() - {"HiDreamO1"}:  # it encodes the tokens itself
         backbone = tiny_backbone(name)
         wide = Conditioning(
             tuple(
@@ -52,7 +52,7 @@ def test_a_text_encoder_of_another_family_is_named():
         setting, told = fault(lambda own=backbone, wide=wide: own.check(wide, *sizes(own)))
         assert setting == "model.clip", name
         assert "its layer" in told or name == "Krea2", (name, told)  # it checks for itself, in words of its own
-        assert str(3 * width) in told, (name, told)
+        assert str(3 * width) in told or name == "Lens", (name, told)  # it splits the vectors first
         assert "Load the text encoder of this model" in told
         assert not any(module._forward_pre_hooks for module in backbone.network.modules())
 
