@@ -87,7 +87,7 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
             f"the MODEL ({title(patcher.model)}) cannot be loaded a second time, which training needs: {error}. Look "
             "at its file, or use Load Diffusion Model or Load Checkpoint"
         ) from error
-    if copy.is_dynamic() or "dynamic_patchers" in vars(copy.model):
+    if copy.is_dynamic() or "dynamic_vbars" in vars(copy.model):
         raise InputError(
             "the MODEL still streams its weights (dynamic VRAM): start ComfyUI with --disable-dynamic-vram"
         )
