@@ -98,7 +98,7 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
             f"the MODEL ({title(patcher.model)}) cannot be loaded a second time, which training needs: {error}. Look "
             "at its file, or use Load Diffusion Model or Load Checkpoint"
         ) from error
-    if own.is_dynamic() or "dynamic_patchers" in vars(own.model):
+    if own.is_dynamic() or "dynamic_vbars" in vars(own.model):
         raise InputError(
             "the MODEL still streams its weights (dynamic VRAM): start ComfyUI with --disable-dynamic-vram"
         )

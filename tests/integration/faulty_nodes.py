@@ -1,6 +1,7 @@
 """A custom node pack of the tests: loaders that go wrong in one way each. The server loads it beside the pack."""
 
 import copy
+import gc
 
 import comfy.model_management as management
 from comfy import sd1_clip
@@ -76,4 +77,28 @@ class OtherVae:
         return (vae,)
 
 
-NODE_CLASS_MAPPINGS = {"TestFaultyModel": FaultyModel, "TestOtherClip": OtherClip, "TestOtherVae": OtherVae}
+class Alive:
+    """How many models that the pack opened, and how many that it was given, are in memory."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_NODE = "tests", "run", (), True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}, "optional": {"after": ("STRING", {"forceInput": True})}}
+
+    @classmethod
+    def IS_CHANGED(cls, **after):
+        return float("nan")
+
+    def run(self, after=None):
+        gc.collect()
+        names = [type(thing).__name__ for thing in gc.get_objects()]
+        return {"ui": {"alive": [names.count("NativeBackbone"), names.count("NativeModel")]}}
+
+
+NODE_CLASS_MAPPINGS = {
+    "TestFaultyModel": FaultyModel,
+    "TestOtherClip": OtherClip,
+    "TestOtherVae": OtherVae,
+    "TestAlive": Alive,
+}

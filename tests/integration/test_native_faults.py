@@ -35,11 +35,29 @@ def refused(faulty):
         entry = faulty.run(graph)
         assert not succeeded(entry)
         told = messages(entry)["execution_error"]
+        assert alive(faulty) == 0, "the error keeps the model in memory"
         return told["node_type"], told["exception_message"]
 
     yield run
     entry = faulty.run(one_route("after a fault", steps=1))
     assert succeeded(entry), messages(entry).get("execution_error")
+    assert alive(faulty) == 0, "the training keeps the model in memory"
+
+
+def alive(server):
+    """Models that the pack opened and that are still in memory."""
+    entry = server.run({"alive": {"class_type": "TestAlive", "inputs": {}}})
+    opened, _ = entry["outputs"]["alive"]["alive"]
+    return opened
+
+
+def test_what_is_alive_is_found(faulty):
+    """The node's output stays in ComfyUI's cache, as long as the graph is the same."""
+    graph = native("counted", steps=1)
+    graph["alive"] = {"class_type": "TestAlive", "inputs": {"after": [node_of(graph, "Train"), 2]}}
+    entry = faulty.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+    assert entry["outputs"]["alive"]["alive"] == [0, 1]
 
 
 def by(graph, kind, socket, **inputs):

@@ -113,7 +113,7 @@ def session_over(native, folder, **more):
         router="all", steps=2, batch=2, accumulate=1, rollout_steps=3, width=64, height=64, dtype="float32", out=folder,
         **more,
     )  # fmt: skip
-    return open_session(recipe, source=native.source({}))
+    return open_session(recipe, source=native.source({}, {}))
 
 
 def trained(native, **more):
@@ -160,7 +160,7 @@ def test_comfyui_is_asked_for_what_the_training_needs():
             session = session_over(native, folder)
             needed = session.backbone.room.bytes
             assert asked[-1] == needed > 0
-            told.append(native.source({}).make_room(session.backbone, session.recipe, 10**9, []))
+            told.append(native.source({}, {}).make_room(session.backbone, session.recipe, 10**9, []))
             # A MODEL that teaches as it stands leaves the same room when it is loaded.
             teacher = replace(session.backbone, patcher=model, model=model.model, resident=False)
             teacher._resident()
