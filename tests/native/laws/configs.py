@@ -1,5 +1,6 @@
 """Settings of tiny networks of every architecture that can be built small, and what their text encoders give."""
 
+import comfy.supported_models
 import torch
 
 FLUX = {
@@ -146,7 +147,10 @@ CONFIGS = {
     "WAN21_T2V": WAN,
     "WAN22_T2V": {**WAN, "in_dim": 48, "out_dim": 48},
 }  # fmt: skip
-"""Settings of the network by the name of ComfyUI's class of the model, as its loader would find them in a file."""
+CONFIGS = {name: settings for name, settings in CONFIGS.items() if name in vars(comfy.supported_models)}
+"""Settings of the network by the name of ComfyUI's class of the model, as its loader would find them in a file, of the
+classes that this ComfyUI has.
+"""
 POOLED, MASK = {"pooled_output": (1, 40)}, {"attention_mask": (1, 5)}
 TEXTS = {
     "SD3": POOLED,

@@ -13,31 +13,59 @@ THEIRS = (
 )  # fmt: skip
 ATTRIBUTES = {
     "comfy.model_patcher.ModelPatcher": (
-        "clone", "get_model_object", "is_dynamic", "pre_run", "model_options", "wrappers", "callbacks", "load_device",
-        "cached_patcher_init", "memory_required", "model_size",
-        "patches_uuid", "partially_unload", "detach",
+        "cached_patcher_init", "callbacks", "clone", "detach", "get_model_object", "is_dynamic", "load_device",
+        "memory_required", "model", "model_options", "model_size", "partially_unload", "patches_uuid", "pre_run",
+        "wrappers",
     ),
     "comfy.model_base.BaseModel": (
-        "apply_model", "extra_conds", "process_latent_in", "process_latent_out", "diffusion_model", "latent_format",
-        "model_config",
+        "apply_model", "diffusion_model", "extra_conds", "get_dtype_inference", "latent_format", "model_config",
+        "process_latent_in", "process_latent_out",
     ),
-    "comfy.sd.CLIP": ("tokenize", "encode_from_tokens_scheduled", "patcher"),
+    "comfy.sd.CLIP": ("encode_from_tokens_scheduled", "patcher", "tokenize"),
     "comfy.sd.VAE": (
-        "encode", "decode", "spacial_compression_encode", "patcher", "latent_channels", "downscale_ratio",
+        "decode", "downscale_ratio", "encode", "latent_channels", "patcher", "spacial_compression_encode",
         "upscale_ratio",
     ),
     "comfy.latent_formats.LatentFormat": (
-        "latent_channels", "latent_dimensions", "spacial_downscale_ratio", "latent_rgb_factors",
+        "latent_channels", "latent_dimensions", "latent_rgb_factors", "spacial_downscale_ratio",
     ),
     "comfy.weight_adapter.LoRAAdapter": ("loaded_keys", "weights"),
-    "comfy.conds.CONDRegular": ("process_cond", "can_concat", "concat"),
-    "comfy.model_management": (
-        "in_training", "load_models_gpu", "unload_model_and_clones", "unload_all_models", "soft_empty_cache",
-        "get_torch_device", "throw_exception_if_processing_interrupted", "InterruptProcessingException", "is_oom",
-        "get_free_memory", "OOM_EXCEPTION",
-    ),
+        "cached_patcher_init", "callbacks", "clone", "detach", "get_model_object", "is_dynamic", "load_device",
+        "memory_required", "model", "model_options", "model_size", "partially_unload", "patches_uuid", "pre_run",
+        "wrappers",
 }  # fmt: skip
 """What is used of objects that ComfyUI hands over, by the class that has it."""
+VARIABLES = {
+    "patcher": "comfy.model_patcher.ModelPatcher", "own": "comfy.model_patcher.ModelPatcher",
+    "model": "comfy.model_base.BaseModel", "clip": "comfy.sd.CLIP", "vae": "comfy.sd.VAE",
+    "latent_format": "comfy.latent_formats.LatentFormat", "patch": "comfy.weight_adapter.LoRAAdapter",
+    "cond": "comfy.conds.CONDRegular",
+}  # fmt: skip
+"""What the code calls such objects, as a variable or as an attribute."""
+ELSEWHERE = {
+    "model": {"_modules", "clip", "edit", "patcher", "requires_grad_", "scheduler", "space", "vae"},  # torch's, or ours
+    "own": {"items", "keys"},
+    "cond": {"samples", "shape"},
+}
+"""What is read of other objects that have the same names."""
+
+
+def accesses():
+    """(variable or attribute, attribute read of it) in all of the code."""
+    for file in OURS:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+                owner = node.value
+                yield (owner.id if isinstance(owner, ast.Name) else owner.attr), node.attr
+
+
+def modules():
+    """Name in the code -> module of ComfyUI, of all that are imported as modules."""
+    for file in OURS:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from ((alias.asname, alias.name) for alias in node.names if alias.asname)
+                yield from ((alias.name, alias.name) for alias in node.names if "." not in alias.name)
 
 
 def used():
@@ -82,6 +110,27 @@ def test_every_import_is_there():
     names = sorted(set(used()), key=str)
     assert len(names) > 40
     missing = [f"{module}.{name or ''}" for module, name in names if not found(module, name)]
+    assert not missing, f"this ComfyUI has no {', '.join(missing)}"
+
+
+def test_the_lists_are_complete():
+    """Every attribute that the code reads of such an object is listed, and every one that is listed is read."""
+    read = {}
+    for variable, name in accesses():
+        if variable in VARIABLES and name not in ELSEWHERE.get(variable, ()):
+            read.setdefault(VARIABLES[variable], set()).add(name)
+    indirect = {"comfy.conds.CONDRegular": {"can_concat", "concat", "cond"}}  # by ComfyUI's own cond_cat
+    for kind, names in ATTRIBUTES.items():
+        expected = read.get(kind, set()) | indirect.get(kind, set())
+        assert set(names) == expected, (kind, set(names) ^ expected)
+
+
+def test_every_attribute_of_a_module_is_there():
+    """Of those that the code imports as modules, such as `management`: all that it reads of them."""
+    named = {name: module for name, module in modules() if module.split(".")[0] in THEIRS}
+    read = {(named[variable], name) for variable, name in accesses() if variable in named}
+    assert len(read) > 15
+    missing = [f"{module}.{name}" for module, name in sorted(read) if not found(module, name)]
     assert not missing, f"this ComfyUI has no {', '.join(missing)}"
 
 
