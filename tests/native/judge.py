@@ -56,12 +56,13 @@ def kinds(each: dict[str, int]):
 
 def score(args: argparse.Namespace) -> None:
     import torch
+    from pack.danceopd_core.recipe.graph import ModelSpec
     from pack.danceopd_core.recipe.schema import Teacher
     from pack.danceopd_core.runs.opening import open_teachers
     from pack.danceopd_core.runs.sources import graph_source
     from pack.danceopd_core.shapes.score import HeldOutSet, score_markdown, score_table
 
-    _, spec = graph_model(args.weights)
+    spec = ModelSpec("shapes", "float32") if args.pipeline else graph_model(args.weights)[1]
     source = graph_source(spec, [])
     backbone = source.open(torch.float32, "cpu")
     teachers = {name or "base": Teacher(lora=name, guidance=args.guidance) for name in args.lora or [None]}
@@ -201,6 +202,7 @@ def parsed() -> argparse.Namespace:
             command.add_argument("--items-seed", type=int, default=SEED)
         if name == "score":
             command.add_argument("--guidance", type=float, default=1.0)
+            command.add_argument("--pipeline", action="store_true", help="the diffusers pipeline, for comparison")
     return parser.parse_args()
 
 
