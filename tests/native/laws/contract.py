@@ -13,9 +13,8 @@ THEIRS = (
 )  # fmt: skip
 ATTRIBUTES = {
     "comfy.model_patcher.ModelPatcher": (
-        "cached_patcher_init", "callbacks", "clone", "detach", "get_model_object", "is_dynamic", "load_device",
-        "memory_required", "model", "model_options", "model_size", "partially_unload", "patches_uuid", "pre_run",
-        "wrappers",
+        "cached_patcher_init", "callbacks", "clone", "get_model_object", "is_dynamic", "load_device", "memory_required",
+        "model", "model_options", "model_size", "patches_uuid", "pre_run", "wrappers",
     ),
     "comfy.model_base.BaseModel": (
         "apply_model", "diffusion_model", "extra_conds", "get_dtype_inference", "latent_format", "model_config",
@@ -30,9 +29,7 @@ ATTRIBUTES = {
         "latent_channels", "latent_dimensions", "latent_rgb_factors", "spacial_downscale_ratio",
     ),
     "comfy.weight_adapter.LoRAAdapter": ("loaded_keys", "weights"),
-        "cached_patcher_init", "callbacks", "clone", "detach", "get_model_object", "is_dynamic", "load_device",
-        "memory_required", "model", "model_options", "model_size", "partially_unload", "patches_uuid", "pre_run",
-        "wrappers",
+    "comfy.conds.CONDRegular": ("can_concat", "concat", "cond", "process_cond"),
 }  # fmt: skip
 """What is used of objects that ComfyUI hands over, by the class that has it."""
 VARIABLES = {
@@ -44,7 +41,7 @@ VARIABLES = {
 """What the code calls such objects, as a variable or as an attribute."""
 ELSEWHERE = {
     "model": {"_modules", "clip", "edit", "patcher", "requires_grad_", "scheduler", "space", "vae"},  # torch's, or ours
-    "own": {"items", "keys"},
+    "own": {"items", "keys", "nulls"},
     "cond": {"samples", "shape"},
 }
 """What is read of other objects that have the same names."""
