@@ -17,8 +17,8 @@ ATTRIBUTES = {
         "model", "model_options", "model_size", "patches_uuid", "pre_run", "wrappers",
     ),
     "comfy.model_base.BaseModel": (
-        "apply_model", "diffusion_model", "extra_conds", "get_dtype_inference", "latent_format", "model_config",
-        "process_latent_in", "process_latent_out",
+        "apply_model", "current_weight_patches_uuid", "diffusion_model", "extra_conds", "get_dtype_inference",
+        "latent_format", "model_config", "model_lowvram", "process_latent_in", "process_latent_out",
     ),
     "comfy.sd.CLIP": ("encode_from_tokens_scheduled", "patcher", "tokenize"),
     "comfy.sd.VAE": (
