@@ -17,8 +17,8 @@ ATTRIBUTES = {
         "model", "model_options", "model_size", "patches_uuid", "pre_run", "wrappers",
     ),
     "comfy.model_base.BaseModel": (
-        "apply_model", "current_weight_patches_uuid", "diffusion_model", "extra_conds", "get_dtype_inference",
-        "latent_format", "model_config", "model_lowvram", "process_latent_in", "process_latent_out",
+        "apply_model", "diffusion_model", "extra_conds", "get_dtype_inference", "latent_format", "model_config",
+        "process_latent_in", "process_latent_out",
     ),
     "comfy.sd.CLIP": ("encode_from_tokens_scheduled", "patcher", "tokenize"),
     "comfy.sd.VAE": (
@@ -40,10 +40,14 @@ VARIABLES = {
 }  # fmt: skip
 """What the code calls such objects, as a variable or as an attribute."""
 ELSEWHERE = {
-    "model": {"_modules", "clip", "edit", "patcher", "requires_grad_", "scheduler", "space", "vae"},  # torch's, or ours
+    # torch's, ours, or what a ModelPatcher notes on its model
+    "model": {
+        "_modules", "clip", "current_weight_patches_uuid", "edit", "model_lowvram", "patcher", "requires_grad_",
+        "scheduler", "space", "vae",
+    },
     "own": {"items", "keys", "nulls"},
-    "cond": {"samples", "shape"},
-}
+    "cond": {"samples", "shape", "to"},
+}  # fmt: skip
 """What is read of other objects that have the same names."""
 
 
