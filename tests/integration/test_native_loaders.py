@@ -1,5 +1,6 @@
 """Stock loaders, from their files to a trained student: networks, text encoders and VAEs of ComfyUI's own classes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ..comfyui import comfyui_python, comfyui_root
+from .graphs import FOLDER, native_names, short
 from .server import Server, copy_pack, messages, succeeded
 
 HERE = Path(__file__).parent
@@ -149,3 +151,43 @@ def test_files_of_stock_loaders_are_trained_and_stock_nodes_draw_the_student(nam
     assert "lora key not loaded" not in log
     assert "clip missing" not in log
     assert "unet missing" not in log
+
+
+def over_files(name):
+    """A template with its Load Shapes bypassed for the loaders beside it, over stand-ins of their files."""
+    page = json.loads((FOLDER.parent / f"{name}.json").read_text(encoding="utf-8"))
+    (asked,) = (node["widgets_values"][0] for node in page["nodes"] if node["type"] == "UNETLoader")
+    kind = "z_image" if asked.startswith("z_image") else "klein"
+    graph = short(name, **{"steps": 2, "batch": 2, "rollout_steps": 2, **FEWER.get(kind, {})})
+    shapes = next(key for key, node in graph.items() if node["class_type"] == "DanceOPD_LoadShapes")
+    del graph[shapes]
+    for made in graph.values():
+        for given, value in made["inputs"].items():
+            if isinstance(value, list) and value[0] == shapes:
+                made["inputs"][given] = [("model", "clip", "vae")[value[1]], 0]
+            elif given in ("lora", "lora_name") and str(value).startswith("shapes:"):
+                made["inputs"][given] = f"{kind}.safetensors"
+            elif given == "start":
+                made["inputs"][given] = "fresh"
+            elif given == "content.prompts":
+                made["inputs"][given] = "a cat\na red house"
+        for given, value in {"width": 64, "height": 64, "batch_size": 1}.items():
+            if given in made["inputs"]:
+                made["inputs"][given] = value
+        if made["class_type"] == "KSampler":
+            made["inputs"]["steps"] = 1
+    return kind, graph | LOADERS[kind][0]
+
+
+@pytest.mark.parametrize("name", native_names())
+def test_a_template_runs_over_files_of_its_family(name, server, base):
+    kind, graph = over_files(name)
+    if not (base / f"output/loras/{kind}.safetensors").is_file():
+        assert succeeded(server.run(training(kind)))
+        server.get("/object_info")  # reads the folder again
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+    saved = load_file(base / f"output/loras/short_{name}.safetensors")
+    assert any(tensor.any() for key, tensor in saved.items() if key.endswith("lora_B.weight"))
+    shown = [node for node, made in graph.items() if made["class_type"] in ("SaveImage", "PreviewImage")]
+    assert all(entry["outputs"][node]["images"] for node in shown)
