@@ -19,13 +19,16 @@ LONG = ("integration", "shapes", "research", "cli")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests stay together on one worker: those of a module, as they share what it opens; all with a server.
+    """Which tests stay together on one worker: those of a module, as they share what it opens; those with a server.
 
-    The longest come first, so that at the end no worker waits for another.
+    Two workers have a server each: one for ComfyUI's own models, one for all else and the page. The longest come first, so that at the end no worker waits for another.
     """
     for item in items:
         slow = item.get_closest_marker("slow") is not None
-        group = "comfyui" if "integration" in item.path.parts else item.nodeid if slow else str(item.path)
+        group = item.nodeid if slow else str(item.path)
+        if "integration" in item.path.parts:
+            alone = item.path.name.startswith("test_native_") and item.path.name != "test_native_pages.py"
+            group = "comfyui's models" if alone else "comfyui"
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.parent.name not in LONG))
 
