@@ -133,7 +133,7 @@ def test_edits_of_z_image_differ_by_the_padding_of_texts():
 
 def test_qwen_image_differs_by_the_positions_of_odd_sizes_and_larger_sources():
     """With ComfyUI's positions in diffusers' network, the two are one network."""
-    for name in ("Qwen-Image", "Qwen-Image-Edit-2511"):
+    for name in PAIRS.keys() & {"Qwen-Image", "Qwen-Image-Edit-2511"}:
         _, _, network = both(name)
         rope = network.pos_embed
         rope.forward = MethodType(comfyui_positions, rope)
