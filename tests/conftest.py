@@ -21,7 +21,8 @@ LONG = ("integration", "shapes", "research", "cli")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Which tests stay together on one worker: those of a module, as they share what it opens; those with a server.
 
-    Two workers have a server each: one for ComfyUI's own models, one for all else and the page. The longest come first, so that at the end no worker waits for another.
+    Two workers have a server each: one for ComfyUI's own models, one for all else and the page. The longest come
+    first, so that at the end no worker waits for another.
     """
     for item in items:
         slow = item.get_closest_marker("slow") is not None

@@ -11,7 +11,7 @@ from ..comfyui import comfyui_python, comfyui_root
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-HELPERS = ("runner", "tiny_models", "configs", "diffusers_pairs")
+HELPERS = ("runner", "tiny_models", "configs", "diffusers_pairs", "diffusers_backbones")
 FILES = sorted(file.stem for file in (HERE / "laws").glob("*.py") if file.stem not in HELPERS)
 
 

@@ -1,11 +1,9 @@
-"""One network in two implementations: tiny MODELs, and diffusers' own classes with the same weights.
-
-Each diffusers side is asked as its pipeline asks it: by the project's own backbone where there is one.
-"""
+"""One network in two implementations: tiny MODELs, and diffusers' own classes with the same weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import comfy.utils
@@ -13,15 +11,9 @@ import diffusers
 import diffusers.loaders.single_file_utils as single_file
 import torch
 from pack.danceopd_core.algorithm.fields import Conditioning, Sample
-from pack.danceopd_core.models.flux import Flux
-from pack.danceopd_core.models.network_inputs import pack_latents, unpack_latents
-from pack.danceopd_core.models.qwen import EDITING, QwenImage
-from pack.danceopd_core.models.sd3 import StableDiffusion3
-from pack.danceopd_core.models.zimage import ZImage
+from pack_laws import diffusers_backbones as theirs
 from pack_laws.configs import CONFIGS
 from pack_laws.tiny_models import fresh_backbone
-
-NO_PARTS = {"vae": None, "scheduler": None, "dtype": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -38,6 +30,11 @@ class Pair:
     backbone: Callable[[Any], Callable]
     more: dict[str, Any] = field(default_factory=dict)
     text: int = 5
+
+
+def by_diffusers(name):
+    """diffusers' own converter of that name, if it has it."""
+    return lambda native: getattr(single_file, name)(native)
 
 
 def by_map(key_map):
@@ -97,103 +94,6 @@ def qwen_weights(native):
     return {name: weight for name, weight in native.items() if weight.numel()}  # without the mark of 2511
 
 
-def stacked(name, cond):
-    return torch.stack([sample.values[name] for sample in cond.samples])
-
-
-def zimage_backbone(network):
-    return ZImage(network, **NO_PARTS, text_encoder=None, tokenizer=None).velocity
-
-
-def sd3_backbone(network):
-    return StableDiffusion3(network, **NO_PARTS, clips=(), t5=None).velocity
-
-
-def flux_backbone(network, guidance=3.5):
-    return Flux(network, **NO_PARTS, edits=True, text_encoder=None, tokenizer=None, text_encoder_2=None,
-                tokenizer_2=None, guidance=guidance).velocity  # fmt: skip
-
-
-def qwen_backbone(network):
-    editing = EDITING["QwenImageEditPlusPipeline"]
-    made = QwenImage(network, **NO_PARTS, editing=editing, text_encoder=None, tokenizer=None, image_processor=None)
-
-    def velocity(x, sigma, cond):
-        return made.velocity(x[:, :, 0], sigma, cond).unsqueeze(2)
-
-    return velocity
-
-
-def positions(first, latents, step=1):
-    """(tokens, 4): frame, row, column, 0."""
-    counts = (1, latents.shape[-2] // step, latents.shape[-1] // step, 1)
-    return torch.cartesian_prod(*map(torch.arange, counts)) + torch.tensor([first, 0.0, 0.0, 0.0])
-
-
-def flux2_backbone(network):
-    """As Flux2KleinPipeline: every latent is a token, references are at the frames 10, 20, ..."""
-
-    def velocity(x, sigma, cond):
-        text = stacked("text", cond)
-        parts = [x, *map(torch.stack, zip(*(sample.values.get("sources", ()) for sample in cond.samples), strict=True))]
-        output = network(
-            hidden_states=torch.cat([part.flatten(2).mT for part in parts], 1),
-            timestep=sigma,
-            guidance=None,
-            encoder_hidden_states=text,
-            txt_ids=torch.cartesian_prod(*map(torch.arange, (1, 1, 1, text.shape[1]))).float(),
-            img_ids=torch.cat([positions(10 * number, part) for number, part in enumerate(parts)]),
-            return_dict=False,
-        )[0]
-        return output[:, : x[0, 0].numel()].mT.unflatten(2, x.shape[2:])
-
-    return velocity
-
-
-def chroma_backbone(network):
-    def velocity(x, sigma, cond):
-        text = stacked("text", cond)
-        output = network(
-            hidden_states=pack_latents(x),
-            timestep=sigma,
-            encoder_hidden_states=text,
-            txt_ids=torch.zeros(text.shape[1], 3),
-            img_ids=positions(0, x, 2)[:, :3],
-            attention_mask=torch.ones(len(x), text.shape[1] + x[0, 0].numel() // 4, dtype=torch.bool),
-            return_dict=False,
-        )[0]
-        return unpack_latents(output, *x.shape[2:])
-
-    return velocity
-
-
-def lumina_backbone(network):
-    def velocity(x, sigma, cond):
-        text = stacked("text", cond)
-        mask = torch.ones(text.shape[:2], dtype=torch.long)
-        return -network(x, 1 - sigma, text, mask, return_dict=False)[0]
-
-    return velocity
-
-
-def krea_backbone(network):
-    """As Krea2Pipeline, which takes no source pictures; the text's layers are an axis of their own."""
-
-    def velocity(x, sigma, cond):
-        text = stacked("text", cond).unflatten(2, (2, 48))
-        frame = x[:, :, 0]
-        output = network(
-            hidden_states=pack_latents(frame),
-            encoder_hidden_states=text,
-            timestep=sigma,
-            position_ids=torch.cat([torch.zeros(text.shape[1], 3), positions(0, frame, 2)[:, :3]]),
-            return_dict=False,
-        )[0]
-        return unpack_latents(output, *frame.shape[2:]).unsqueeze(2)
-
-    return velocity
-
-
 QWEN = {
     "patch_size": 2, "in_channels": 64, "out_channels": 16, "num_layers": 2, "attention_head_dim": 32,
     "num_attention_heads": 2, "joint_attention_dim": 48, "axes_dims_rope": (8, 12, 12),
@@ -204,32 +104,32 @@ PAIRS = {
         {"sample_size": 16, "in_channels": 16, "num_layers": 2, "attention_head_dim": 64, "num_attention_heads": 2,
          "joint_attention_dim": 48, "caption_projection_dim": 128, "pooled_projection_dim": 40, "out_channels": 16,
          "pos_embed_max_size": 16, "dual_attention_layers": (0,), "qk_norm": "rms_norm"},
-        single_file.convert_sd3_transformer_checkpoint_to_diffusers, sd3_backbone,
+        by_diffusers("convert_sd3_transformer_checkpoint_to_diffusers"), theirs.sd3_backbone,
     ),
     "FLUX.1": Pair(
         "Flux", "FluxTransformer2DModel", {**FLUX, "pooled_projection_dim": 40, "guidance_embeds": True},
-        flux_weights, flux_backbone,
+        flux_weights, theirs.flux_backbone,
     ),
     "FLUX.2": Pair(
         "Flux2", "Flux2Transformer2DModel",
         {"patch_size": 1, "in_channels": 128, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 32,
          "num_attention_heads": 2, "joint_attention_dim": 48, "mlp_ratio": 3.0, "axes_dims_rope": (8, 8, 8, 8),
          "rope_theta": 2000, "timestep_guidance_channels": 256, "guidance_embeds": False},
-        single_file.convert_flux2_transformer_checkpoint_to_diffusers, flux2_backbone,
+        by_diffusers("convert_flux2_transformer_checkpoint_to_diffusers"), theirs.flux2_backbone,
         text=512,  # ComfyUI pads shorter texts
     ),
     "Z-Image": Pair(
         "ZImage", "ZImageTransformer2DModel",
         {"dim": 1024, "n_layers": 1, "n_refiner_layers": 1, "n_heads": 16, "n_kv_heads": 16, "cap_feat_dim": 48,
          "axes_dims": [16, 24, 24], "axes_lens": [300, 64, 64], "rope_theta": 10000.0},
-        single_file.convert_z_image_transformer_checkpoint_to_diffusers, zimage_backbone,
+        by_diffusers("convert_z_image_transformer_checkpoint_to_diffusers"), theirs.zimage_backbone,
         # The narrowest at which both have a time embedding of one width.
         more={"dim": 1024, "n_layers": 1, "n_heads": 16, "n_kv_heads": 16, "ffn_dim_multiplier": 2730 / 1024,
               "multiple_of": 1},
     ),
-    "Qwen-Image": Pair("QwenImage", "QwenImageTransformer2DModel", QWEN, qwen_weights, qwen_backbone),
+    "Qwen-Image": Pair("QwenImage", "QwenImageTransformer2DModel", QWEN, qwen_weights, theirs.qwen_backbone),
     "Qwen-Image-Edit-2511": Pair(
-        "QwenImage", "QwenImageTransformer2DModel", {**QWEN, "zero_cond_t": True}, qwen_weights, qwen_backbone,
+        "QwenImage", "QwenImageTransformer2DModel", {**QWEN, "zero_cond_t": True}, qwen_weights, theirs.qwen_backbone,
         more={"default_ref_method": "index_timestep_zero"},
     ),
     "Lumina 2": Pair(
@@ -237,13 +137,13 @@ PAIRS = {
         {"in_channels": 16, "hidden_size": 64, "num_layers": 2, "num_refiner_layers": 1, "num_attention_heads": 2,
          "num_kv_heads": 2, "multiple_of": 16, "ffn_dim_multiplier": 0.5, "axes_dim_rope": (8, 12, 12),
          "axes_lens": (300, 64, 64), "cap_feat_dim": 48},
-        lumina_weights, lumina_backbone,
+        lumina_weights, theirs.lumina_backbone,
     ),
     "Chroma": Pair(
         "Chroma", "ChromaTransformer2DModel",
         {**FLUX, "num_layers": 19, "num_single_layers": 38, "approximator_num_channels": 64,
          "approximator_hidden_dim": 48, "approximator_layers": 2},
-        chroma_weights, chroma_backbone,
+        chroma_weights, theirs.chroma_backbone,
         more={"depth": 19, "depth_single_blocks": 38},  # ComfyUI numbers the modulations of the real depth
     ),
     "Krea 2": Pair(
@@ -252,9 +152,29 @@ PAIRS = {
          "num_key_value_heads": 1, "intermediate_size": 256, "text_hidden_dim": 48, "num_text_layers": 2,
          "text_num_attention_heads": 3, "text_num_key_value_heads": 3, "text_intermediate_size": 128,
          "axes_dims_rope": (8, 12, 12)},
-        single_file.convert_krea2_transformer_checkpoint_to_diffusers, krea_backbone,
+        by_diffusers("convert_krea2_transformer_checkpoint_to_diffusers"), theirs.krea_backbone,
+    ),
+    "AuraFlow": Pair(
+        "AuraFlow", "AuraFlowTransformer2DModel",
+        {"sample_size": 32, "patch_size": 2, "in_channels": 4, "num_mmdit_layers": 2, "num_single_dit_layers": 2,
+         "attention_head_dim": 32, "num_attention_heads": 2, "joint_attention_dim": 48, "caption_projection_dim": 64,
+         "out_channels": 4, "pos_embed_max_size": 256},
+        by_diffusers("convert_auraflow_transformer_checkpoint_to_diffusers"), theirs.aura_backbone,
+    ),
+    "Ernie Image": Pair(
+        "ErnieImage", "ErnieImageTransformer2DModel",
+        {"hidden_size": 64, "num_attention_heads": 2, "num_layers": 2, "ffn_hidden_size": 96, "in_channels": 128,
+         "out_channels": 128, "patch_size": 1, "text_in_dim": 48, "rope_theta": 256, "rope_axes_dim": (8, 12, 12)},
+        by_diffusers("convert_ernie_image_transformer_checkpoint_to_diffusers"), theirs.ernie_backbone,
     ),
 }  # fmt: skip
+PAIRS = {
+    name: pair
+    for name, pair in PAIRS.items()
+    if hasattr(diffusers, pair.cls)
+    and pair.settings.keys() <= signature(getattr(diffusers, pair.cls)).parameters.keys()
+}
+"""Of the networks that this diffusers has, with these settings."""
 
 
 @cache
@@ -282,7 +202,7 @@ def question(name, backbone, width, height, count=2, seed=1, references=(), toke
 
     shape = backbone.latent_shape(width, height)
     width_of_text = 96 if pair.config == "Krea2" else 48
-    theirs, ours = [], []
+    asked, ours = [], []
     for _ in range(count):
         text, pooled = draw(tokens, width_of_text), draw(40)
         sources = [draw(*shape[:-2], *size) for size in references]
@@ -296,5 +216,5 @@ def question(name, backbone, width, height, count=2, seed=1, references=(), toke
             native["reference_latents"] = tuple(backbone.model.process_latent_out(one[None]) for one in sources)
             own["sources"] = tuple(one[:, 0] if one.ndim == 4 else one for one in sources)
         ours.append(Sample(native))
-        theirs.append(Sample(own))
-    return draw(count, *shape), torch.linspace(0.9, 0.2, count), Conditioning(tuple(ours)), Conditioning(tuple(theirs))
+        asked.append(Sample(own))
+    return draw(count, *shape), torch.linspace(0.9, 0.2, count), Conditioning(tuple(ours)), Conditioning(tuple(asked))
