@@ -158,7 +158,7 @@ def over_files(name):
     page = json.loads((FOLDER.parent / f"{name}.json").read_text(encoding="utf-8"))
     (asked,) = (node["widgets_values"][0] for node in page["nodes"] if node["type"] == "UNETLoader")
     kind = "z_image" if asked.startswith("z_image") else "klein"
-    graph = short(name, **{"steps": 2, "batch": 2, "rollout_steps": 2, **FEWER.get(kind, {})})
+    graph = short(name, **{"batch": 2, "rollout_steps": 2, **FEWER.get(kind, {}), "steps": 2, "warmup": 0})
     shapes = next(key for key, node in graph.items() if node["class_type"] == "DanceOPD_LoadShapes")
     del graph[shapes]
     for made in graph.values():
@@ -179,7 +179,7 @@ def over_files(name):
     return kind, graph | LOADERS[kind][0]
 
 
-@pytest.mark.parametrize("name", native_names())
+@pytest.mark.parametrize("name", [name for name in native_names() if name != "turbo_keeps_its_steps"])  # a large one
 def test_a_template_runs_over_files_of_its_family(name, server, base):
     kind, graph = over_files(name)
     if not (base / f"output/loras/{kind}.safetensors").is_file():
