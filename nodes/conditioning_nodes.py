@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ..danceopd_core.algorithm.fields import Sample
@@ -10,6 +11,9 @@ from ..danceopd_core.recipe.graph import PromptSpec
 from ..danceopd_core.recipe.schema import Bucket
 from ._comfy import as_arrays, io, output_folder
 from .sockets import CATEGORY, BucketSocket
+
+WRITTEN: dict[str, int] = {}
+"""Bucket files that this process has written, with their sizes in bytes."""
 
 
 class ConditioningBucket(io.ComfyNode):
@@ -51,6 +55,11 @@ class ConditioningBucket(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs):
+        # A file that is gone is written anew; without this ComfyUI would return its cached name.
+        return sorted(file for file, size in WRITTEN.items() if not _has_size(file, size))
+
+    @classmethod
     def execute(cls, conditioning, label, negative=None, target_images=None):
         from ..danceopd_core.data.encoded_bucket import write_encoded
 
@@ -58,7 +67,12 @@ class ConditioningBucket(io.ComfyNode):
         targets = [picture for batch in target_images or () for picture in as_arrays(batch, "target_images")]
         samples, nulls = _samples(conditioning, "conditioning"), _samples(negative or (), "negative")
         file = write_encoded(output_folder() / "danceopd-buckets", samples, nulls, targets, label)
+        WRITTEN[str(file)] = file.stat().st_size
         return io.NodeOutput(PromptSpec(Bucket(encoded=str(file)), label))
+
+
+def _has_size(file: str, size: int) -> bool:
+    return os.path.isfile(file) and os.path.getsize(file) == size
 
 
 def _samples(conditioning: Any, widget: str) -> list[Sample]:

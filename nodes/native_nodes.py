@@ -150,7 +150,8 @@ class NativeFlowModel(io.ComfyNode):
             if value is None:
                 raise InputError(f"{name}: the loader gave none: choose a file that has it, or a loader of its own")
         inputs = ("model", "clip", "vae")
-        live = NativeModel(model, clip, vae, _digest(cls, *inputs), scheduler, edits, _files(cls, *inputs))
+        digest = _digest(cls, *inputs, "scheduler", "edits")
+        live = NativeModel(model, clip, vae, digest, scheduler, edits, _files(cls, *inputs))
         live.check()
         return io.NodeOutput(ModelSpec(live.name, live.dtype, live=live))
 

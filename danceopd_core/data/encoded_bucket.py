@@ -57,7 +57,7 @@ def write_encoded(
     tensors = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
     data = save(tensors, {"danceopd_bucket": described})
     path = root / f"{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
-    if not path.exists():
+    if not path.is_file() or path.stat().st_size != len(data):
         write_bytes(path, data)
     return path
 

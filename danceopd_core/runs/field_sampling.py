@@ -12,7 +12,7 @@ from ..algorithm.fields import mixed
 from ..data.csv_rows import Item
 from ..errors import InputError
 from ..models.sampling import sample_pictures
-from ..recipe.from_graph import teacher_of
+from ..recipe.from_graph import on_widgets, teacher_of
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Teacher
 from .encoding import encode_for
@@ -37,9 +37,26 @@ class SamplingSettings:
 def sample_fields(
     model: ModelSpec, fields: Mapping[str, FieldSpec], items: Sequence[Item], settings: SamplingSettings, host: Host
 ) -> dict[str, torch.Tensor]:
-    """By field, the pictures of the items, (n, H, W, 3) in [0, 1]; every field starts from the same noise."""
+    """By field, the pictures of the items, (n, H, W, 3) in [0, 1]; every field starts from the same noise.
+
+    InputError names widgets instead of recipe keys.
+    """
+    try:
+        return _sample_fields(model, fields, items, settings, host)
+    except InputError as error:
+        raise on_widgets(error, model.live is not None) from None
+
+
+def _sample_fields(
+    model: ModelSpec, fields: Mapping[str, FieldSpec], items: Sequence[Item], settings: SamplingSettings, host: Host
+) -> dict[str, torch.Tensor]:
     teachers: dict[str, Teacher] = {}
     names = {label: teacher_of(field, teachers) for label, field in fields.items()}
+    if any(item.conditioning is not None for item in items) and any(t.model for t in teachers.values()):
+        raise InputError(
+            "prompts: a bucket holds conditioning, which a teacher with a model of its own cannot be asked under: type "
+            "prompts here instead"
+        )
     source = graph_source(model, list(fields.values()))
     backbone = source.open(DTYPES[model.dtype], settings.device)
     size = settings.width, settings.height

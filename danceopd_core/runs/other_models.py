@@ -49,11 +49,12 @@ def open_others(
         of = next(teacher for teacher, spec in teachers.items() if spec.model == name)
         log(f"opening the model of the teacher '{of}'")
         other = other_source(source, name)
-        theirs = other.open(dtype, device)
         try:
+            theirs = other.open(dtype, device)
             check_latents(backbone, theirs, *size)
         except InputError as error:
-            raise InputError.at(f"teachers.{of}.model", str(error)) from None
+            told = "; ".join(fault.message for fault in error.faults)
+            raise InputError.at(f"teachers.{of}.model", told) from None
         opened[name] = OtherModel(theirs, other.weights, theirs.latent_shape(*size))
     return opened
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import InputError
@@ -15,8 +16,9 @@ WORKFLOW = "workflow.json"
 
 
 def queue_command(workflow: Path) -> str:
-    """The command that queues a run's workflow on a running ComfyUI, in every system's shell."""
-    return f'curl -H "Content-Type: application/json" -d "@{workflow}" {SERVER}/prompt'
+    """The command that queues a run's workflow on a running ComfyUI. PowerShell has another `curl` than other shells."""
+    program = "curl.exe" if os.name == "nt" else "curl"
+    return f'{program} -H "Content-Type: application/json" -d "@{workflow}" {SERVER}/prompt'
 
 
 def refuse_live(recipe: Recipe, file: Path) -> None:

@@ -78,8 +78,12 @@ class NativeBackbone:
         self._resident()
         conds = [conditioning.model_conds(self.model, s, x[row : row + 1]) for row, s in enumerate(cond.samples)]
         groups = conditioning.grouped(conds)
-        with layers_apart(), _differentiable() if torch.is_grad_enabled() else nullcontext():
-            answers = [self._denoised(x[rows], sigma[rows], [conds[row] for row in rows]) for rows in groups]
+        try:
+            with layers_apart(), _differentiable() if torch.is_grad_enabled() else nullcontext():
+                answers = [self._denoised(x[rows], sigma[rows], [conds[row] for row in rows]) for rows in groups]
+        finally:
+            if not self.resident:  # it is the MODEL of the workflow: nothing of ours stays on it
+                self.patcher.cleanup()
         order = torch.tensor([row for rows in groups for row in rows], device=x.device).argsort()
         return (x - torch.cat(answers)[order]) / per_sample(sigma, x)
 
@@ -135,7 +139,7 @@ class NativeBackbone:
 
     def check(self, cond: Conditioning, width: int, height: int) -> None:
         x = torch.zeros(1, *self.latent_shape(width, height), device=self.patcher.load_device)
-        conditioning_check.check(self.family, self.network, self.velocity, cond.to(x.device), x)
+        conditioning_check.check(self.family, self.network, self.velocity, cond, x)
 
     def prompt_embeddings(self, cond: Conditioning) -> Tensor:
         return torch.stack([_embedding(sample.values) for sample in cond.samples])

@@ -26,7 +26,7 @@ def check(title: str, network: nn.Module, velocity: VelocityField, cond: Conditi
     for sample in (part for own in cond.samples for part in (own, *own.nulls.values())):
         if (kind := _kind(sample)) not in seen:
             seen.add(kind)
-            _ask(title, network, velocity, Sample(sample.values), x)
+            _ask(title, network, velocity, Sample(sample.values).to(x.device), x)
 
 
 def _kind(sample: Sample) -> Hashable:
@@ -87,8 +87,10 @@ def _words(title: str, misfits: list[str], error: Exception) -> str:
     elif isinstance(error, KeyError):
         told = f"it needs {error.args[0]}, which the text encoder does not give"
     else:
-        told = (
-            f"it fails under what the text encoder gives ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        return (
+            f"the MODEL ({title}) fails under what the text encoder gives ({type(error).__name__}: "
+            f"{str(error).partition(chr(10))[0]}). Load the text encoder of this model, with the type that belongs to "
+            "it, or look at the nodes that change the MODEL"
         )
     return (
         f"the text encoder does not belong to the MODEL ({title}): {told}. Load the text encoder of this model, "

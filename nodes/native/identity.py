@@ -10,6 +10,8 @@ from typing import Any
 
 import folder_paths
 
+from ...danceopd_core.errors import InputError
+
 LENGTH = 16
 
 
@@ -19,15 +21,15 @@ def upstream_digest(prompt: Mapping[str, Any], node: str, inputs: tuple[str, ...
     It is the same when the workflow is queued again, whatever the nodes are called, and another when a loader is
     changed, or a file that it names.
     """
-    links = {name: prompt[node]["inputs"].get(name) for name in inputs}
-    text = json.dumps({name: _described(prompt, link) for name, link in links.items()}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+    known: dict[str, str] = {}
+    own = _inputs(prompt, node)
+    return _digest({name: _described(prompt, own.get(name), known) for name in inputs})[:LENGTH]
 
 
 def loader_files(prompt: Mapping[str, Any], node: str, inputs: tuple[str, ...]) -> tuple[str, ...]:
     """The files that the nodes above some inputs name, as "node, input: file"."""
     found: dict[str, None] = {}
-    waiting, seen = [prompt[node]["inputs"].get(name) for name in inputs], set()
+    waiting, seen = [_inputs(prompt, node).get(name) for name in inputs], set()
     while waiting:
         value = waiting.pop(0)
         if not isinstance(value, list) or len(value) != 2 or str(value[0]) not in prompt or str(value[0]) in seen:
@@ -41,13 +43,33 @@ def loader_files(prompt: Mapping[str, Any], node: str, inputs: tuple[str, ...]) 
     return tuple(found)
 
 
-def _described(prompt: Mapping[str, Any], value: Any) -> Any:
-    """A link as the node that it comes from, with everything above; any other value with the files that it names."""
+def _inputs(prompt: Mapping[str, Any], node: str) -> Mapping[str, Any]:
+    if node not in prompt:
+        raise InputError(
+            "the node was made by another node while the workflow ran, so a run could not be found again: put it in "
+            "the workflow itself"
+        )
+    inputs: Mapping[str, Any] = prompt[node]["inputs"]
+    return inputs
+
+
+def _described(prompt: Mapping[str, Any], value: Any, known: dict[str, str]) -> Any:
+    """A link as the digest of the node that it comes from; any other value with the files that it names.
+
+    known: digests by node id: where branches meet again, as those of chained LoRAs, a node is described once.
+    """
     if isinstance(value, list) and len(value) == 2 and str(value[0]) in prompt:
-        node = prompt[str(value[0])]
-        above = {name: _described(prompt, part) for name, part in node["inputs"].items()}
-        return [node["class_type"], value[1], above]
+        source = str(value[0])
+        if source not in known:
+            node = prompt[source]
+            above = {name: _described(prompt, part, known) for name, part in node["inputs"].items()}
+            known[source] = _digest([node["class_type"], above])
+        return [known[source], value[1]]
     return [value, list(_files(value))] if isinstance(value, str) else value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _files(name: str) -> Iterator[tuple[str, int, int]]:

@@ -89,6 +89,11 @@ def check_vae(space: LatentSpace, vae: VAE) -> None:
             f"the VAE makes latents of {found[0]} channels, one for {found[1]} x {found[1]} pixels, but {space.title} "
             f"needs {space.channels} channels, one for {space.ratio} x {space.ratio}: load the VAE of the MODEL"
         )
+    if space.dimensions == 3 and vae.latent_dim != 3:
+        raise InputError(
+            f"the VAE has no time axis, but {space.title} needs one of videos, where a picture is one frame: load the "
+            "VAE of the MODEL"
+        )
 
 
 def _patch(model: BaseModel) -> int:

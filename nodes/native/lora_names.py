@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,6 +43,8 @@ def patched(patcher: ModelPatcher, name: str, strength: float = 1.0) -> ModelPat
 def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
     """The same for the tensors of a file; `name` is what errors call it."""
     state = convert_lora(dict(state))
+    if odd := [key for key, tensor in state.items() if key.endswith(".alpha") and tensor.numel() != 1]:
+        raise InputError(f"{name} cannot be used as a LoRA: {odd[0]} is no single number")
     patches = comfy.lora.load_lora(state, comfy.lora.model_lora_keys_unet(model, {}), log_missing=False)
     loaded = {key for patch in patches.values() if isinstance(patch, LoRAAdapter) for key in patch.loaded_keys}
     shapes = {PREFIX + module: shape for module, shape in linear_shapes(model.diffusion_model).items()}
@@ -87,7 +90,9 @@ def _fault(patch: Any, module: str, shapes: Shapes, offset: Any) -> str:
     """What keeps a patch of ComfyUI from being two factors of a linear layer; empty if nothing does."""
     if not isinstance(patch, LoRAAdapter):
         return "change weights otherwise than a plain LoRA does"
-    up, down, _, middle, dora, reshape = patch.weights
+    up, down, alpha, middle, dora, reshape = patch.weights
+    if min(up.ndim, down.ndim) < 2 or not len(down):
+        return f"are of shapes {tuple(up.shape)} and {tuple(down.shape)}, which are no two factors"
     if middle is not None or dora is not None or reshape is not None:
         return "are of a Tucker decomposition, DoRA or a changed shape, which is no plain LoRA"
     if module not in shapes:
@@ -98,7 +103,7 @@ def _fault(patch: Any, module: str, shapes: Shapes, offset: Any) -> str:
         return "change some of a layer's inputs only"
     if (up.shape[0], down.flatten(1).shape[1]) != (rows, columns) or up.flatten(1).shape[1] != len(down):
         return f"do not fit the network, {tuple(up.shape)} times {tuple(down.shape)} for a layer of {(rows, columns)}"
-    if not (torch.isfinite(up.float()).all() and torch.isfinite(down.float()).all()):
+    if not (torch.isfinite(up.float()).all() and torch.isfinite(down.float()).all() and math.isfinite(alpha or 0)):
         return "hold NaN or infinity"
     return ""
 

@@ -57,6 +57,26 @@ def check_flow(patcher: ModelPatcher) -> None:
         )
 
 
+def check_trainable(patcher: ModelPatcher) -> None:
+    """InputError for what would reach from the copy that is trained into the network of the MODEL given."""
+    if patcher.injections:
+        raise InputError(
+            f"the MODEL ({title(patcher.model)}) carries LoRAs in bypass mode, which stay on the network that was "
+            "loaded first: load them with bypass off"
+        )
+    wrappers = {key for kind in patcher.wrappers.values() for key in kind}
+    compiled = "torch_compile_kwargs" in patcher.model_options or "torch.compile" in wrappers
+    swapped = any(
+        name.startswith("diffusion_model.") and isinstance(value, torch.nn.Module)
+        for name, value in patcher.object_patches.items()
+    )
+    if compiled or swapped:
+        raise InputError(
+            f"the MODEL ({title(patcher.model)}) is compiled, or some of its layers are replaced, which training would "
+            "pass by: remove the node that does it (such as TorchCompileModel), and put it behind Train Student LoRA"
+        )
+
+
 def check_loader(patcher: ModelPatcher) -> None:
     """InputError if the MODEL can neither be loaded again nor copied in memory, as far as that can be seen before."""
     if patcher.cached_patcher_init is None and patcher.is_dynamic():

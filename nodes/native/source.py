@@ -20,6 +20,7 @@ from ...danceopd_core.recipe.schema import Recipe
 from ...danceopd_core.runs.sources import LiveModel, ModelFacts, ModelSource
 from ...danceopd_core.shapes import locate
 from ...danceopd_core.weights.adapters import Adapters
+from ...danceopd_core.weights.linear_like import linear_shapes
 from ...danceopd_core.weights.lora import Lora, Shapes
 from ...danceopd_core.weights.lora_io import write_lora
 from . import opening, schedules
@@ -62,6 +63,7 @@ class NativeModel:
         another one."""
         with naming("model"):
             opening.check_flow(self.patcher)
+            opening.check_trainable(self.patcher)
             opening.check_loader(self.patcher)
         with naming("vae"):
             check_vae(self.space, self.vae)
@@ -185,4 +187,10 @@ def _check_same(teacher: ModelPatcher, base: ModelPatcher) -> None:
         raise InputError(
             f"the MODEL of the field is a {opening.title(teacher.model)} and the flow model a "
             f"{opening.title(base.model)}: a teacher needs the student's architecture and latent space"
+        )
+    theirs, ours = (linear_shapes(patcher.model.diffusion_model) for patcher in (teacher, base))
+    if odd := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
+        raise InputError(
+            f"the MODEL of the field and the flow model are both {opening.title(base.model)}, but of different sizes "
+            f"({len(odd)} layers differ, such as {odd[0]}): a teacher needs the student's architecture"
         )

@@ -13,8 +13,9 @@ THEIRS = (
 )  # fmt: skip
 ATTRIBUTES = {
     "comfy.model_patcher.ModelPatcher": (
-        "cached_patcher_init", "callbacks", "clone", "get_model_object", "is_dynamic", "load_device", "memory_required",
-        "model", "model_options", "model_size", "patches_uuid", "pre_run", "wrappers",
+        "cached_patcher_init", "callbacks", "cleanup", "clone", "get_model_object", "injections", "is_dynamic",
+        "load_device", "memory_required", "model", "model_options", "model_size", "object_patches", "patches_uuid",
+        "pre_run", "wrappers",
     ),
     "comfy.model_base.BaseModel": (
         "apply_model", "diffusion_model", "extra_conds", "get_dtype_inference", "latent_format", "model_config",
@@ -22,8 +23,8 @@ ATTRIBUTES = {
     ),
     "comfy.sd.CLIP": ("encode_from_tokens_scheduled", "patcher", "tokenize"),
     "comfy.sd.VAE": (
-        "decode", "downscale_ratio", "encode", "latent_channels", "patcher", "spacial_compression_encode",
-        "upscale_ratio",
+        "decode", "downscale_ratio", "encode", "latent_channels", "latent_dim", "patcher",
+        "spacial_compression_encode", "upscale_ratio",
     ),
     "comfy.latent_formats.LatentFormat": (
         "latent_channels", "latent_dimensions", "latent_rgb_factors", "spacial_downscale_ratio",
@@ -45,7 +46,7 @@ ELSEWHERE = {
         "_modules", "clip", "current_weight_patches_uuid", "edit", "model_lowvram", "patcher", "requires_grad_",
         "scheduler", "space", "vae",
     },
-    "own": {"items", "keys", "nulls"},
+    "own": {"get", "items", "keys", "nulls"},
     "cond": {"samples", "shape", "to"},
 }  # fmt: skip
 """What is read of other objects that have the same names."""

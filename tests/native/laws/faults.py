@@ -93,6 +93,16 @@ def test_a_node_says_what_can_be_known_before_anything_is_loaded():
     setting, told = fault(model(no_loader, vae).check)
     assert (setting, "Load Diffusion Model" in told) == ("model", True)
 
+    bypassed = flux.clone()
+    bypassed.set_injections("bypass_lora", [object()])
+    setting, told = fault(model(bypassed, vae).check)
+    assert (setting, "bypass off" in told) == ("model", True)
+
+    compiled = flux.clone()
+    compiled.model_options["torch_compile_kwargs"] = {}
+    setting, told = fault(model(compiled, vae).check)
+    assert (setting, "TorchCompileModel" in told) == ("model", True)
+
     guided = flux.clone()
     guided.set_model_sampler_cfg_function(lambda args: args["cond"])
     setting, told = fault(model(guided, vae).check)

@@ -163,6 +163,13 @@ def test_what_is_no_plain_lora_of_the_model_is_refused_by_name():
         ({"diffusion_model.img_in.diff": torch.ones(64, 64)}, "img_in"),
         ({f"{module}.lora_A.weight": torch.ones(2, 32)}, "do not fit"),
         ({f"{module}.lora_B.weight": torch.full((64, 2), float("nan"))}, "NaN"),
+        ({f"{module}.alpha": torch.tensor(float("nan"))}, "NaN"),
+        ({f"{module}.alpha": torch.ones(2)}, "no single number"),
+        ({f"{module}.lora_A.weight": torch.ones(64)}, "no two factors"),
+        (
+            {f"{module}.lora_A.weight": torch.ones(0, 64), f"{module}.lora_B.weight": torch.ones(64, 0)},
+            "no two factors",
+        ),
     ):
         try:
             lora_of({**plain, **odd}, backbone.model, "x.safetensors")

@@ -43,7 +43,7 @@ class NoVae:
     """Stands where a VAE would: the laws of networks decode nothing."""
 
     def __init__(self, latent_format):
-        self.latent_channels = latent_format.latent_channels
+        self.latent_channels, self.latent_dim = latent_format.latent_channels, latent_format.latent_dimensions
         self._ratio = latent_format.spacial_downscale_ratio
 
     def spacial_compression_encode(self):
