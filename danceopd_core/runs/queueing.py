@@ -16,7 +16,7 @@ WORKFLOW = "workflow.json"
 
 
 def queue_command(workflow: Path) -> str:
-    """The command that queues a run's workflow on a running ComfyUI. PowerShell has another `curl` than other shells."""
+    """The command that queues a run's workflow on a running ComfyUI. In PowerShell, `curl` is something else."""
     program = "curl.exe" if os.name == "nt" else "curl"
     return f'{program} -H "Content-Type: application/json" -d "@{workflow}" {SERVER}/prompt'
 

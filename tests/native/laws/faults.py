@@ -115,5 +115,8 @@ def test_a_node_says_what_can_be_known_before_anything_is_loaded():
 
     setting, told = fault(lambda: NativeTeacher(other, "digest").check(model(flux, vae)))
     assert (setting, "SD3" in told, "Flux" in told) == ("model", True, True)
+    larger = tiny_model("Flux", more=(("depth", 3),))
+    setting, told = fault(lambda: NativeTeacher(larger, "digest").check(model(flux, vae)))
+    assert (setting, "of different sizes" in told) == ("model", True)
     setting, told = fault(lambda: NativeTeacher(guided, "digest").check(model(flux, vae)))
     assert (setting, "sampler_cfg_function" in told) == ("model", True)

@@ -1,3 +1,4 @@
+# ruff: noqa: PT017 (run without pytest)
 """A run is known by the nodes above its model, however many ways lead to each."""
 
 import time
@@ -13,10 +14,8 @@ def chain(loras, strength=1.0):
         above = str(number - 1)
         inputs = {"model": [above, 0], "clip": [above, 1], "strength": strength if number == 1 else 1.0}
         prompt[str(number)] = {"class_type": "LoraLoader", "inputs": inputs}
-    prompt["end"] = {
-        "class_type": "Flow",
-        "inputs": {"model": [str(loras), 0], "clip": [str(loras), 1], "edits": "auto"},
-    }
+    inputs = {"model": [str(loras), 0], "clip": [str(loras), 1], "edits": "auto"}
+    prompt["end"] = {"class_type": "Flow", "inputs": inputs}
     return prompt
 
 

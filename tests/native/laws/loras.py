@@ -166,10 +166,7 @@ def test_what_is_no_plain_lora_of_the_model_is_refused_by_name():
         ({f"{module}.alpha": torch.tensor(float("nan"))}, "NaN"),
         ({f"{module}.alpha": torch.ones(2)}, "no single number"),
         ({f"{module}.lora_A.weight": torch.ones(64)}, "no two factors"),
-        (
-            {f"{module}.lora_A.weight": torch.ones(0, 64), f"{module}.lora_B.weight": torch.ones(64, 0)},
-            "no two factors",
-        ),
+        ({key: factor[:0] if "_A" in key else factor[:, :0] for key, factor in plain.items()}, "no two factors"),
     ):
         try:
             lora_of({**plain, **odd}, backbone.model, "x.safetensors")
