@@ -31,4 +31,4 @@ def test_each_edits_better_here_than_the_lora_that_it_was_distilled_from():
             for lora in (f"native_{name}", name)
         )
         print(name, here, there)
-        assert here > there + 0.1, name
+        assert here > max(there + 0.05, 0.65), name
