@@ -30,6 +30,7 @@ class LoadShapes(io.ComfyNode):
                     "weights",
                     options=["float32", "bfloat16", "fp8"],
                     default="float32",
+                    optional=True,
                     tooltip="Data type of the weights. fp8: as in files named fp8_scaled, for trying a quantised base.",
                 ),
                 io.Model.Input(
