@@ -82,7 +82,11 @@ class Adapters:
 
     def parameters(self) -> list[nn.Parameter]:
         """The student's factors."""
-        return [factor for _, factor in self._factors(STUDENT)]
+        return list(self.named_parameters().values())
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """The student's factors by the names of `state_dict`."""
+        return dict(self._factors(STUDENT))
 
     def student(self) -> Lora:
         """A copy of the current student, float32 on the CPU, to be saved or started from.

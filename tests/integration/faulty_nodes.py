@@ -21,7 +21,7 @@ class FaultyModel:
     def run(self, model, fault):
         model = model.clone()
         if fault == "no factory":
-            model.cached_patcher_init, model.is_dynamic = None, lambda: True  # streamed weights cannot be copied
+            model.cached_patcher_init = None
         else:
             model.set_model_unet_function_wrapper(self._out_of_memory)
         return (model,)

@@ -67,6 +67,7 @@ class Page:
 
     def choose_template(self, name: str) -> None:
         """Through the template browser, by its cards."""
+        self.page.evaluate("() => app.graph.clear()")  # else what was open before would pass for the template
         self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         self.page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click(timeout=120_000)
         card = self.page.get_by_test_id(f"template-workflow-{name}")

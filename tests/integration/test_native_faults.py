@@ -67,12 +67,15 @@ def by(graph, kind, socket, **inputs):
     return graph
 
 
+def test_a_model_whose_loader_cannot_load_it_again_is_copied(faulty):
+    graph = by(native("copied", steps=1), "TestFaultyModel", "model", fault="no factory", model=["loader", 0])
+    entry = faulty.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
+
+
 def test_what_can_be_seen_before_loading_is_said_at_the_flow_model(refused):
     loaded = {"model": ["loader", 0]}
     cases = {
-        "model: the MODEL (Shapes) comes from a loader that cannot load it a second time": by(
-            native("faults"), "TestFaultyModel", "model", fault="no factory", **loaded
-        ),
         "vae: the VAE makes latents of 4 channels": by(native("faults"), "TestOtherVae", "vae", vae=["loader", 2]),
         "model: the MODEL (Shapes) cannot be distilled: it is no flow-matching model": by(
             native("faults"), "ModelSamplingDiscrete", "model", sampling="eps", zsnr=False, **loaded

@@ -34,7 +34,7 @@ def test_the_pack_loads_without_a_word_of_complaint(server):
     assert "Cannot import" not in log
     assert "Error while calling comfy_entrypoint" not in log
     info = server.get("/object_info")
-    assert len([name for name in info if name.startswith("DanceOPD_")]) == 15
+    assert len([name for name in info if name.startswith("DanceOPD_")]) == 18
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

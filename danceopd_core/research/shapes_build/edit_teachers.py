@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ...shapes.language import EDIT, GLOBAL, LOCAL, T2I
-from ...weights.adapters import STUDENT, Adapters
+from ...weights.adapters import Adapters
 from ...weights.lora import fresh_lora
 from ...weights.lora_io import read_lora, write_lora
 from .base import CAPTIONS
@@ -65,7 +66,7 @@ def build_teacher(name: str, context: BuildContext, log: Log) -> None:
     else:
         lora = fresh_lora(adapters.shapes, RANK, RANK, TARGETS, torch.Generator().manual_seed(plan.seed + 21))
     adapters.start_student(lora)
-    parameters = {f"{n}": p for n, p in network.named_parameters() if f".{STUDENT}." in n}
+    parameters: dict[str, Tensor] = {**adapters.named_parameters()}
 
     def evaluate() -> dict[str, float]:
         t2i = quick_score(context, network, T2I, 1.0, 8)["mean"]
