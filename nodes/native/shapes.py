@@ -50,6 +50,8 @@ class Shapes(comfy.supported_models.ZImage):
     """Z-Image at the embedded model's size."""
 
     latent_format = ShapesLatents
+    # ComfyUI reckons activations by the family's real width, 3840.
+    memory_usage_factor = comfy.supported_models.ZImage.memory_usage_factor * 128 / 3840
 
 
 def shapes_model(part: str = "shapes", weights: str = "float32", disable_dynamic: bool = False) -> ModelPatcher:
