@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,8 @@ def recipe_of(routes: RoutesSpec, student: Student, settings: Mapping[str, Any],
         tree = overridden(Recipe, tree, line, faults)
     if faults:
         raise InputError(faults=[Fault("more_settings", str(fault)) for fault in faults])
-    try:
+    with widget_names(model.live is not None):
         return parse_recipe(tree)
-    except InputError as error:
-        raise on_widgets(error, model.live is not None) from None
 
 
 def teacher_of(field: FieldSpec, teachers: dict[str, Teacher]) -> str | dict[str, float]:
@@ -148,6 +147,15 @@ def model_label(model: str) -> str:
 def on_widgets(error: InputError, live: bool = False) -> InputError:
     """The same faults, with the widgets of the nodes in place of the recipe's keys. live: over a model of ComfyUI."""
     return InputError(faults=[Fault(_named(fault.setting, live), fault.message) for fault in error.faults])
+
+
+@contextmanager
+def widget_names(live: bool = False) -> Iterator[None]:
+    """Inside, faults name widgets instead of recipe keys."""
+    try:
+        yield
+    except InputError as error:
+        raise on_widgets(error, live) from None
 
 
 def _named(setting: str, live: bool) -> str:

@@ -12,7 +12,7 @@ from ..algorithm.fields import mixed
 from ..data.csv_rows import Item
 from ..errors import InputError
 from ..models.sampling import sample_pictures
-from ..recipe.from_graph import on_widgets, teacher_of
+from ..recipe.from_graph import teacher_of, widget_names
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Teacher
 from .encoding import encode_for
@@ -41,10 +41,8 @@ def sample_fields(
 
     InputError names widgets instead of recipe keys.
     """
-    try:
+    with widget_names(model.live is not None):
         return _sample_fields(model, fields, items, settings, host)
-    except InputError as error:
-        raise on_widgets(error, model.live is not None) from None
 
 
 def _sample_fields(

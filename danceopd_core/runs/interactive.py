@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from shutil import copyfile
@@ -17,7 +16,7 @@ from ..algorithm.query import query_distribution
 from ..algorithm.trainer import StepResult
 from ..errors import InputError
 from ..recipe.file_names import is_live
-from ..recipe.from_graph import on_widgets
+from ..recipe.from_graph import widget_names
 from ..recipe.schema import Recipe
 from .encoding import encode_items
 from .host import Host
@@ -52,7 +51,7 @@ def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -
     InputError names the widgets of the nodes instead of recipe keys.
     """
     try:
-        with _widget_names(is_live(job.recipe.model)):
+        with widget_names(is_live(job.recipe.model)):
             _train(job, host, status, stop)
     except BaseException as error:
         state = ended_by(error, host.cancelled)
@@ -60,14 +59,6 @@ def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -
         if status.data["update"]:
             job.run.write("status.json", status.data)
         raise
-
-
-@contextmanager
-def _widget_names(live: bool) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        raise on_widgets(error, live) from None
 
 
 def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:

@@ -58,7 +58,13 @@ def check_flow(patcher: ModelPatcher) -> None:
 
 
 def check_trainable(patcher: ModelPatcher) -> None:
-    """InputError for what would reach from the copy that is trained into the network of the MODEL given."""
+    """InputError for a MODEL that can have no copy of its own, as far as that can be seen before.
+
+    That is one that can neither be loaded again nor copied in memory, or whose patches reach from the copy into the
+    network of the MODEL given.
+    """
+    if patcher.cached_patcher_init is None and patcher.is_dynamic():
+        raise _no_second(patcher)
     if patcher.injections:
         raise InputError(
             f"the MODEL ({title(patcher.model)}) carries LoRAs in bypass mode, which stay on the network that was "
@@ -75,12 +81,6 @@ def check_trainable(patcher: ModelPatcher) -> None:
             f"the MODEL ({title(patcher.model)}) is compiled, or some of its layers are replaced, which training would "
             "pass by: remove the node that does it (such as TorchCompileModel), and put it behind Train Student LoRA"
         )
-
-
-def check_loader(patcher: ModelPatcher) -> None:
-    """InputError if the MODEL can neither be loaded again nor copied in memory, as far as that can be seen before."""
-    if patcher.cached_patcher_init is None and patcher.is_dynamic():
-        raise _no_second(patcher)
 
 
 def _no_second(patcher: ModelPatcher) -> InputError:
@@ -102,7 +102,7 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
     still needs them. They are loaded anew, or copied where the loader does not say how, as those of GGUF files do not.
     The MODEL given is left untouched. InputError if neither is possible.
     """
-    check_loader(patcher)
+    check_trainable(patcher)
     try:
         with torch.inference_mode(False):
             if patcher.cached_patcher_init is None:

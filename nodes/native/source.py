@@ -64,7 +64,6 @@ class NativeModel:
         with naming("model"):
             opening.check_flow(self.patcher)
             opening.check_trainable(self.patcher)
-            opening.check_loader(self.patcher)
         with naming("vae"):
             check_vae(self.space, self.vae)
 
