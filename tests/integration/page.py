@@ -66,17 +66,27 @@ class Page:
         self.page.wait_for_timeout(500)
 
     def choose_template(self, name: str) -> None:
-        """Through the template browser, by its cards."""
+        """Through the template browser, by its cards; again where a busy page lost the click."""
+        from playwright.sync_api import TimeoutError as Lost
+
         self.page.evaluate("() => app.graph.clear()")  # else what was open before would pass for the template
-        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-        self.page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click(timeout=120_000)
-        card = self.page.get_by_test_id(f"template-workflow-{name}")
-        card.wait_for(timeout=120_000)
-        self.shot(f"templates_{name}")
-        card.click()
-        self.page.wait_for_function(
-            "() => app.graph.nodes.some((node) => node.type.startsWith('DanceOPD'))", timeout=120_000
-        )
+        for left in (3, 2, 1, 0):
+            self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+            self.page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click(timeout=120_000)
+            card = self.page.get_by_test_id(f"template-workflow-{name}")
+            card.wait_for(timeout=120_000)
+            self.shot(f"templates_{name}")
+            card.click()
+            try:
+                self.page.wait_for_function(
+                    "() => app.graph.nodes.some((node) => node.type.startsWith('DanceOPD'))", timeout=30_000
+                )
+                break
+            except Lost:
+                self.shot(f"templates_{name}_lost_{left}")
+                self.page.keyboard.press("Escape")
+                if not left:
+                    raise
         self.page.wait_for_timeout(500)
 
     def as_api(self) -> dict[str, dict]:
