@@ -7,6 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 
+def shown(text: str, limit: int | None = None) -> str:
+    """Text from outside as it may stand in an error or a log, cut at `limit` characters.
+
+    Characters that are not printable are escaped: a terminal would obey control characters, and a lone surrogate
+    cannot be encoded, so it would end whoever sends the text on. Line ends stay where an error has several lines.
+    """
+    escaped = "".join(
+        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
+        for character in text
+    )
+    return escaped if limit is None or len(escaped) <= limit else f"{escaped[: limit - 3]}..."
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that is wrong with the input.
@@ -18,7 +31,7 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.setting}: {self.message}" if self.setting else self.message
+        return shown(f"{self.setting}: {self.message}" if self.setting else self.message)
 
 
 class InputError(ValueError):
@@ -29,7 +42,7 @@ class InputError(ValueError):
 
     def __init__(self, message: str = "", faults: Iterable[Fault] = ()) -> None:
         given = tuple(faults)
-        super().__init__("\n  ".join([*filter(None, [message]), *map(str, given)]))
+        super().__init__("\n  ".join([*filter(None, [shown(message)]), *map(str, given)]))
         self.faults = given or (Fault("", message),)
 
     @classmethod

@@ -1,0 +1,44 @@
+import json
+import os
+
+import pytest
+
+from danceopd_core.errors import Fault, InputError, shown
+from danceopd_core.outside import parse_json, read_bytes, read_json, read_text
+
+
+def test_a_regular_file_is_read_up_to_its_limit(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"\xef\xbb\xbf" + b"1" * 5)
+    assert read_bytes(file, "the file", 8) == file.read_bytes()
+    assert read_text(file, "the file") == "11111"
+    assert read_json(file, "the file") == 11111
+    with pytest.raises(InputError, match="more than 0 MiB"):
+        read_bytes(file, "the file", 7)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_what_is_no_regular_file_neither_blocks_nor_fills_the_memory(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, "/dev/zero", tmp_path / "absent", "a\0b", "\ud800"):
+        with pytest.raises(InputError, match=r"the recipe .* (is not a regular file|cannot be read)") as error:
+            read_bytes(path, "the recipe")
+        str(error.value).encode()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[" * 65 + "]" * 65, '{"a":' * 70 + "1" + "}" * 70, "{", "9" * 9999])
+def test_json_that_cannot_be_read_is_one_sentence(text):
+    with pytest.raises(InputError, match=r"^the file ") as error:
+        parse_json(text, "the file")
+    assert len(str(error.value)) < 200
+
+
+def test_json_of_a_sane_depth_is_read():
+    text = "[" * 64 + "]" * 64
+    assert parse_json(text, "the file") == json.loads(text)
+
+
+def test_no_control_character_and_no_surrogate_leaves_in_an_error():
+    error = InputError("\x1b[31mred \ud800", [Fault("a\x00b", "line\x07 one\nline two")])
+    assert str(error) == "\\x1b[31mred \\ud800\n  a\\x00b: line\\x07 one\nline two"
+    assert shown("abcdefgh", 6) == "abc..."
