@@ -56,23 +56,20 @@ class Conditioning:
 
     def null(self, negative: str = "") -> Conditioning:
         """The batch conditioned on a negative prompt; ValueError if a sample was not encoded with it."""
-        for row, sample in enumerate(self.samples):
-            if negative not in sample.nulls:
-                raise ValueError(
-                    f"sample {row} has no encoding for the negative prompt {negative!r} (it has "
-                    f"{sorted(sample.nulls)}): encode the prompts together with this negative prompt"
-                )
-        return Conditioning(tuple(sample.nulls[negative] for sample in self.samples))
+        missing = f"for the negative prompt {negative!r}", "together with this negative prompt"
+        return self._inner("nulls", negative, *missing)
 
     def seen_by(self, model: str) -> Conditioning:
         """The batch as another model encodes it; ValueError if a sample was not encoded by that model."""
+        return self._inner("views", model, f"by the model {model!r}", "with this model too")
+
+    def _inner(self, which: str, key: str, missing: str, way_out: str) -> Conditioning:
         for row, sample in enumerate(self.samples):
-            if model not in sample.views:
+            if key not in (found := getattr(sample, which)):
                 raise ValueError(
-                    f"sample {row} has no encoding by the model {model!r} (it has {sorted(sample.views)}): encode the "
-                    "prompts with this model too"
+                    f"sample {row} has no encoding {missing} (it has {sorted(found)}): encode the prompts {way_out}"
                 )
-        return Conditioning(tuple(sample.views[model] for sample in self.samples))
+        return Conditioning(tuple(getattr(sample, which)[key] for sample in self.samples))
 
     def with_view(self, model: str, view: Conditioning) -> Conditioning:
         """The same samples, each with its encoding by another model; `view` holds them in the same order."""

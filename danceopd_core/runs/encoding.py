@@ -14,8 +14,8 @@ from ..data.images import Picture, open_picture
 from ..data.prompt_assignment import EncodedBucket, PromptAssignment, assign_prompts
 from ..errors import InputError
 from ..models.backbone import Backbone
-from ..recipe.schema import Bucket, Recipe, Teacher
-from .other_models import OtherModel, own_models
+from ..recipe.schema import Bucket, Teacher
+from .other_models import OtherModel, of_teacher, own_models
 from .planning import RunPlan, negatives_of
 
 
@@ -36,7 +36,8 @@ def encode_items(
 ) -> Conditioning:
     """Prompts with their source pictures as conditioning, on the CPU: batches move to the device when they are used.
 
-    Conditioning that an item brings is taken as it is; for one without a null, that is the encoded negative prompt.
+    Conditioning that an item brings is taken as it is; for one without a null, that is the encoded negative prompt with
+    the item's own source pictures.
     """
     texts = [item for item in items if item.conditioning is None]
     sources = [None if item.source is None else [as_tensor(item.source, width, height)] for item in texts]
@@ -44,14 +45,17 @@ def encode_items(
     nulls: dict[str, Sample] = {}
     if negatives and any(item.conditioning is not None and item.null is None for item in items):
         nulls = dict(zip(negatives, backbone.encode(list(negatives)).to("cpu").samples, strict=True))
-    return Conditioning(
-        tuple(
-            next(encoded)
-            if item.conditioning is None
-            else Sample(item.conditioning.values, {name: item.null or nulls[name] for name in negatives})
-            for item in items
-        )
-    )
+
+    def given(item: Item, own: Sample) -> Sample:
+        return Sample(own.values, {name: item.null or _null(nulls[name], own) for name in negatives})
+
+    return Conditioning(tuple(given(item, item.conditioning) if item.conditioning else next(encoded) for item in items))
+
+
+def _null(encoded: Sample, own: Sample) -> Sample:
+    """An encoded negative prompt beside the lists of tensors of a sample, which are its source pictures."""
+    pictures = {name: value for name, value in own.values.items() if isinstance(value, tuple)}
+    return Sample({**pictures, **encoded.values})
 
 
 def encode_for(
@@ -92,14 +96,15 @@ def encode_buckets(
     for route, own in zip(plan.recipe.routes, teachers, strict=True):
         log(f"encoding the bucket of '{route.name}'")
         buckets.append(encode(route.bucket, own))
+    size = plan.recipe.width, plan.recipe.height
     for route, bucket in zip(plan.recipe.routes, buckets, strict=True):
-        check_samples(plan.recipe, backbone, bucket.samples, route.bucket.encoded and f"route {route.name!r}")
+        check_samples(backbone, others or {}, bucket.samples, size, route.bucket.encoded and f"route {route.name!r}")
     learned = plan.recipe.learned_router
     if learned is None:
         return EncodedBuckets(buckets, None)
     log("encoding the prompts without a route")
     unassigned = encode(learned.bucket, [teacher for own in teachers for teacher in own])
-    check_samples(plan.recipe, backbone, unassigned.samples, learned.bucket.encoded and "learned router")
+    check_samples(backbone, others or {}, unassigned.samples, size, learned.bucket.encoded and "learned router")
     names = [route.name for route in plan.recipe.routes]
     buckets, assignment = assign_prompts(
         names, buckets, negatives, unassigned, backbone.prompt_embeddings, learned.holdout, plan.recipe.seed
@@ -108,15 +113,28 @@ def encode_buckets(
     return EncodedBuckets(buckets, assignment)
 
 
-def check_samples(recipe: Recipe, backbone: Backbone, samples: Conditioning, place: str | None) -> None:
-    """InputError if the network cannot be asked under these samples. place: where conditioning was given."""
+def check_samples(
+    backbone: Backbone,
+    others: Mapping[str, OtherModel],
+    samples: Conditioning,
+    size: tuple[int, int],
+    place: str | None = None,
+) -> None:
+    """InputError if a network cannot be asked under these samples: the run's, or that of a teacher's own model.
+
+    size: width and height in pixels. place: where conditioning was given.
+    """
     try:
-        backbone.check(samples, recipe.width, recipe.height)
+        backbone.check(samples, *size)
     except InputError as error:
         if not place:
             raise
         told = "; ".join(fault.message for fault in error.faults)
         raise InputError(f"{place}: conditioning of Bucket from Conditioning: {told}") from None
+    for model, other in others.items():
+        views = [sample.views[model] for sample in samples.samples if model in sample.views]
+        with of_teacher(other.teacher):
+            other.backbone.check(Conditioning(tuple(views)), *size)
 
 
 def _latents(backbone: Backbone, items: Sequence[Item], width: int, height: int) -> Tensor:

@@ -15,7 +15,7 @@ from ..models.sampling import sample_pictures
 from ..recipe.from_graph import teacher_of, widget_names
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Teacher
-from .encoding import encode_for
+from .encoding import check_samples, encode_for
 from .host import Host, step_counter
 from .opening import DTYPES, open_teachers
 from .other_models import open_others
@@ -63,7 +63,7 @@ def _sample_fields(
     others = open_others(teachers, source, backbone, DTYPES[model.dtype], settings.device, size)
     _, opened = open_teachers(teachers, backbone, weights=source.weights, others=others)
     samples = encode_for(list(teachers.values()), backbone, others, items, *size)
-    backbone.check(samples, *size)
+    check_samples(backbone, others, samples, size)
     step = step_counter(host, len(fields) * settings.steps * -(-len(items) // settings.batch))
     images = {}
     for label, name in names.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,12 @@ TOLERANCE = 0.02
 
 @dataclass(frozen=True, eq=False)
 class OtherModel:
-    """An opened model. shape: of one sample's latents there, which may have an axis of length 1 more or less."""
+    """An opened model. shape: of one sample's latents there, which may have an axis of length 1 more or less.
 
+    teacher: the name of one that has it.
+    """
+
+    teacher: str
     backbone: Backbone
     weights: Weights
     shape: tuple[int, ...]
@@ -49,14 +54,21 @@ def open_others(
         of = next(teacher for teacher, spec in teachers.items() if spec.model == name)
         log(f"opening the model of the teacher '{of}'")
         other = other_source(source, name)
-        try:
+        with of_teacher(of):
             theirs = other.open(dtype, device)
             check_latents(backbone, theirs, *size)
-        except InputError as error:
-            told = "; ".join(fault.message for fault in error.faults)
-            raise InputError.at(f"teachers.{of}.model", told) from None
-        opened[name] = OtherModel(theirs, other.weights, theirs.latent_shape(*size))
+        opened[name] = OtherModel(of, theirs, other.weights, theirs.latent_shape(*size))
     return opened
+
+
+@contextmanager
+def of_teacher(name: str) -> Iterator[None]:
+    """Faults from inside, whatever they are of, are of the model of the teacher `name`."""
+    try:
+        yield
+    except InputError as error:
+        told = "; ".join(fault.message for fault in error.faults)
+        raise InputError.at(f"teachers.{name}.model", told) from None
 
 
 @torch.no_grad()

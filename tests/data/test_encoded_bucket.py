@@ -160,6 +160,16 @@ def test_given_conditioning_is_taken_as_it_is_and_prompts_beside_it_are_encoded(
     assert not encode_items(Encoder(), own, 8, 8).samples[0].nulls
 
 
+def test_the_encoded_negative_of_an_edit_keeps_its_source_pictures(tmp_path):
+    edit = Sample({"text": torch.zeros(2, 6), "mask": torch.ones(2), "reference_latents": (torch.ones(16, 2, 2),)})
+    (item,) = read_encoded(write_encoded(tmp_path, [edit], [], [], "x"))
+    (found,) = encode_items(Encoder(), [item], 8, 8, ["bad"]).samples
+    null = found.nulls["bad"].values
+    assert set(null) == {"text", "reference_latents"}
+    assert null["text"][0, 0] == 3
+    assert torch.equal(null["reference_latents"][0], torch.ones(16, 2, 2))
+
+
 def test_the_file_holds_the_tensors_and_nothing_else(tmp_path):
     file = write_encoded(tmp_path, SAMPLES[:1], [], [], "x")
     assert set(load_file(file)) == {"positive/0/-/text", "positive/0/-/pooled_output"}

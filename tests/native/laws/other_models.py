@@ -118,3 +118,23 @@ def test_the_embedded_model_in_fewer_bits_says_nearly_the_same():
             distance = float((answer - expected).norm() / expected.norm())
             print(weights, distance)
             assert 0 < distance < tolerance, weights
+
+
+def test_a_text_encoder_that_does_not_belong_to_a_teachers_own_model_is_said_of_that_teacher():
+    """Before training, as for the run's own model."""
+    with torch.inference_mode():
+        clip = shapes_clip()
+    encode = clip.encode_from_tokens_scheduled
+    clip.encode_from_tokens_scheduled = lambda *args, **named: [
+        [torch.cat([text, text], -1), extras] for text, extras in encode(*args, **named)
+    ]
+    live = NativeModel(LIVE.patcher, clip, LIVE.vae, "fedcba9876543210")
+    spec = ModelSpec(live.name, live.dtype, live=live)
+    try:
+        session_of(FOLDER, FieldSpec(spec, "edit", ((EDIT, 1.0),)).over(FOLDER), "colour")
+    except InputError as error:
+        (fault,) = error.faults
+        assert fault.setting == "teachers.edit of Shapes.model"
+        assert "its layer cap_embedder" in fault.message
+    else:
+        raise AssertionError("it was taken")
