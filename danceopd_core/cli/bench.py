@@ -12,7 +12,7 @@ from .options import require_research
 
 def add_arguments(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help="methods, ablations and operators compared in the embedded world")
-    parser.add_argument("bench", metavar="NAME", help="composition, ablations, operators or turning")
+    parser.add_argument("bench", metavar="NAME", help="composition, ablations, operators, turning or speed")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; finished ones are kept")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--each", type=int, default=256, help="held-out items per category")
@@ -26,10 +26,27 @@ def add_arguments(subparsers: Any) -> None:
     parser.add_argument("--finished", action="store_true", help="report what is finished by now, and run nothing")
     parser.add_argument("--quick", action="store_true", help="one seed, few items and updates: a smoke test")
     parser.add_argument("--device", default="auto")
+    speed = parser.add_argument_group("speed", "an update's time beside the official trainer's and the bare network's")
+    speed.add_argument("--official", type=Path, help="a checkout of worldbench/DanceOPD to compare with")
+    speed.add_argument("--size", default="small", help="small (8 million parameters) or medium (as SD3.5 medium)")
+    speed.add_argument("--pixels", type=int, default=256, help="of a side")
+    speed.add_argument("--accumulate", type=int, default=4, help="micro-steps of an update, of one sample each")
+    speed.add_argument("--updates", type=int, default=2, help="updates of each trainer in a repeat")
+    speed.add_argument("--repeats", type=int, default=5)
+    speed.add_argument("--threads", type=int, default=1, help="of the processor")
+    speed.add_argument("--checkpointing", action="store_true", help="for ours too; the official trainer always has it")
 
 
 def run(args: Namespace) -> None:
     require_research("danceopd bench")
+    if args.bench == "speed":
+        import torch
+
+        from ..research.speed.command import run_speed
+
+        torch.set_num_threads(args.threads)
+        run_speed(args, log)
+        return
     from ..research.bench.command import run_bench
 
     run_bench(args, log)
