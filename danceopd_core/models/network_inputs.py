@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,11 @@ def call_by_group(
 def source_shapes(sample: Sample) -> tuple[torch.Size, ...]:
     """The shapes of a sample's source latents, a key for `call_by_group`."""
     return tuple(latents.shape for latents in sample.values.get("sources", ()))
+
+
+def text_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """(B, longest), True at the tokens of each text."""
+    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
 def pack_latents(latents: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from ..algorithm.fields import Conditioning, Sample, Value
 from ..errors import InputError
 from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, at_least, load_module, load_part
-from .network_inputs import call_by_group, pack_latents, source_shapes, unpack_latents
+from .network_inputs import call_by_group, pack_latents, source_shapes, text_mask, unpack_latents
 from .sigma_schedule import even_spacing as spacing
 from .vaes import VideoVae
 
@@ -77,7 +77,7 @@ class QwenImage(DiffusersBackbone):
         return (self.text_encoder,)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        return call_by_group(_layout, self._group_velocity, x, sigma, cond)
+        return call_by_group(lambda sample: _layout(sample, x.is_cuda), self._group_velocity, x, sigma, cond)
 
     def _group_velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         tokens, frames = [pack_latents(x.to(self.dtype))], [x]
@@ -85,14 +85,14 @@ class QwenImage(DiffusersBackbone):
             tokens.append(pack_latents(torch.stack(self._cast(latents, x))))
             frames.append(latents[0])
         texts = [self._cast(sample.values["text"], x)[0] for sample in cond.samples]
-        lengths = torch.tensor([len(text) for text in texts], device=x.device)
-        mask = torch.arange(int(lengths.max()), device=x.device) < lengths[:, None]
+        lengths = [len(text) for text in texts]
+        masked = len(set(lengths)) > 1
         output = self.network(
             hidden_states=torch.cat(tokens, 1),
             timestep=(1000 * sigma.float()).to(self.dtype) / 1000,  # rounded as the pipeline rounds it
             encoder_hidden_states=nn.utils.rnn.pad_sequence(texts, batch_first=True),
-            encoder_hidden_states_mask=None if mask.all() else mask,
-            **({} if at_least("diffusers", "0.37") else {"txt_seq_lens": lengths.tolist()}),
+            encoder_hidden_states_mask=text_mask(lengths, x.device) if masked else None,
+            **({} if at_least("diffusers", "0.37") else {"txt_seq_lens": lengths}),
             img_shapes=[[(1, frame.shape[-2] // 2, frame.shape[-1] // 2) for frame in frames]] * len(x),
             return_dict=False,
         )[0]
@@ -148,10 +148,12 @@ def _resized(picture: Tensor, area: int) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
 
 
-def _layout(sample: Sample) -> Hashable:
+def _layout(sample: Sample, on_gpu: bool) -> Hashable:
     """Samples with the same one can share a call."""
-    # Before diffusers 0.37 the network takes no notice of its mask over texts: only those of one length go together.
-    return source_shapes(sample), 0 if at_least("diffusers", "0.37") else len(sample.values["text"])
+    # Texts of one length need no mask, with which attention leaves its fast kernels on a GPU. Before diffusers 0.37 the
+    # network takes no notice of its mask at all.
+    own_length = on_gpu or not at_least("diffusers", "0.37")
+    return source_shapes(sample), len(sample.values["text"]) if own_length else 0
 
 
 def open_model(

@@ -6,20 +6,21 @@ Both use the plain transformer; edits omit the optional SigLIP features.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..algorithm.fields import Conditioning, Value
+from ..algorithm.fields import Conditioning, Sample, Value
 from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, at_least, load_module, load_part
-from .network_inputs import call_by_group
+from .network_inputs import call_by_group, source_shapes
 from .vaes import KlVae
 from .zimage_omni import forward_with_sources
 
+PADDED_TO = 32  # to a multiple of it the network pads every text
 MAX_TOKENS = 512  # of one text segment, as in the pipeline
 
 
@@ -39,8 +40,7 @@ class ZImage(DiffusersBackbone):
         return (self.text_encoder,)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        # Text-to-image and edits use different image positions.
-        return call_by_group(lambda sample: "sources" in sample.values, self._group_velocity, x, sigma, cond)
+        return call_by_group(lambda sample: _layout(sample, x.is_cuda), self._group_velocity, x, sigma, cond)
 
     def _group_velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         velocity = self._edit_velocity if "sources" in cond.samples[0].values else self._text_velocity
@@ -98,6 +98,17 @@ class ZImage(DiffusersBackbone):
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return self._scheduled(width, height, spacing(steps))
+
+
+def _layout(sample: Sample, on_gpu: bool) -> Hashable:
+    """Samples with the same one can share a call: text-to-image and edits use different image positions.
+
+    On a GPU only those of one length do: others need a mask, with which attention leaves its fast kernels.
+    """
+    texts = sample.values["text"]
+    lengths = [len(text) for text in texts] if isinstance(texts, tuple) else [len(texts)]
+    padded = tuple(-(-length // PADDED_TO) for length in lengths) if on_gpu else ()
+    return "sources" in sample.values, padded, source_shapes(sample) if on_gpu else ()
 
 
 def _clock(sigma: Tensor) -> Tensor:

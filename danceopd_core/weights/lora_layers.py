@@ -2,7 +2,8 @@
 
 Modules of LoRA libraries take the place of the adapted ones. That needs torch's Linear, and it renames weights, which
 breaks whoever addresses them by name, as ComfyUI's model patcher does. A hook leaves modules, names and quantised
-kernels as they are. Values and gradients are those of peft's layers, bit for bit.
+kernels as they are. Values and gradients are those of peft's layers, to rounding: the product with `up` is scaled and
+added to the output in one operation, which rounds once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class LoraLayer:
         self.up: dict[str, nn.Parameter] = {}
         self.scaling: dict[str, float] = {}
         self.active: tuple[str, ...] = ()
+        self._casts: dict[nn.Parameter, tuple[int, Tensor]] = {}
         self._handle = module.register_forward_hook(self._add)
 
     def remove(self) -> None:
@@ -35,12 +37,42 @@ class LoraLayer:
         self._handle.remove()
 
     def _add(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        x, dtype = inputs[0], output.dtype
+        x = inputs[0]
         for name in self.active:
             if name in self.down:
-                change = linear(linear(x, _beside(self.down[name], x)), _beside(self.up[name], x))
-                output = output + change * self.scaling[name]
-        return output.to(dtype)
+                inner = linear(x, self._beside(self.down[name], x))
+                output = _plus(output, inner, self._beside(self.up[name], x), self.scaling[name])
+        return output
+
+    def _beside(self, factor: nn.Parameter, x: Tensor) -> Tensor:
+        """The factor as it multiplies x. A frozen one follows its offloaded network to the device, and stays there.
+
+        A rollout casts a factor once, and not in each of its forwards. The copies go with the first forward that has
+        gradients, which makes its own: activations then have the memory.
+        """
+        if factor.device != x.device and not factor.requires_grad:
+            factor.data = factor.data.to(x.device)
+        if factor.device == x.device and factor.dtype == x.dtype:
+            return factor
+        if torch.is_grad_enabled() or factor.is_inference():
+            self._casts.pop(factor, None)
+            return factor.to(x.device, x.dtype)
+        version, cast_factor = self._casts.get(factor, (-1, factor))
+        if version != factor._version or cast_factor.device != x.device or cast_factor.dtype != x.dtype:
+            cast_factor = factor.detach().to(x.device, x.dtype)
+            self._casts[factor] = factor._version, cast_factor
+        return cast_factor
+
+
+def _plus(output: Tensor, inner: Tensor, up: Tensor, scale: float) -> Tensor:
+    """output + inner @ up.T * scale, in the dtype of the output; without gradients in its place."""
+    if output.dtype != inner.dtype:  # a module that answers in another precision than it is asked in
+        return (output + linear(inner, up) * scale).to(output.dtype)
+    rows, inner = output.flatten(0, -2), inner.flatten(0, -2)
+    if torch.is_grad_enabled() or not output.is_contiguous():
+        return torch.addmm(rows, inner, up.t(), alpha=scale).view(output.shape)
+    rows.addmm_(inner, up.t(), alpha=scale)
+    return output
 
 
 def has_adapters(network: nn.Module) -> bool:
@@ -79,13 +111,6 @@ def add_lora(
     for module in modules:
         if module in layers:
             layers[module] = layers.pop(module)
-
-
-def _beside(factor: nn.Parameter, x: Tensor) -> Tensor:
-    """The factor as it multiplies x. A frozen one follows its offloaded network to the device, and stays there."""
-    if factor.device != x.device and not factor.requires_grad:
-        factor.data = factor.data.to(x.device)
-    return factor.to(x.device, x.dtype)
 
 
 def _half_or_float32(module: nn.Module) -> torch.dtype:
