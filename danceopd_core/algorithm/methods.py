@@ -78,6 +78,10 @@ class StateLoss:
     sigma: Tensor
     error: Tensor
 
+    def detached(self) -> StateLoss:
+        """Without the graph of the loss."""
+        return replace(self, loss=self.loss.detach())
+
 
 def state_losses(
     method: Method,

@@ -122,12 +122,9 @@ def _walk(
     sigmas = sigmas.to(start.noise)
     x = list(start.noise.split(1))
     row_numbers = torch.arange(batch, device=sigmas.device).split(1)
+    step_numbers = torch.arange(len(sigmas), device=sigmas.device)  # once: every copy to a GPU is waited for
     for i in range(int(indices.max()) + 1):
-        sigma, sigma_next, index = (
-            sigmas[i : i + 1],
-            sigmas[i + 1 : i + 2],
-            torch.tensor([i]).to(sigmas.device),
-        )
+        sigma, sigma_next, index = sigmas[i : i + 1], sigmas[i + 1 : i + 2], step_numbers[i : i + 1]
         states = [State(x[b], sigma, sigma_next, index, row_numbers[b]) for b in range(batch)]
 
         moving = [b for b in range(batch) if i < queried[b][-1] + step_last]

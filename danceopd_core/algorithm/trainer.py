@@ -7,7 +7,7 @@ trainer's state. So a resumed run is the run that was not interrupted, on any de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .fields import Conditioning, VelocityField
 from .flow import normal
-from .methods import Method, state_losses
+from .methods import Method, StateLoss, state_losses
 from .profiling import Stopwatch
 from .rollout import Start
 from .routers import Router
 from .sampling_order import SamplingOrder, seeded_generator
 from .settings import Settings
+from .step_result import StepResult, told_of
 from .updates import Diverged, Updater
 
 __all__ = ["Diverged", "ProcessGroup", "RouteData", "Settings", "StepResult", "Trainable", "Trainer"]
@@ -54,25 +55,6 @@ class ProcessGroup(NamedTuple):
     rank: int = 0
     size: int = 1
     mean: Callable[[Sequence[Tensor]], None] = lambda tensors: None
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """One update. losses, errors: by route; error is |v - v_teacher| / |v_teacher| at the queried states.
-    indices, sigmas: of this process's queried states. seconds: by phase, and "total"."""
-
-    update: int
-    losses: dict[str, float]
-    errors: dict[str, float]
-    indices: list[int]
-    sigmas: list[float]
-    grad_norm: float
-    lr: float
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def loss(self) -> float:
-        return sum(self.losses.values()) / len(self.losses)
 
 
 class Trainer:
@@ -163,12 +145,10 @@ class Trainer:
         self._updater.clear_gradients()  # an update that was interrupted has left some
         chosen = self.router(self.update, self._generator("route", self.update))
         share = 1 / (len(chosen) * self.settings.accumulate)
-        losses: dict[str, float] = {}
-        errors: dict[str, float] = {}
-        indices: list[Tensor] = []
-        sigmas: list[Tensor] = []
+        terms: dict[str, list[StateLoss]] = {}
         for number in chosen:
-            route, loss, error, states = self.routes[number], 0.0, 0.0, 0
+            route = self.routes[number]
+            terms[route.name] = []
             for micro in range(self.settings.accumulate):
                 generator = self._generator("micro", self.update, number, micro, self.processes.rank)
                 start = self._begin(route, self._order.rows(number, micro), generator)
@@ -183,27 +163,14 @@ class Trainer:
                 ):
                     with watch.phase("backward"):
                         (term.loss * share).backward()
-                    loss += term.loss.item() / self.settings.accumulate
-                    error += term.error.mean().item()
-                    states += 1
-                    indices.append(term.index)
-                    sigmas.append(term.sigma)
-            losses[route.name], errors[route.name] = loss, error / states
+                    terms[route.name].append(term.detached())
         with watch.phase("optimizer"):
             self.processes.mean(self._updater.gradients())
-            applied = self._updater.apply(losses)
+            told = told_of(terms, self.settings.accumulate, self._updater.clip())
+            lr = self._updater.apply(told.losses, told.grad_norm)
             for number in chosen:
                 self._order.advance(number, self.settings.accumulate)
-        return StepResult(
-            self.update,
-            losses,
-            errors,
-            torch.cat(indices).tolist(),
-            torch.cat(sigmas).tolist(),
-            applied.grad_norm,
-            applied.lr,
-            watch.seconds(),
-        )
+        return StepResult(self.update, *told, lr, watch.seconds())
 
     def _begin(self, route: RouteData, rows: list[int], generator: torch.Generator) -> Start:
         noise = normal(torch.empty(len(rows), *self.shape, device=self.device), generator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,6 @@ from .settings import Settings
 
 class Diverged(RuntimeError):
     """The loss or the gradient is not finite; the weights are those of the last good update."""
-
-
-class Applied(NamedTuple):
-    """grad_norm: before clipping. lr: the learning rate of the update."""
-
-    grad_norm: float
-    lr: float
 
 
 class Updater:
@@ -35,8 +28,10 @@ class Updater:
         self.update = 0
         self.average = [p.detach().clone() for p in parameters] if settings.ema else []
         self._parameters, self._settings = list(parameters), settings
+        # One kernel for all parameters on a GPU. On a CPU the default has the bits of earlier runs.
+        self._fused = True if all(p.is_cuda for p in parameters) else None
         self._optimizer = torch.optim.AdamW(
-            self._parameters, settings.lr, settings.betas, weight_decay=settings.weight_decay
+            self._parameters, settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=self._fused
         )
         self._schedule = get_scheduler(
             settings.schedule,
@@ -51,19 +46,22 @@ class Updater:
     def clear_gradients(self) -> None:
         self._optimizer.zero_grad(set_to_none=True)
 
-    def apply(self, losses: Mapping[str, float]) -> Applied:
-        """Clips the gradients, updates the parameters, clears the gradients.
+    def clip(self) -> Tensor:
+        """Scales the gradients to the largest norm allowed; gives their norm before, on its device."""
+        return nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
+
+    def apply(self, losses: Mapping[str, float], norm: float) -> float:
+        """Updates the parameters by the clipped gradients, and clears these; gives the learning rate of the update.
 
         Diverged, with the parameters unchanged, if a loss or the gradient norm is not finite.
         """
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._settings.clip))
         if not math.isfinite(norm) or not all(map(math.isfinite, losses.values())):
             self.clear_gradients()
             raise Diverged(
                 f"update {self.update + 1} has loss {dict(losses)} and gradient norm {norm}: lower the learning rate "
                 "or check the teachers; the weights of the last good update are kept"
             )
-        lr = self._optimizer.param_groups[0]["lr"]
+        lr = float(self._optimizer.param_groups[0]["lr"])
         self._optimizer.step()
         self.clear_gradients()
         self._schedule.step()
@@ -72,7 +70,7 @@ class Updater:
             # The decay rises from 0.18, so that the first weights do not hold the average back.
             decay = min(self._settings.ema, (1 + self.update) / (10 + self.update))
             torch._foreach_lerp_(self.average, [p.detach() for p in self._parameters], 1 - decay)
-        return Applied(norm, lr)
+        return lr
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -86,5 +84,7 @@ class Updater:
         self.update = state["update"]
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)
-        self._optimizer.load_state_dict(state["optimizer"])
+        # A saved state also says how the optimiser ran, which is a matter of the device that it runs on now.
+        groups = [{**group, "fused": self._fused} for group in state["optimizer"]["param_groups"]]
+        self._optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self._schedule.load_state_dict(state["schedule"])
