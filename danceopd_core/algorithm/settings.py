@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Settings:
     """steps: optimizer updates. batch: samples of a micro-step. accumulate: micro-steps of a route's update.
-    clip: largest gradient norm. warmup: updates. ema: decay of the averaged student, 0 for none."""
+    clip: largest gradient norm. warmup: updates. ema: decay of the averaged student, 0 for none. optimizer: a name of
+    OPTIMIZERS."""
 
     steps: int
     batch: int = 1
@@ -21,3 +22,4 @@ class Settings:
     warmup: int = 0
     ema: float = 0.0
     seed: int = 0
+    optimizer: str = "adamw"

@@ -1,4 +1,4 @@
-"""Updates of the student's parameters: clipped AdamW with a learning-rate schedule, and their moving average."""
+"""Updates of the student's parameters: clipped gradients, an optimiser, its schedule, and the moving average."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .optimizers import build_optimizer
 from .settings import Settings
 
 
@@ -28,11 +29,7 @@ class Updater:
         self.update = 0
         self.average = [p.detach().clone() for p in parameters] if settings.ema else []
         self._parameters, self._settings = list(parameters), settings
-        # One kernel for all parameters on a GPU. On a CPU the default has the bits of earlier runs.
-        self._fused = True if all(p.is_cuda for p in parameters) else None
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=self._fused
-        )
+        self._optimizer = build_optimizer(self._parameters, settings)
         self._schedule = get_scheduler(
             settings.schedule,
             self._optimizer,
@@ -84,7 +81,8 @@ class Updater:
         self.update = state["update"]
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)
-        # A saved state also says how the optimiser ran, which is a matter of the device that it runs on now.
-        groups = [{**group, "fused": self._fused} for group in state["optimizer"]["param_groups"]]
+        # A saved state also says whether the optimiser was fused, which is a matter of the device that it runs on now.
+        own = [{key: group[key] for key in ("fused",) if key in group} for group in self._optimizer.param_groups]
+        groups = [{**saved, **now} for saved, now in zip(state["optimizer"]["param_groups"], own, strict=True)]
         self._optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self._schedule.load_state_dict(state["schedule"])

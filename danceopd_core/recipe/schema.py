@@ -105,7 +105,7 @@ class Student:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW and its learning-rate schedule."""
+    """The optimiser and its learning-rate schedule."""
 
     lr: Positive = 2e-4
     """Learning rate, the highest of the schedule."""
@@ -121,6 +121,9 @@ class Optimizer:
     """Updates over which the learning rate rises from 0; needs a schedule other than `constant`."""
     ema: Fraction = 0.0
     """Decay per update of a moving average of the weights, which is then what is saved; 0: no average."""
+    name: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
+    """For a LoRA of high rank: `adamw8bit` has a quarter of AdamW's state (needs bitsandbytes), `adafactor` nearly
+    none (without `betas`)."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Recipe:
     student: Student = field(default_factory=Student)
     """The LoRA that is trained."""
     optimizer: Optimizer = field(default_factory=Optimizer)
-    """AdamW and its learning-rate schedule."""
+    """The optimiser and its learning-rate schedule."""
     query: Query = field(default_factory=Query)
     """The states at which the teacher is queried."""
     method: str = "danceopd"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..algorithm.optimizers import check_optimizer
 from ..data.buckets import load_bucket
 from ..data.csv_rows import CsvRow, Item
 from ..errors import Fault, InputError, refuse
@@ -51,6 +52,7 @@ def preflight(recipe: Recipe, source: ModelSource | None = None) -> Preflight:
         *_out(Path(recipe.out)),
         *_models(recipe, models),
         *_quantise(recipe),
+        *_optimizer(recipe),
         *_weights(recipe),
         *_differences(recipe, {name for name, model in models.items() if model.faults}),
         *_unused_teachers(recipe),
@@ -81,6 +83,13 @@ def _quantise(recipe: Recipe) -> Iterator[Fault]:
             check_quantise(recipe.quantise, recipe.device)
     except InputError as error:
         yield Fault("quantise", str(error))
+
+
+def _optimizer(recipe: Recipe) -> Iterator[Fault]:
+    try:
+        check_optimizer(recipe.optimizer.name)
+    except InputError as error:
+        yield from error.faults
 
 
 def _weights(recipe: Recipe) -> Iterator[Fault]:

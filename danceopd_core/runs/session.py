@@ -169,4 +169,5 @@ def _settings(recipe: Recipe) -> Settings:
         warmup=optimizer.warmup,
         ema=optimizer.ema,
         seed=recipe.seed,
+        optimizer=optimizer.name,
     )
