@@ -24,10 +24,9 @@ from ...danceopd_core.algorithm.flow import per_sample
 from ...danceopd_core.models.backbone import Sources
 from ...danceopd_core.weights.linear_like import linear_shapes
 from . import conditioning, conditioning_check, encoding, opening, schedules
-from .eager_kernels import EagerKernels
 from .latents import LatentSpace, check_vae, latent_space
 from .memory import Room
-from .saved_tensors import overwriting_allowed
+from .saved_tensors import differentiable
 
 IN_BLOCK = re.compile(r"\.\d+\.((?:.*\.)?[^.]*\D[^.]*(?:\.\d+)*)$")
 """The name of a layer after the number of the block that it is in."""
@@ -79,7 +78,7 @@ class NativeBackbone:
         conds = [conditioning.model_conds(self.model, s, x[row : row + 1]) for row, s in enumerate(cond.samples)]
         groups = conditioning.grouped(conds)
         try:
-            with layers_apart(), _differentiable() if torch.is_grad_enabled() else nullcontext():
+            with layers_apart(), differentiable() if torch.is_grad_enabled() else nullcontext():
                 answers = [self._denoised(x[rows], sigma[rows], [conds[row] for row in rows]) for rows in groups]
         finally:
             if not self.resident:  # it is the MODEL of the workflow: nothing of ours stays on it
@@ -216,13 +215,6 @@ def layers_apart() -> Iterator[None]:
         yield
     finally:
         management.in_training = before
-
-
-@contextmanager
-def _differentiable() -> Iterator[None]:
-    """Makes a forward pass that was written for inference one that has right gradients."""
-    with overwriting_allowed(), EagerKernels():
-        yield
 
 
 def _embedding(values: Mapping[str, Any]) -> Tensor:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from .eager_kernels import EagerKernels
 from .saved_tensors import Saved, SavedTensors, unpack
 
 
@@ -47,7 +46,7 @@ class _Recomputed:
                 order.append(kept.pack(tensor))
                 return order[-1]
 
-            with torch.enable_grad(), saved_tensors_hooks(pack, unpack), kept, EagerKernels():
+            with torch.enable_grad(), saved_tensors_hooks(pack, unpack), kept:
                 self._forward()
             if len(order) != self._count:
                 raise RuntimeError(
