@@ -81,7 +81,7 @@ class RunRecord:
         return any(student.exists() and same_weights(self.lora, student) for student in students)
 
     def publish(self, session: TrainingSession) -> None:
-        """Writes the student to output/loras, under a further name if somebody has put a file there since the run began."""
+        """Writes the student to output/loras; under a further name if another file came there since the run began."""
         if self.lora.exists() and not self.owns_lora():
             self.lora = next(file for file in self._names() if not file.exists())
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -106,7 +106,7 @@ class RunRecord:
     def _set_aside(self) -> list[Path]:
         """The folders of earlier runs of this name."""
         start = f"{self.name}."
-        return [p for p in self.path.parent.iterdir() if p.name.startswith(start) and p.name[len(start) :].isdecimal()]
+        return [p for p in self.path.parent.glob("*") if p.name.startswith(start) and p.name[len(start) :].isdecimal()]
 
     def _names(self) -> Iterable[Path]:
         return (self.lora.with_name(f"{self.name}.{number}.safetensors") for number in range(1, 10**6))

@@ -24,7 +24,7 @@ HOLDER = ".holder.json"
 
 
 class RunLock:
-    """Holds a run's folder, which is created, for the block; InputError, naming the process that holds it, if it is held.
+    """Holds a run's folder, which is created, for the block. InputError, naming the process that holds it, if one does.
 
     A folder that the lock created and that is still without a run at the end of the block is removed.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -91,11 +91,12 @@ class StateFiles:
                 os.replace(self.newest, place)
 
 
-def check_counters(state: Mapping[str, Any], path: Path) -> None:
+def check_counters(state: dict[str, Any], path: Path) -> None:
     """InputError for a state whose counters no run has."""
-    update, taken = state.get("update"), state.get("taken")
+    update: Any = state.get("update")
+    taken, done = state.get("taken"), None
     counters = [update, state.get("processes", 1), *(taken if isinstance(taken, list) else [None])]
-    schedule = state.get("schedule")
-    done = schedule.get("last_epoch") if isinstance(schedule, dict) else None
-    if not all(type(number) is int and 0 <= number <= MOST**2 for number in counters) or not update == done <= MOST:
+    if isinstance(schedule := state.get("schedule"), dict):
+        done = schedule.get("last_epoch")
+    if not all(type(number) is int and 0 <= number <= MOST**2 for number in counters) or done != update or update > MOST:
         raise InputError(f"{path} is damaged: its counters {counters} are not those of a run")

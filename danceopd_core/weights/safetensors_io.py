@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -40,15 +40,17 @@ def write_safetensors(path: str | Path, tensors: dict[str, Tensor], metadata: Ma
 
     with atomic(path) as temporary:
         # The library's own temporary file has a name that tells nobody whose it is: it gets a folder of ours.
-        with TemporaryDirectory(prefix=f"{temporary.stem}.", suffix=temporary.suffix, dir=temporary.parent) as folder:
-            inner = Path(folder, "weights")
-            try:
-                save_file(tensors, inner, dict(metadata))
-            except SafetensorError as error:
-                number = re.search(r"os error (\d+)", str(error))
-                code = int(number[1]) if number else errno.EIO
-                raise OSError(code, os.strerror(code) if number else str(error), str(path)) from error
-            os.replace(inner, temporary)
+        folder = temporary.with_suffix(".d.part")
+        folder.mkdir()
+        try:
+            save_file(tensors, folder / "weights", dict(metadata))
+            os.replace(folder / "weights", temporary)
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code) if number else str(error), str(path)) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def finite(tensor: Tensor) -> bool:

@@ -165,18 +165,8 @@ def test_gradient_checkpointing_changes_no_more_than_the_rounding(run):
 
 
 def test_no_setting_is_forgotten_here():
-    tested = {
-        *CHANGES,
-        "eta",
-        "group",
-        "anchor",
-        "ode_kl_weight",
-        "out",
-        "save_every",
-        "keep_states",
-        "offload",
-        "device",
-    }
+    tested = {*CHANGES, "eta", "group", "anchor", "ode_kl_weight", "out", "save_every", "keep_states", "offload"}
+    tested |= {"device"}
     tested |= {"gradient_checkpointing"}
     elsewhere = {"model", "quantise", "learned_router"}  # another model; tests/models/test_quantise, tests/data
     parts = {"student": Student, "optimizer": Optimizer, "query": Query}
