@@ -55,4 +55,4 @@ def assert_same_run(run: Path, whole: Path) -> None:
         a, b = tensors(run / name), tensors(whole / name)
         assert a.keys() == b.keys()
         assert all(torch.equal(a[key], b[key]) for key in a), name
-    assert not [path for path in run.rglob("*") if path.name.endswith(".part") or path.name.startswith(".tmp")]
+    assert not [path for path in run.rglob("*") if path.name.endswith(".part")]
