@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..signals import held
 from .fields import Conditioning, VelocityField
 from .flow import normal
 from .methods import Method, StateLoss, state_losses
@@ -50,11 +51,12 @@ class Trainable(Protocol):
 
 
 class ProcessGroup(NamedTuple):
-    """The processes that train together; `mean` averages tensors over them in place."""
+    """The processes that train together. mean: averages tensors over them in place. share: the main one's value."""
 
     rank: int = 0
     size: int = 1
     mean: Callable[[Sequence[Tensor]], None] = lambda tensors: None
+    share: Callable[[Any], Any] = lambda value: value
 
 
 class Trainer:
@@ -62,6 +64,8 @@ class Trainer:
 
     field: the student's velocity. sigmas: (N + 1,) of the rollout. latent_shape: of one sample. anchor: the field of
     Flow-OPD's optional anchor. processes: the processes that train together; None: this one alone.
+
+    last: the result of the last update, even if what interrupted the training did so before it was given.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Trainer:
         self.method, self.sigmas, self.shape = method, sigmas.to(device), tuple(latent_shape)
         self.settings, self.device, self.anchor = settings, device, anchor
         self.processes = processes or ProcessGroup()
+        self.last: StepResult | None = None
         self._updater = Updater(student.parameters(), settings)
         self._order = SamplingOrder(
             [len(route.samples) for route in self.routes],
@@ -104,6 +109,11 @@ class Trainer:
     def update(self) -> int:
         """Updates that the student has had."""
         return self._updater.update
+
+    @property
+    def torn(self) -> bool:
+        """Whether an update failed while it was applied: then the state is that of no update, and not to be saved."""
+        return self._updater.torn
 
     def __iter__(self) -> Iterator[StepResult]:
         """One result per update until `settings.steps` of them are done."""
@@ -167,10 +177,13 @@ class Trainer:
         with watch.phase("optimizer"):
             self.processes.mean(self._updater.gradients())
             told = told_of(terms, self.settings.accumulate, self._updater.clip())
-            lr = self._updater.apply(told.losses, told.grad_norm)
+        with held():  # an update is applied and counted as a whole
+            with watch.phase("optimizer"):
+                lr = self._updater.apply(told.losses, told.grad_norm)
             for number in chosen:
                 self._order.advance(number, self.settings.accumulate)
-        return StepResult(self.update, *told, lr, watch.seconds())
+            self.last = StepResult(self.update, *told, lr, watch.seconds())
+        return self.last
 
     def _begin(self, route: RouteData, rows: list[int], generator: torch.Generator) -> Start:
         noise = normal(torch.empty(len(rows), *self.shape, device=self.device), generator)

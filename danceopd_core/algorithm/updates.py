@@ -21,12 +21,13 @@ class Updater:
     """Updates `parameters` from their gradients. update: how many updates they have had.
 
     average: the exponential moving average of the parameters, in their order; empty if `settings.ema` is 0.
+    torn: an update failed while it was applied, so that no whole update is there to save.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], settings: Settings) -> None:
         from diffusers.optimization import get_scheduler
 
-        self.update = 0
+        self.update, self.torn = 0, False
         self.average = [p.detach().clone() for p in parameters] if settings.ema else []
         self._parameters, self._settings = list(parameters), settings
         self._optimizer = build_optimizer(self._parameters, settings)
@@ -58,15 +59,19 @@ class Updater:
                 f"update {self.update + 1} has loss {dict(losses)} and gradient norm {norm}: lower the learning rate "
                 "or check the teachers; the weights of the last good update are kept"
             )
-        lr = float(self._optimizer.param_groups[0]["lr"])
-        self._optimizer.step()
-        self.clear_gradients()
-        self._schedule.step()
-        self.update += 1
-        if self.average:
-            # The decay rises from 0.18, so that the first weights do not hold the average back.
-            decay = min(self._settings.ema, (1 + self.update) / (10 + self.update))
-            torch._foreach_lerp_(self.average, [p.detach() for p in self._parameters], 1 - decay)
+        lr, before = float(self._optimizer.param_groups[0]["lr"]), self._optimizer_steps()
+        try:
+            self._optimizer.step()
+            self.clear_gradients()
+            self._schedule.step()
+            self.update += 1
+            if self.average:
+                # The decay rises from 0.18, so that the first weights do not hold the average back.
+                decay = min(self._settings.ema, (1 + self.update) / (10 + self.update))
+                torch._foreach_lerp_(self.average, [p.detach() for p in self._parameters], 1 - decay)
+        except BaseException:  # AdamW counts the step of a parameter before it changes anything of it
+            self.torn = self._optimizer_steps() != before
+            raise
         return lr
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,6 +81,10 @@ class Updater:
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
         }
+
+    def _optimizer_steps(self) -> float:
+        """Steps of all parameters together."""
+        return sum(float(state["step"]) for state in self._optimizer.state.values())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.update = state["update"]

@@ -49,6 +49,7 @@ def run(args: Namespace) -> None:
     from ..shapes import GUIDANCE
     from ..shapes.language import KINDS
     from ..shapes.score import HeldOutSet, ScoreTable, score_markdown, score_table
+    from ..signals import raised
     from ..weights.adapters import STUDENT
     from .progress import ProgressBar
 
@@ -72,10 +73,11 @@ def run(args: Namespace) -> None:
     score("teacher_edit", "edit")
     # The student starts as this teacher's LoRA, so its first pictures are the teacher's.
     images["student_before"], tables["student_before"] = images["teacher_edit"], tables["teacher_edit"]
-    folder.begin(session, resume=False)
-    log(f"training {recipe.steps} updates of {recipe.batch} samples")
-    with ProgressBar(session) as bar:
-        train_loop(session, folder, bar)
+    with raised(), folder.lock():
+        folder.begin(session, resume=False)
+        log(f"training {recipe.steps} updates of {recipe.batch} samples")
+        with ProgressBar(session) as bar:
+            train_loop(session, folder, bar)
     score("student_after", STUDENT)
     _sheet(held_out_set, images).save(out / "samples.png")
     loss_plot(folder.history(), out / "loss.png", "Distance of the student to its teachers, on its own paths")

@@ -1,7 +1,8 @@
 """The command line: assembles the commands and maps errors to exit statuses.
 
-0: done. 1: the training diverged, or doctor-env found what an install would change. 2: bad input, reported in one
-message with nothing written. 130: interrupted.
+0: done. 1: the training diverged, ran out of memory, lost one of its processes or could not be saved, or doctor-env
+found what an install would change. 2: bad input, reported in one message with nothing written. 130: interrupted; 143
+and 129: by SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.command == "doctor-env":  # it is for a Python in which torch and the others may not import
         return doctor_env.run(args)
     # Imported after the arguments are parsed: torch takes seconds, and --help must not.
+    from torch import OutOfMemoryError
+
     from ..algorithm.updates import Diverged
+    from ..runs.distributed import ProcessLost
+    from ..runs.rescue import SaveFailed
+    from ..signals import Terminated
     from .console import quiet_libraries
 
     quiet_libraries()
@@ -42,8 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         COMMANDS[args.command].run(args)
     except InputError as error:
         return _report(error, 2)
-    except Diverged as error:
+    except (Diverged, ProcessLost, SaveFailed) as error:
         return _report(error, 1)
+    except OutOfMemoryError as error:
+        told = str(error).partition("\n")[0].partition(". ")[0]
+        return _report(f"out of memory: set gradient_checkpointing, or lower batch, width and height ({told})", 1)
+    except Terminated as error:
+        return _report(error, 128 + error.number)
     except KeyboardInterrupt:
         return _report("stopped", 130)
     return 0

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from ..algorithm.trainer import StepResult
 from ..runs.loop import RunState
 from ..runs.session import TrainingSession
+from .console import log
 
 
 class ProgressBar:
@@ -20,6 +21,7 @@ class ProgressBar:
     cancelled = KeyboardInterrupt
 
     def __init__(self, session: TrainingSession) -> None:
+        self._session = session
         self._bar = tqdm(
             total=session.recipe.steps,
             initial=session.trainer.update,
@@ -44,7 +46,11 @@ class ProgressBar:
         """The command line does not validate."""
 
     def on_save(self, state: RunState) -> None:
-        """Saves are not shown."""
+        if state in ("cancelled", "failed"):
+            log(f"saved after update {self._session.trainer.update}: --resume goes on from there")
+
+    def on_not_saved(self, why: str) -> None:
+        log(why)
 
     def should_stop(self) -> bool:
         return False

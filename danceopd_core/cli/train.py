@@ -10,6 +10,7 @@ from .console import log
 
 if TYPE_CHECKING:
     from ..recipe.schema import Recipe
+    from ..runs.run_dir import RunFolder
 
 
 def add_arguments(subparsers: Any) -> None:
@@ -17,6 +18,9 @@ def add_arguments(subparsers: Any) -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.lr=1e-4 steps=500")
     parser.add_argument("--resume", action="store_true", help="continue the run in the recipe's 'out' folder")
+    parser.add_argument(
+        "--stalled", type=float, default=60.0, metavar="SECONDS", help="when to say which other process is waited for"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, open no model, write nothing")
 
 
@@ -28,11 +32,11 @@ def run(args: Namespace) -> None:
     recipe = read_recipe(args.recipe, args.overrides)
     refuse_live(recipe, args.recipe)
     folder = RunFolder(recipe.out)
-    folder.claim(recipe, args.resume)
     if args.dry_run:
+        folder.claim(recipe, args.resume)
         _check(recipe)
     else:
-        _train(recipe, folder, args.resume)
+        _train(recipe, folder, args)
 
 
 def _check(recipe: Recipe) -> None:
@@ -51,20 +55,31 @@ def _check(recipe: Recipe) -> None:
         print(query_text(planned.query_bins()))
 
 
-def _train(recipe: Recipe, folder: Any, resume: bool) -> None:
+def _train(recipe: Recipe, folder: RunFolder, args: Namespace) -> None:
+    from contextlib import ExitStack
     from dataclasses import replace
 
-    from ..runs.distributed import join_process_group
+    from ..runs.distributed import by_main, join_process_group
     from ..runs.loop import train_loop
     from ..runs.session import open_session
+    from ..signals import raised
     from .progress import ProgressBar
 
-    processes, device = join_process_group(recipe.device)
-    if device is not None:
-        recipe = replace(recipe, device=str(device))
-    main_log = log if processes.rank == 0 else lambda text: None
-    session = open_session(recipe, processes, main_log)
-    folder.begin(session, resume)
-    with ProgressBar(session) as bar:
-        train_loop(session, folder, bar)
-    main_log(f"wrote {folder.student}")
+    with ExitStack() as stack:
+        stack.enter_context(raised())
+        processes, device = join_process_group(recipe.device, args.stalled, log)
+
+        def claim() -> None:
+            folder.claim(recipe, args.resume)
+            stack.enter_context(folder.lock())
+            folder.claim(recipe, args.resume)  # another process may have begun in between
+
+        by_main(processes, claim)
+        if device is not None:
+            recipe = replace(recipe, device=str(device))
+        main_log = log if processes.rank == 0 else lambda text: None
+        session = open_session(recipe, processes, main_log)
+        folder.begin(session, args.resume, main_log)
+        with ProgressBar(session) as bar:
+            train_loop(session, folder, bar)
+        main_log(f"wrote {folder.student}")

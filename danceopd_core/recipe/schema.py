@@ -17,7 +17,7 @@ from .parsing import build, plain
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 """The schedules of diffusers that need only the run's length and its warmup."""
 
-NOT_IN_DIGEST = ("out", "device", "save_every", "offload")
+NOT_IN_DIGEST = ("out", "device", "save_every", "keep_states", "offload")
 """Settings that do not change the result of a run."""
 
 
@@ -209,6 +209,8 @@ class Recipe:
     """Weight type of the frozen transformer's linear layers; null: not quantised."""
     learned_router: LearnedRouter | None = None
     """Assigns prompts without a route to the routes; null: none."""
+    keep_states: Count = 2
+    """Training states that the run's folder keeps, newest first: if one is damaged, the run resumes from the next."""
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, as dicts, lists and plain values; `io.parse_recipe` returns the same recipe."""

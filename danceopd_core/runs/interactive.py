@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from shutil import copyfile
 from typing import Any
 
 from PIL import Image
@@ -14,16 +13,16 @@ from PIL import Image
 from ..algorithm.fields import Conditioning
 from ..algorithm.query import query_distribution
 from ..algorithm.trainer import StepResult
-from ..errors import InputError
 from ..recipe.file_names import is_live
 from ..recipe.from_graph import widget_names
 from ..recipe.schema import Recipe
 from .encoding import encode_items
 from .host import Host
+from .identity import is_steady, run_identity
 from .live_status import LiveStatus, plain
 from .loop import RunState, ended_by, train_loop
 from .queueing import WORKFLOW
-from .records import RunRecord, run_identity
+from .records import RunRecord
 from .session import TrainingSession, open_session
 from .sources import ModelSource
 from .validation import Validation, preview, validation_pictures
@@ -63,12 +62,24 @@ def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -
 
 def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
     recipe, run = job.recipe, job.run
-    run.check_free()
-    if str(run.lora) in (recipe.student.start, recipe.student.base_lora):
-        raise InputError(f"name: '{run.name}' is also the LoRA that the student starts from: choose another name")
+    loras = [recipe.student.start, recipe.student.base_lora, *(teacher.lora for teacher in recipe.teachers.values())]
+    run.check_free(loras)
     identity, earlier = {**run_identity(recipe), "watch": job.validation.digest()}, run.identity()
     if identity == earlier and _publish_finished(run, status):
         return
+    with ExitStack() as locks:
+        locks.enter_context(run.folder.lock())
+        _train_locked(job, host, status, stop, identity, locks)
+
+
+def _train_locked(
+    job: Job, host: Host, status: LiveStatus, stop: threading.Event, identity: dict[str, Any], locks: ExitStack
+) -> None:
+    """Trains in the run's folder, which `locks` holds and holds anew where it is set aside."""
+    recipe, run, earlier = job.recipe, job.run, job.run.identity()
+    continues = job.resume and _continues(earlier, identity, recipe)
+    if continues:
+        run.folder.check_state()
 
     def log(text: str) -> None:
         host.check()
@@ -78,13 +89,16 @@ def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> N
     status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
     items = job.validation.items(session.plan)
     samples = encode_items(session.backbone, items, recipe.width, recipe.height)
-    resume = job.resume and _continues(earlier, identity, recipe) and run.folder.state.exists()
-    if not resume and (run.folder.state.exists() or run.folder.history()):  # a run without an update has no results
+    resume = continues and run.folder.states.exist()
+    if not resume and (run.folder.states.exist() or run.folder.history()):  # a run without an update has no results
         run.set_aside()
+        locks.enter_context(run.folder.lock())
+    run.clean_loras()
     run.write("identity.json", identity)
     run.write(WORKFLOW, job.workflow)
-    run.folder.begin(session, resume)
-    status.begin(session.trainer.update)
+    told: list[str] = []
+    run.folder.begin(session, resume, told.append, identity["contents"])
+    status.begin(session.trainer.update, ". ".join(told))
     host.progress(session.trainer.update, recipe.steps)
     observer = _LiveObserver(run, session, samples, [item.prompt for item in items], host, status, stop)
     state = train_loop(session, run.folder, observer, job.validation.every)
@@ -96,9 +110,7 @@ def _publish_finished(run: RunRecord, status: LiveStatus) -> bool:
     saved = run.status()
     if not saved or saved["state"] != "done" or not run.folder.student.exists():
         return False
-    if not run.lora.exists():
-        run.lora.parent.mkdir(parents=True, exist_ok=True)
-        copyfile(run.folder.student, run.lora)
+    run.restore_lora()
     names = ("update", "losses", "validation", "pictures", "asked")
     results = {name: saved[name] for name in names if name in saved}  # runs of version 0.1.0 may lack "asked"
     status.publish(**results, state="done", message="This run is finished already: nothing was trained.")
@@ -109,8 +121,7 @@ def _continues(earlier: Mapping[str, Any], identity: Mapping[str, Any], recipe: 
     """Whether the run is the earlier one, or has more steps of it and a schedule that does not depend on the steps."""
     if (earlier.get("recipe"), earlier.get("contents")) != (identity["recipe"], identity["contents"]):
         return False
-    steady = recipe.optimizer.schedule in ("constant", "constant_with_warmup")
-    return earlier["steps"] == identity["steps"] or (earlier["steps"] < identity["steps"] and steady)
+    return earlier["steps"] == identity["steps"] or (earlier["steps"] < identity["steps"] and is_steady(recipe))
 
 
 @dataclass(eq=False)
@@ -155,7 +166,9 @@ class _LiveObserver:
         self.status.restart_clock()
 
     def on_save(self, state: RunState) -> None:
-        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.session.write_student(self.run.lora, date)
+        self.run.publish(self.session)
         self.run.write("status.json", {**self.status.data, "state": state})
         self.status.restart_clock()
+
+    def on_not_saved(self, why: str) -> None:
+        self.status.publish(message=why)

@@ -84,10 +84,10 @@ class LiveStatus:
             "time": time.time(),
         }
 
-    def begin(self, update: int) -> None:
+    def begin(self, update: int, message: str = "") -> None:
         """Training starts at this update; the next one is timed from now."""
         self.restart_clock()
-        self.publish(state="training", message="", update=update)
+        self.publish(state="training", message=message, update=update)
 
     def add_update(self, update: int, losses: Mapping[str, float], memory_mb: float) -> None:
         """An update is done. losses: of its routes; the other routes keep theirs."""

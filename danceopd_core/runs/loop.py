@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from typing import Literal, Protocol
 
 from ..algorithm.trainer import StepResult
 from ..errors import InputError
+from ..signals import held
+from .rescue import SaveFailed, save_failed
 from .run_dir import RunFolder
 from .session import TrainingSession
 
@@ -31,6 +32,9 @@ class Observer(Protocol):
     def on_save(self, state: RunState) -> None:
         """After the run's folder was saved; `state` is the state of the run."""
 
+    def on_not_saved(self, why: str) -> None:
+        """When a run that something ended could not be saved; what ended it is raised after that."""
+
     def should_stop(self) -> bool:
         """Whether to end the run after this update."""
 
@@ -41,7 +45,8 @@ def train_loop(
     """Trains until the recipe's steps are done or the observer stops the run, and saves as the recipe says.
 
     Whatever ends a run that has an update, it is saved and can be resumed; an exception is raised again after that.
-    Only the main process writes and calls the observer. validate_every: in updates; 0: only at the end.
+    SaveFailed, a sentence, if a save fails. Only the main process writes and calls the observer. validate_every: in
+    updates; 0: only at the end.
     """
     if session.trainer.processes.rank:
         deque(session.trainer, maxlen=0)
@@ -49,10 +54,10 @@ def train_loop(
     try:
         state = _updates(session, folder, observer, validate_every)
         observer.on_validate()
+    except SaveFailed:
+        raise
     except BaseException as error:
-        if session.trainer.update:
-            with suppress(InputError, OSError):  # the exception that ended the run is the one to raise
-                _save(session, folder, observer, ended_by(error, observer.cancelled))
+        _save_the_rest(session, folder, observer, ended_by(error, observer.cancelled))
         raise
     _save(session, folder, observer, state)
     return state
@@ -68,7 +73,7 @@ def _updates(
 ) -> Literal["done", "stopped"]:
     steps, save_every = session.recipe.steps, session.recipe.save_every
     for result in session.trainer:
-        folder.add(result)
+        _record(session, folder, result)
         observer.on_update(result)
         if result.update == steps:
             break
@@ -81,6 +86,29 @@ def _updates(
     return "done"
 
 
+def _record(session: TrainingSession, folder: RunFolder, result: StepResult) -> None:
+    try:
+        with held():
+            folder.add(result)
+    except OSError as error:
+        raise save_failed(session, folder, error) from error
+
+
 def _save(session: TrainingSession, folder: RunFolder, observer: Observer, state: RunState) -> None:
-    folder.save(session)
-    observer.on_save(state)
+    try:
+        with held():
+            folder.save(session)
+            observer.on_save(state)
+    except OSError as error:
+        raise save_failed(session, folder, error) from error
+
+
+def _save_the_rest(session: TrainingSession, folder: RunFolder, observer: Observer, state: RunState) -> None:
+    """Saves a run that an exception ended. Without an update there is nothing to save."""
+    if session.trainer.torn:
+        observer.on_not_saved(f"an update failed while it was applied: the run is as it was at update {folder.saved}")
+    elif session.trainer.update:
+        try:
+            _save(session, folder, observer, state)
+        except (InputError, SaveFailed) as failure:
+            observer.on_not_saved(str(failure))

@@ -10,29 +10,26 @@ workflow.json      the graph that started it
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..data.csv_rows import read_csv
 from ..errors import InputError
-from ..files import write_text
+from ..files import atomic, is_abandoned, remove_leftovers, write_text
 from ..recipe.io import read_recipe
-from ..recipe.schema import Recipe
-from ..shapes import is_embedded, locate
-from ..weights.safetensors_io import open_safetensors
+from .history import UpdateLines
+from .identity import VERSION, recipe_digest
 from .run_dir import RunFolder
+from .run_id import read_run, run_of_lora, same_weights
+from .run_lock import HOLDER, LOCK
+
+if TYPE_CHECKING:  # reading records, as ComfyUI's page does, needs no model
+    from .session import TrainingSession
 
 NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
-VERSION = 2
-"""Of identity.json. 2: the recipe's digest covers only the settings that differ from their default."""
-WHOLE = 2**29
-"""Files up to this many bytes are compared by their contents, larger ones by size and modification time."""
 
 
 def check_name(name: str) -> str:
@@ -54,22 +51,65 @@ class RunRecord:
         self.lora = output / "loras" / f"{self.name}.safetensors"
         self.folder = RunFolder(self.path)
 
-    def check_free(self) -> None:
-        """InputError if the run's folder or LoRA file exists and is not from a run of this pack."""
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / "identity.json").exists():
+    def check_free(self, used: Iterable[str | None] = ()) -> None:
+        """InputError if the run's folder or LoRA file exists and is not this run's.
+
+        used: files that the run is trained from, which it must not overwrite.
+        """
+        left = [path.name for path in self.path.iterdir()] if self.path.exists() else []
+        if not {"identity.json", LOCK, HOLDER}.intersection(left) and left:
             raise InputError(f"name: {self.path} exists and is not the folder of a run: choose another name")
-        if self.lora.exists():
-            with open_safetensors(self.lora) as handle:
-                if "danceopd" not in (handle.metadata() or {}):
-                    raise InputError(
-                        f"name: the LoRA {self.lora} exists and was not trained by this pack: choose another name"
-                    )
+        for file in filter(None, used):
+            if self.lora.exists() and Path(file).exists() and self.lora.samefile(file):
+                raise InputError(
+                    f"name: '{self.name}' is also a LoRA that the run is trained from: choose another name"
+                )
+        if self.lora.exists() and not self.owns_lora():
+            raise InputError(
+                f"name: the LoRA {self.lora} exists and was not trained by this run: choose another name, or move it"
+            )
+
+    def owns_lora(self) -> bool:
+        """Whether the LoRA file is of this run, or of an earlier one of its name that was set aside with a copy of it.
+
+        A file of version 0.1.0 names no run: it is, if it holds what the run's folder holds too.
+        """
+        folders = [self.path, *self._set_aside()]
+        if written := run_of_lora(self.lora):
+            return written in [read_run(folder).id for folder in folders]
+        students = [folder / "student.safetensors" for folder in folders]
+        return any(student.exists() and same_weights(self.lora, student) for student in students)
+
+    def publish(self, session: TrainingSession) -> None:
+        """Writes the student to output/loras; under a further name if another file came there since the run began."""
+        if self.lora.exists() and not self.owns_lora():
+            self.lora = next(file for file in self._names() if not file.exists())
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        session.write_student(self.lora, date, self.folder.id)
+
+    def restore_lora(self) -> None:
+        """Writes the LoRA of a finished run again if it is gone."""
+        if not self.lora.exists():
+            with atomic(self.lora) as temporary:
+                temporary.write_bytes(self.folder.student.read_bytes())
+
+    def clean_loras(self) -> None:
+        """Removes what killed processes of this machine left in output/loras."""
+        remove_leftovers(self.lora.parent, is_abandoned)
 
     def set_aside(self) -> None:
         """Renames an earlier run of this name to `<name>.1`, or the next number that is free."""
         if self.path.exists():
             number = next(n for n in range(1, 10**6) if not self.path.with_name(f"{self.name}.{n}").exists())
             self.path.rename(self.path.with_name(f"{self.name}.{number}"))
+
+    def _set_aside(self) -> list[Path]:
+        """The folders of earlier runs of this name."""
+        start = f"{self.name}."
+        return [p for p in self.path.parent.glob("*") if p.name.startswith(start) and p.name[len(start) :].isdecimal()]
+
+    def _names(self) -> Iterable[Path]:
+        return (self.lora.with_name(f"{self.name}.{number}.safetensors") for number in range(1, 10**6))
 
     def identity(self) -> dict[str, Any]:
         """What `run_identity` and the validation gave when the run was started; empty if there is no run.
@@ -82,7 +122,7 @@ class RunRecord:
         if not stored or "version" in stored or not recipe.exists():
             return stored
         try:
-            return {**stored, "version": VERSION, "recipe": _recipe_digest(read_recipe(recipe))}
+            return {**stored, "version": VERSION, "recipe": recipe_digest(read_recipe(recipe))}
         except InputError:
             return stored  # a damaged file: no recipe has this digest, so the run is set aside
 
@@ -104,13 +144,14 @@ class RunRecord:
         write_text(self.path / file, json.dumps(value, indent=1) + "\n")
 
     def add_validation(self, update: int, errors: Mapping[str, float | None]) -> None:
-        with (self.path / "validation.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"update": update, "errors": errors}) + "\n")
+        """Appends a validation; one of the same update is replaced."""
+        lines = UpdateLines(self.path / "validation.jsonl")
+        if any(entry["update"] >= update for entry in lines.read()):
+            lines.cut(update - 1)
+        lines.add({"update": update, "errors": errors})
 
     def validations(self) -> list[dict[str, Any]]:
-        file = self.path / "validation.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        return [json.loads(line) for line in lines]
+        return UpdateLines(self.path / "validation.jsonl").read()
 
     def pictures(self) -> list[Path]:
         """Those of the last validation, in order."""
@@ -150,53 +191,3 @@ def unfinished(output: Path, name: str | None) -> str:
 def all_runs(output: Path) -> list[str]:
     folder = output / "danceopd"
     return sorted(path.parent.name for path in folder.glob("*/identity.json"))
-
-
-def run_identity(recipe: Recipe) -> dict[str, Any]:
-    """What two runs have in common when the one can go on with, or stand for, the other; and the steps."""
-    files = {name: contents(path) for name, path in _files(recipe)}
-    for csv in filter(None, (bucket.csv for bucket in recipe.buckets())):
-        files[csv] += hashlib.sha256(repr(_pictures(Path(csv))).encode()).hexdigest()
-    return {"version": VERSION, "recipe": _recipe_digest(recipe), "contents": files, "steps": recipe.steps}
-
-
-def _recipe_digest(recipe: Recipe) -> str:
-    """The digest that runs of different length have in common."""
-    return replace(recipe, steps=1).digest()
-
-
-def _pictures(csv: Path) -> list[tuple[int, int]]:
-    """Those that the rows name; none if the preflight is to refuse the file."""
-    try:
-        pictures = [picture for item in read_csv(csv) for picture in (item.source, item.target)]
-    except InputError:
-        return []
-    return [_dated(picture) for picture in pictures if isinstance(picture, Path) and picture.exists()]
-
-
-def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
-    student = recipe.student
-    names = [recipe.model, student.start if student.start != "fresh" else None, student.base_lora]
-    names += recipe.components.values()
-    names += [part for t in recipe.teachers.values() for part in (t.checkpoint, t.lora, t.model)]
-    names += [file for bucket in recipe.buckets() for file in (bucket.csv, bucket.encoded)]
-    for name in dict.fromkeys(filter(None, names)):
-        path = Path(name) if not is_embedded(name) else locate(name)
-        yield name, path
-
-
-def contents(path: Path) -> str:
-    """A stamp that changes when the file, or any file of the folder, does."""
-    if path.is_dir():
-        files = [(str(file.relative_to(path)), *_dated(file)) for file in sorted(path.rglob("*")) if file.is_file()]
-        return hashlib.sha256(repr(files).encode()).hexdigest()
-    if not path.exists():
-        return "absent"
-    if path.stat().st_size > WHOLE:
-        return repr(_dated(path))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _dated(file: Path) -> tuple[int, int]:
-    stat = os.stat(file)
-    return stat.st_size, stat.st_mtime_ns

@@ -49,10 +49,10 @@ class TrainingSession:
     def recipe(self) -> Recipe:
         return self.plan.recipe
 
-    def write_student(self, path: Path, date: str = "") -> None:
+    def write_student(self, path: Path, date: str = "", run: str = "") -> None:
         """Writes the student as one LoRA file for ComfyUI and diffusers; its moving average if the recipe has one.
 
-        date: ISO 8601, for the file's metadata.
+        date: ISO 8601, run: the id of the run, for the file's metadata.
         """
         recipe, trainer = self.recipe, self.trainer
         with self.adapters.holding(trainer.averaged()) if recipe.optimizer.ema else nullcontext():
@@ -65,7 +65,7 @@ class TrainingSession:
             usage_hint=f"{recipe.method}: " + ", ".join(route.name for route in recipe.routes),
             steps=trainer.update,
             learning_rate=recipe.optimizer.lr,
-            extra={"recipe": recipe.to_dict(), "digest": recipe.digest(), "update": trainer.update},
+            extra={"recipe": recipe.to_dict(), "digest": recipe.digest(), "update": trainer.update, "run": run},
         )
         self.plan.source.weights.write_lora(path, lora, metadata)
 

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import atomic
 from .lora import Lora, Shapes
 from .lora_alpha import layer_scale, peft_settings
 from .lora_keys import FileLayer, describe_unknown, layer_names
-from .safetensors_io import finite, listed, open_safetensors
+from .safetensors_io import finite, listed, open_safetensors, write_safetensors
 
 FACTORS = {
     "lora_A": "down", "lora_down": "down", "lora.down": "down",
@@ -97,8 +96,6 @@ def write_lora(
     prefix: before the names of the layers; "transformer." for those of diffusers. InputError if the weights are not
     finite in `dtype`.
     """
-    from safetensors.torch import save_file
-
     path = Path(path)
     tensors = {}
     for module, up in lora.folded().up.items():
@@ -107,8 +104,7 @@ def write_lora(
     bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
         raise InputError(f"{path} is not written: {listed(bad)} would be NaN or infinity as {dtype}; save as float32")
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", **(metadata or {})})
+    write_safetensors(path, tensors, {"format": "pt", **(metadata or {})})
 
 
 def lora_metadata(

@@ -171,6 +171,9 @@ def test_a_student_on_a_base_lora_is_one_file_and_resumes_on_that_lora_alone(rec
     assert all(torch.equal(whole[key][:4], down) for key, down in base.items() if "lora_A" in key)
     spoil(tmp_path / "edit.safetensors", lambda tensors: tensors[first_key(tensors)].mul_(2))
     assert main(["train", str(recipe), own, "steps=6", "--resume"]) == 2
+    assert "edit.safetensors: changed since" in capsys.readouterr().err
+    (tmp_path / "run/run.json").unlink()  # as in runs of version 0.1.0
+    assert main(["train", str(recipe), own, "steps=6", "--resume"]) == 2
     assert "student.base_lora" in capsys.readouterr().err
 
 

@@ -8,7 +8,8 @@ from shutil import copytree
 import pytest
 
 from danceopd_core.recipe.io import read_recipe
-from danceopd_core.runs.records import VERSION, RunRecord, run_identity
+from danceopd_core.runs.identity import VERSION, run_identity
+from danceopd_core.runs.records import RunRecord
 
 OLD = Path(__file__).parent / "fixtures" / "run_of_0_1_0" / "node"
 

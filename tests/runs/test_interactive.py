@@ -14,6 +14,7 @@ from danceopd_core.recipe import schema as core
 from danceopd_core.runs import interactive
 from danceopd_core.runs import live_status as live
 from danceopd_core.runs import records as runs
+from danceopd_core.runs.identity import run_identity
 from danceopd_core.runs.train_state import load_state
 from danceopd_core.runs.validation import Validation, read_pictures
 
@@ -300,7 +301,7 @@ def test_a_lora_of_someone_else_is_not_overwritten(go, tmp_path):
     status = go()
     status.files.lora.parent.mkdir(parents=True)
     save_file({"a": torch.zeros(1)}, status.files.lora)
-    with pytest.raises(InputError, match="not trained by this pack"):
+    with pytest.raises(InputError, match="not trained by this run"):
         status.run()
 
 
@@ -355,7 +356,7 @@ def test_other_prompts_without_a_route_make_another_run(zimage_folder, tmp_path)
         learned_router=core.LearnedRouter(core.Bucket(csv=str(more))),
     )
     more.write_text("prompt\na cat\n", encoding="utf-8")
-    before = runs.run_identity(recipe)
-    assert runs.run_identity(recipe) == before
+    before = run_identity(recipe)
+    assert run_identity(recipe) == before
     more.write_text("prompt\na dog\n", encoding="utf-8")
-    assert runs.run_identity(recipe) != before
+    assert run_identity(recipe) != before

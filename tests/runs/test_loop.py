@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from danceopd_core.algorithm.trainer import ProcessGroup
 from danceopd_core.errors import InputError
 from danceopd_core.runs.loop import train_loop
+from danceopd_core.runs.rescue import SaveFailed
 
 
 class Cancelled(BaseException):
@@ -23,6 +25,7 @@ class Trainer:
     steps: int
     raises_at: int = 0
     update: int = 0
+    torn: bool = False
     processes: ProcessGroup = field(default_factory=ProcessGroup)
 
     def __iter__(self):
@@ -44,6 +47,7 @@ class Recorder:
     failure: type[Exception] = OSError
     calls: list = field(default_factory=list)
     cancelled = Cancelled
+    path, id, saved = Path("no such folder"), "0123456789abcdef", 0
 
     def add(self, result):
         self.calls.append(("history", result.update))
@@ -65,6 +69,9 @@ class Recorder:
         assert self.calls[-1] == ("saved", self.trainer.update)
         self.calls[-1] = ("saved", self.trainer.update, state)
 
+    def on_not_saved(self, why):
+        self.calls.append(("not saved", why))
+
     def should_stop(self):
         return self.trainer.update == self.stop_at
 
@@ -74,7 +81,11 @@ class Recorder:
 
 def run(trainer, validate_every=0, save_every=100, **observer):
     recorder = Recorder(trainer, **observer)
-    session = SimpleNamespace(trainer=trainer, recipe=SimpleNamespace(steps=trainer.steps, save_every=save_every))
+    session = SimpleNamespace(
+        trainer=trainer,
+        recipe=SimpleNamespace(steps=trainer.steps, save_every=save_every),
+        write_student=lambda path, run: recorder.calls.append(("rescued", trainer.update)),
+    )
     try:
         return train_loop(session, recorder, recorder, validate_every), recorder
     except BaseException as error:  # for the test to compare together with the calls
@@ -129,13 +140,25 @@ def test_whatever_ends_a_run_it_is_saved_and_the_error_is_raised(trainer, observ
 
 @pytest.mark.parametrize("failure", [OSError, InputError])
 def test_a_save_that_fails_on_the_way_out_does_not_hide_the_error(failure):
-    error, _ = run(Trainer(5, raises_at=3), broken_at=2, failure=failure)
+    error, recorder = run(Trainer(5, raises_at=3), broken_at=2, failure=failure)
     assert isinstance(error, RuntimeError)
+    told, why = recorder.calls[-1]
+    assert told == "not saved"
+    assert ("disk full" in why) == (failure is InputError)
+    assert (("rescued", 2) in recorder.calls) == (failure is OSError)
 
 
-def test_a_save_that_fails_otherwise_is_raised():
-    error, _ = run(Trainer(2), broken_at=2)
-    assert isinstance(error, OSError)
+@pytest.mark.parametrize("save_every", [2, 100])
+def test_a_save_that_fails_otherwise_is_raised_after_one_rescue(save_every):
+    error, recorder = run(Trainer(4), broken_at=2 if save_every == 2 else 4, save_every=save_every)
+    assert isinstance(error, SaveFailed)
+    assert [call[0] for call in recorder.but_history()].count("rescued") == 1
+
+
+def test_an_update_that_failed_while_it_was_applied_is_not_saved():
+    error, recorder = run(Trainer(5, raises_at=3, torn=True))
+    assert isinstance(error, RuntimeError)
+    assert [call[0] for call in recorder.but_history()] == ["not saved"]
 
 
 def test_a_run_without_an_update_leaves_nothing():

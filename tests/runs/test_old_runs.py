@@ -18,7 +18,7 @@ from danceopd_core.cli import main
 from danceopd_core.recipe import graph as specs
 from danceopd_core.recipe.from_graph import recipe_of
 from danceopd_core.recipe.schema import Bucket, Student, Teacher
-from danceopd_core.runs import interactive, live_status, records, validation
+from danceopd_core.runs import identity, interactive, live_status, records, validation
 
 FIXTURES = Path(__file__).parent / "fixtures" / "run_of_0_1_0"
 
@@ -71,9 +71,9 @@ def old_job(tmp_path):
     routes = specs.RoutesSpec((specs.RouteSpec(base, drawn, 2.0), specs.RouteSpec(edit, edited)))
     recipe = recipe_of(routes, Student(rank=2, targets=("to_q", "to_k")), settings, "optimizer.weight_decay=0.01")
     # Files of the embedded model count by their dates, which every checkout has its own of.
-    identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
-    identity["contents"] = records.run_identity(recipe)["contents"]
-    (folder / "identity.json").write_text(json.dumps(identity), encoding="utf-8")
+    stored = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
+    stored["contents"] = identity.run_identity(recipe)["contents"]
+    (folder / "identity.json").write_text(json.dumps(stored), encoding="utf-8")
     return interactive.Job(recipe, run, validation.Validation(every=3), True, {"prompt": {}})
 
 

@@ -33,7 +33,7 @@ def test_a_failed_save_leaves_the_old_state(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("danceopd_core.runs.train_state.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match="no space"):
         save_state(path, {"update": 2})
     assert load_state(path)["update"] == 1

@@ -1,0 +1,1 @@
+"""Attacks on runs, by seed and with counts: what survives them is what the tests promise, more often."""

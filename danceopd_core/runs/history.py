@@ -1,0 +1,61 @@
+"""Files of a run with one JSON object a line, each with its update: appended to, read, and cut to a resumed state."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..files import write_text
+
+
+class UpdateLines:
+    """history.jsonl or validation.jsonl. A line that a killed process left incomplete counts as absent."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[dict[str, Any]]:
+        """The entries, in order, without lines that are none."""
+        return list(self._entries())
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Appends an entry; if that fails, the file is as it was. OSError if its folder is gone."""
+        line = (json.dumps(entry) + "\n").encode()
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab") as file:
+                file.write(line)
+        except OSError:
+            if self.path.exists():
+                os.truncate(self.path, size)
+            raise
+
+    def cut(self, update: int) -> tuple[int, bool]:
+        """Drops the entries after an update, and all but the last of an update. Returns how many lines were incomplete,
+        and whether all updates from the first are there."""
+        if not self.path.exists():
+            return 0, update == 0
+        entries = self.read()
+        lines = sum(map(bool, self.path.read_bytes().split(b"\n")))
+        kept = {entry["update"]: entry for entry in entries if entry["update"] <= update}
+        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept.values()))
+        return lines - len(entries), list(kept) == list(range(1, update + 1))
+
+    def to_disk(self) -> None:
+        """Waits until the lines are on the disk."""
+        with self.path.open("ab") as file:
+            os.fsync(file.fileno())
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        for line in self.path.read_bytes().split(b"\n"):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(entry, dict) and type(entry.get("update")) is int:
+                yield entry
