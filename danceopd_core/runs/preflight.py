@@ -18,7 +18,7 @@ from ..recipe.file_names import is_live
 from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
 from ..weights.full_checkpoints import weight_files
-from ..weights.lora_io import LORA_KEY, weights_file
+from ..weights.lora_header import check_lora
 from ..weights.safetensors_io import open_safetensors
 from .preflight_buckets import check_buckets
 from .sources import ModelFacts, ModelSource, other_source, recipe_source
@@ -133,13 +133,6 @@ def _differences(recipe: Recipe, faulty: Collection[str | None]) -> Iterator[Fau
 def _check_component(path: Path) -> None:
     with open_safetensors(path):
         pass
-
-
-def check_lora(path: Path) -> None:
-    """InputError if the file, or the one in the folder, is not a LoRA; no weights are read."""
-    with open_safetensors(weights_file(path)) as handle:
-        if not any(LORA_KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, not a dict)
-            raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
 
 
 def _check_checkpoint(path: Path) -> None:
