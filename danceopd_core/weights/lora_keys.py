@@ -95,6 +95,13 @@ def file_layer(names: dict[str, FileLayer], name: str) -> FileLayer | None:
     return names[name]
 
 
+def without_wrappers(name: str) -> str:
+    """A file's name of a layer without what was wrapped around the network, or kohya's prefix."""
+    while wrapper := next((wrapper for wrapper in (*WRAPPERS, *FLAT_PREFIXES) if name.startswith(wrapper)), None):
+        name = name.removeprefix(wrapper)
+    return name
+
+
 def peft_path(name: str) -> str:
     """The path of a layer in the network that peft wrapped, with which peft's patterns are matched."""
     wrapper = next((wrapper for wrapper in WRAPPERS if name.startswith(wrapper)), "")
