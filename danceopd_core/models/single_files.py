@@ -13,8 +13,10 @@ from ..weights.full_checkpoints import checked_weights
 from ..weights.key_conversion import refuse_quantised
 from ..weights.safetensors_io import finite, listed, open_safetensors
 
-IGNORED_KEYS = re.compile(r"(.*\.)?(lm_head\.weight|logit_scale|text_projection\.weight|position_ids)")
-"""Keys in text-encoder files that are not part of the encoder: heads of the original model, and constants."""
+IGNORED_KEYS = re.compile(
+    r"(.*\.)?(lm_head\.weight|logit_scale|text_projection\.weight|position_ids|spiece_model|tekken_model)"
+)
+"""Keys in text-encoder files that are not part of the encoder: heads of the original model, constants, tokenizers."""
 
 
 def load_single_file(
