@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,8 @@ from ..models.quantise import check_quantise
 from ..recipe.file_names import is_live
 from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
-from ..weights.full_checkpoints import weight_files
-from ..weights.lora_header import check_lora
-from ..weights.safetensors_io import open_safetensors
 from .preflight_buckets import check_buckets
+from .preflight_weights import weight_faults
 from .sources import ModelFacts, ModelSource, other_source, recipe_source
 
 
@@ -46,13 +44,14 @@ def preflight(recipe: Recipe, source: ModelSource | None = None) -> Preflight:
     """
     source = source or recipe_source(recipe)
     models = {None: source.facts()} | {name: other_source(source, name).facts() for name in _own_models(recipe)}
+    faulty = {name for name, model in models.items() if model.faults}
     faults = [
         *_sizes(recipe, math.lcm(*(model.size_multiple for model in models.values()))),
         *_out(Path(recipe.out)),
         *_models(recipe, models),
         *_quantise(recipe),
-        *_weights(recipe),
-        *_differences(recipe, {name for name, model in models.items() if model.faults}),
+        *weight_faults(recipe, faulty),
+        *_differences(recipe, faulty),
         *_unused_teachers(recipe),
     ]
     rows = check_buckets(recipe, models, faults)
@@ -83,23 +82,6 @@ def _quantise(recipe: Recipe) -> Iterator[Fault]:
         yield Fault("quantise", str(error))
 
 
-def _weights(recipe: Recipe) -> Iterator[Fault]:
-    files: list[tuple[str, str | None, Callable[[Path], None]]] = []
-    if recipe.student.start != "fresh":
-        files.append(("student.start", recipe.student.start, check_lora))
-    files += [(f"components.{part}", file, _check_component) for part, file in recipe.components.items()]
-    files.append(("student.base_lora", recipe.student.base_lora, check_lora))
-    for name, teacher in recipe.teachers.items():
-        files.append((f"teachers.{name}.lora", teacher.lora, check_lora))
-        files.append((f"teachers.{name}.checkpoint", teacher.checkpoint, _check_checkpoint))
-    for setting, file, check in files:
-        try:
-            if file is not None and not is_live(file):
-                check(locate(file))
-        except InputError as error:
-            yield Fault(setting, str(error))
-
-
 def _own_models(recipe: Recipe) -> list[str]:
     """The models that teachers have for themselves, each once."""
     return list(dict.fromkeys(teacher.model for teacher in recipe.teachers.values() if teacher.model))
@@ -128,17 +110,6 @@ def _differences(recipe: Recipe, faulty: Collection[str | None]) -> Iterator[Fau
                 yield Fault(setting, message)
         except InputError as error:
             yield Fault(setting, str(error))
-
-
-def _check_component(path: Path) -> None:
-    with open_safetensors(path):
-        pass
-
-
-def _check_checkpoint(path: Path) -> None:
-    for file in weight_files(path):
-        with open_safetensors(file):
-            pass
 
 
 def _unused_teachers(recipe: Recipe) -> Iterator[Fault]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,9 +70,30 @@ def checked_weights(network: nn.Module, path: str | Path, fp8: bool = True) -> I
     accepted. InputError, naming the file and the first keys, unless names and shapes agree exactly and all weights are
     finite, and for quantised weights.
     """
+    named, convert = _matched(network, path, fp8)
+    tensors = _tensors(named)
+    return convert(dict(tensors)).items() if convert else tensors
+
+
+def check_weights(network: nn.Module | None, path: str | Path, fp8: bool = True) -> None:
+    """InputError as of `checked_weights`, as far as the headers tell: weights that pass can still hold NaN.
+
+    network: may be on the meta device; None: unknown, and only files that no network can use are refused.
+    """
+    if network is not None:
+        _matched(network, path, fp8)
+        return
+    weights = _weights(weight_files(Path(path)))
+    used = [weight for key, weight in weights.items() if not key.startswith(NEIGHBOURS[1:])]
+    refuse_quantised(path, {weight.key: weight.dtype for weight in used}, fp8)
+
+
+def _matched(
+    network: nn.Module, path: str | Path, fp8: bool
+) -> tuple[dict[str, _Weight], Callable[[dict[str, Tensor]], dict[str, Tensor]] | None]:
+    """The weights that are used by their names without prefix, and how they are converted to the network's."""
     weights = _weights(weight_files(Path(path)))
     expected = network.state_dict()
-
     original = ORIGINAL_KEYS.get(type(network).__name__)
 
     def matches(prefix: str) -> tuple[int, int, int]:
@@ -96,8 +117,7 @@ def checked_weights(network: nn.Module, path: str | Path, fp8: bool = True) -> I
     convert = converter(path, network, named)
     keys = {name: weight.key for name, weight in named.items()}
     _check(path, expected, converted_shapes(convert, shapes) if convert else shapes, keys)
-    tensors = _tensors(named)
-    return convert(dict(tensors)).items() if convert else tensors
+    return named, convert
 
 
 def _weights(files: list[Path]) -> dict[str, _Weight]:
