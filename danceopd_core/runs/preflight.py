@@ -19,6 +19,7 @@ from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
 from .preflight_buckets import check_buckets
 from .preflight_weights import weight_faults
+from .run_names import check_place
 from .sources import ModelFacts, ModelSource, other_source, recipe_source
 
 
@@ -67,6 +68,11 @@ def _sizes(recipe: Recipe, multiple: int) -> Iterator[Fault]:
 
 
 def _out(out: Path) -> Iterator[Fault]:
+    try:
+        check_place(out)
+    except InputError as error:
+        yield Fault("out", str(error))
+        return
     nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not nearest.is_dir():
         yield Fault("out", f"{nearest} is a file: give a folder")

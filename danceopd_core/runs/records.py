@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,22 +26,12 @@ from ..recipe.schema import Recipe
 from ..shapes import is_embedded, locate
 from ..weights.safetensors_io import open_safetensors
 from .run_dir import RunFolder
+from .run_names import check_name, check_twin
 
-NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
 VERSION = 2
 """Of identity.json. 2: the recipe's digest covers only the settings that differ from their default."""
 WHOLE = 2**29
 """Files up to this many bytes are compared by their contents, larger ones by size and modification time."""
-
-
-def check_name(name: str) -> str:
-    """A name that is one file's on every system."""
-    name = name.strip()
-    if not NAME.fullmatch(name):
-        raise InputError(
-            f"name: '{name}' cannot name a LoRA: take letters, digits, spaces and - _ + . and no folders, 100 at most"
-        )
-    return name
 
 
 class RunRecord:
@@ -55,7 +44,10 @@ class RunRecord:
         self.folder = RunFolder(self.path)
 
     def check_free(self) -> None:
-        """InputError if the run's folder or LoRA file exists and is not from a run of this pack."""
+        """InputError if the run's folder or LoRA file exists and is not from a run of this pack, or if
+        another differs from it in upper and lower case only."""
+        check_twin(self.path)
+        check_twin(self.lora)
         if self.path.exists() and any(self.path.iterdir()) and not (self.path / "identity.json").exists():
             raise InputError(f"name: {self.path} exists and is not the folder of a run: choose another name")
         if self.lora.exists():
@@ -141,9 +133,10 @@ class RunRecord:
 
 def unfinished(output: Path, name: str | None) -> str:
     """The state and update of a stopped or cancelled run of that name; empty for any other."""
-    if name is None or not NAME.fullmatch(name.strip()):
+    try:
+        status = RunRecord(output, name or "").status()
+    except InputError:
         return ""
-    status = RunRecord(output, name).status()
     return f"{status['state']} at {status['update']}" if status and status["state"] in ("stopped", "cancelled") else ""
 
 

@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError
 from .lora import Shapes
 from .lora_alpha import PeftSettings, peft_settings
-from .lora_keys import FULL_ENDS, describe_kind, describe_unknown, file_layer, key_parts, layer_names, peft_path
+from .lora_keys import FULL_ENDS, LONGEST_KEY, describe_kind, describe_unknown, file_layer, key_parts, layer_names, peft_path
 from .original_layers import FileLayer
 from .safetensors_io import listed, open_safetensors
 
@@ -129,7 +129,7 @@ def _without_network(path: Path, handle: Any) -> LoraHeader:
         kind = describe_kind(key)
         if kind and not _changes_nothing(handle, key):
             header.add_fault(kind, key)
-        found = found or key_parts(key) is not None
+        found = found or "lora" in key.lower()[-LONGEST_KEY:]
     if not found and not header.faults:
         raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
     if found:
