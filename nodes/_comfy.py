@@ -100,7 +100,8 @@ def diffusion_choices() -> dict[str, str | None]:
 
 def csv_choices() -> dict[str, str]:
     root = Path(folder_paths.get_input_directory())
-    return {file.relative_to(root).as_posix(): str(file) for file in sorted(root.rglob("*.csv"))}
+    files = (file for file in sorted(root.rglob("*")) if file.suffix.lower() == ".csv")
+    return {file.relative_to(root).as_posix(): str(file) for file in files}
 
 
 def chosen(choices: dict[str, Any], name: str, widget: str) -> Any:
@@ -116,7 +117,7 @@ def stamp(*files: str | None) -> str:
 
 
 def _weights(kind: str) -> dict[str, str]:
-    names = [name for name in folder_paths.get_filename_list(kind) if name.endswith(".safetensors")]
+    names = [name for name in folder_paths.get_filename_list(kind) if name.lower().endswith(".safetensors")]
     paths = {name: folder_paths.get_full_path(kind, name) for name in names}
     return {name: path for name, path in paths.items() if path}
 

@@ -17,6 +17,7 @@ from ._comfy import (
     model_choices,
     stamp,
 )
+from .header_checks import faults_of, lora_check, weights_check
 from .sockets import CATEGORY, FieldSocket, ModelSocket
 
 
@@ -91,6 +92,10 @@ class LoadModel(io.ComfyNode):
         return stamp(diffusion_choices().get(transformer))
 
     @classmethod
+    def validate_inputs(cls, transformer=NONE):
+        return faults_of(weights_check("transformer", diffusion_choices(), transformer))
+
+    @classmethod
     def execute(cls, model, dtype, transformer=NONE, quantise=NONE):
         folder = chosen(model_choices(), model, "model")
         file = chosen(diffusion_choices(), transformer, "transformer")
@@ -140,6 +145,12 @@ class TeacherField(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, lora, checkpoint, **others):
         return stamp(lora_choices().get(lora), checkpoint_choices().get(checkpoint))
+
+    @classmethod
+    def validate_inputs(cls, lora=NONE, checkpoint=NONE):
+        return faults_of(
+            lora_check("lora", lora_choices(), lora), weights_check("checkpoint", checkpoint_choices(), checkpoint)
+        )
 
     @classmethod
     def execute(cls, model, lora, strength, checkpoint):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.recipe.schema import Student
 from ._comfy import NONE, chosen, io, lora_choices, stamp
+from .header_checks import faults_of, lora_check
 from .sockets import CATEGORY, StudentSocket
 
 FRESH = "fresh"
@@ -70,6 +71,13 @@ class StudentLora(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, start, over=NONE, **others):
         return stamp(lora_choices().get(start), lora_choices().get(over))
+
+    @classmethod
+    def validate_inputs(cls, start=FRESH, over=NONE):
+        choices = lora_choices()
+        return faults_of(
+            lora_check("start", {FRESH: None, **choices}, start), lora_check("over", choices, over)
+        )
 
     @classmethod
     def execute(cls, start, rank, alpha, targets, over=NONE):

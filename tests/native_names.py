@@ -180,6 +180,27 @@ def tiny_sd3():
     return randomize(network, seed=4).eval().requires_grad_(False)
 
 
+def tiny_flux():
+    """A transformer of FLUX.1 dev's kind, tiny and random."""
+    from diffusers import FluxTransformer2DModel
+
+    from .tiny import randomize
+
+    network = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        pooled_projection_dim=40,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 12, 16),
+    )
+    return randomize(network, seed=4).eval().requires_grad_(False)
+
+
 def sd3_velocity(network):
     """The network as a function of nothing: its answer to one fixed question."""
     generator = torch.Generator().manual_seed(5)

@@ -117,7 +117,7 @@ def _faults(args: Namespace, config: GenerationConfig) -> Iterator[str]:
     from ..models.hub import is_hub_id
     from ..models.registry import family_of
     from ..models.sigma_schedule import size_multiple
-    from ..runs.preflight import check_lora
+    from ..weights.lora_header import check_lora
     from ..shapes import locate
 
     if args.limit is not None and args.limit < 1:

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, naming
 from .console import log
 from .options import LORA, MODEL, add_component, add_device_and_dtype, open_field
 
@@ -38,7 +38,10 @@ def run(args: Namespace) -> None:
     from ..models.sampling import sample_pictures
     from ..runs.encoding import encode_items
     from ..runs.opening import DTYPES, pick_device, size_or_default
+    from ..runs.run_names import check_place
 
+    with naming("--out"):
+        check_place(args.out)
     device = pick_device(args.device)
     backbone, field = open_field(args, device, DTYPES[args.dtype], args.lora, args.strength)
     width, height = size_or_default(args.model, args.width, args.height)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ast
-import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..lookup import lookup
+from .csv_text import CsvText, look_alikes
 from .images import Picture
 
 if TYPE_CHECKING:
     from ..algorithm.fields import Sample
+
+
+COLUMNS = ("prompt", "task", "source_image", "target_image", "caption_dict")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,8 @@ def read_csv(path: str | Path, task: str | None = None) -> tuple[Item, ...]:
 
     Columns as in DanceOPD's trainer: prompt, or the first text of the mapping (JSON or Python) in
     column caption_dict; task ("default" if blank); source_image and target_image, relative to the CSV's
-    folder. Unlike there, text that is not UTF-8 and rows longer than the header are refused.
+    folder. Unlike there, text that is not UTF-8, rows longer than the header, quotes that are not closed and columns
+    that look like one of these are refused.
     """
     return tuple(row.item for row in numbered_rows(path, task))
 
@@ -71,31 +75,35 @@ def _rows(path: Path) -> Iterator[CsvRow]:
         text = (text or "").strip()
         return folder / os.path.expanduser(text) if text else None
 
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            if not {"prompt", "caption_dict"} & set(columns):
-                raise InputError(f"{path} has no column prompt: it has {', '.join(columns) or 'none'}")
-            for row in reader:
-                if None in row:
-                    raise InputError(
-                        f"{path}, row {reader.line_num}, is longer than the header: put prompts that hold "
-                        'commas in "quotes"'
-                    )
-                prompt = _clean(row.get("prompt")) or _from_mapping(row.get("caption_dict") or "")
-                if prompt:
-                    source, target = picture(row.get("source_image")), picture(row.get("target_image"))
-                    task = _clean(row.get("task")) or "default"
-                    yield CsvRow(reader.line_num, Item(prompt, source, target, task))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason}): save it as CSV in UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"{path} is not a readable CSV file: {error}") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read: {error}") from error
+    table = CsvText(path)
+    _check_columns(path, table.columns)
+    for row in table.rows():
+        if row.longer:
+            raise InputError(
+                f"{path}, row {row.number}, is longer than the header: put prompts that hold commas in \"quotes\""
+            )
+        prompt = _clean(row.cells.get("prompt")) or _from_mapping(row.cells.get("caption_dict") or "")
+        if prompt:
+            source, target = picture(row.cells.get("source_image")), picture(row.cells.get("target_image"))
+            task = _clean(row.cells.get("task")) or "default"
+            yield CsvRow(row.number, Item(prompt, source, target, task))
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    """InputError without a column of prompts, and for one that looks like a known column and would be passed over."""
+    alike = look_alikes(columns, COLUMNS)
+    named = "; ".join(f"{shown(column, 60)!r} looks like {known}" for column, known in alike.items())
+    if not {"prompt", "caption_dict"} & set(columns):
+        names = shown(", ".join(columns), 300) or "none"
+        raise InputError(f"{path} has no column prompt: it has {names}{f' ({named}: rename it)' if named else ''}")
+    if "caption_dict" in columns:  # it stands for the prompt
+        alike = {column: known for column, known in alike.items() if known != "prompt"}
+    alike = {column: known for column, known in alike.items() if known != "caption_dict"}
+    if alike:
+        named = "; ".join(f"{shown(column, 60)!r} looks like {known}" for column, known in alike.items())
+        raise InputError(
+            f"{path} has a column that is not read, {named}: rename it, or, if it is something else, leave it out"
+        )
 
 
 def _clean(value: object) -> str:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import InputError, shown
+from ..outside import PICTURE_LIMIT, read_bytes
+from .orientation import SWAPPED, TURNS, orientation
 
 Picture = Path | np.ndarray
 """A file, or RGB uint8 (H, W, 3)."""
-ORIENTATION = 0x0112
-"""The EXIF orientation tag; values from 5 on mean that width and height are swapped."""
 
 
 def open_picture(picture: Picture, width: int, height: int) -> np.ndarray:
@@ -36,30 +36,63 @@ def upright(picture: Picture | bytes) -> Image.Image:
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise InputError(f"a picture cannot be an array of {picture.dtype} {picture.shape}: give uint8 (H, W, 3)")
         return Image.fromarray(picture)
+    if isinstance(picture, bytes):
+        try:
+            return _decoded(picture)
+        except InputError as error:
+            raise InputError(f"not a readable picture: {error}") from error
+    return _of_file(picture)
+
+
+def _of_file(path: Path, draft: bool = False) -> Image.Image:
+    """`upright` of a file; with `draft` JPEGs are decoded at an eighth of their size."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file")
+    data = read_bytes(path, "the picture", PICTURE_LIMIT)
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
-            return _rgb(ImageOps.exif_transpose(image))
+        return _decoded(data, draft)
+    except InputError as error:
+        raise InputError(f"{path} is not a readable picture ({error}): save it again") from error
+
+
+def _decoded(data: bytes, draft: bool = False) -> Image.Image:
+    """The one way from a file's bytes to an upright picture; InputError with the decoder's reason."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turn = TURNS.get(orientation(image))
+            if draft:
+                image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
+            image.load()
+            return _rgb(image if turn is None else image.transpose(turn))
+    except InputError:
+        raise
     except Exception as error:  # a damaged file can raise any exception in PIL's decoders
-        fault = f"not a readable picture: {error}" if isinstance(picture, bytes) else _unreadable(picture, error)
-        raise InputError(fault) from error
+        raise InputError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is of no known format"
+    return shown(" ".join(str(error).split()), 300) or type(error).__name__
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
     """(width, height) of `upright`, from the header of a picture file's bytes."""
-    with Image.open(io.BytesIO(data)) as image:
-        swapped = image.getexif().get(ORIENTATION, 1) >= 5
-        return (image.height, image.width) if swapped else image.size
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.format == "TIFF":  # PIL turns it upright when it loads it
+                image.load()
+            return (image.height, image.width) if orientation(image) in SWAPPED else image.size
+    except Exception as error:  # as in `_decoded`
+        raise InputError(f"not a readable picture: {_reason(error)}") from error
 
 
 def picture_fault(path: Path) -> str:
-    """Decodes a picture file; returns why it cannot be opened, empty if it can."""
+    """Decodes a picture file as `upright` does; returns why it cannot be opened, empty if it can."""
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))  # decodes a JPEG faster
-            image.load()
-            _rgb(image)
-    except Exception as error:  # as above
-        return _unreadable(path, error)
+        _of_file(path, draft=True)
+    except InputError as error:
+        return str(error)
     return ""
 
 
@@ -90,13 +123,10 @@ def picture_file(value: object, folder: Path | None) -> PictureFile:
         raise InputError(f"is of type {type(value).__name__}, not a picture")
     try:
         with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            _rgb(image)
             kind = str(image.format).lower()
+        _decoded(data)
     except Exception as error:  # as above
-        raise InputError(
-            f"is not a readable picture ({' '.join(str(error).split()) or type(error).__name__})"
-        ) from error
+        raise InputError(f"is not a readable picture ({_reason(error)})") from error
     return PictureFile(data, {"jpeg": "jpg"}.get(kind, kind))
 
 
@@ -106,15 +136,9 @@ def _read(path: str, folder: Path | None) -> bytes:
     if folder is None:
         raise InputError(f"is a path, {path}, but a dataset has no folder: give its metadata as a file")
     try:
-        return (folder / os.path.expanduser(path.strip())).read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    if not path.is_file():
-        return f"{path} does not exist or is not a file"
-    return f"{path} is not a readable picture ({' '.join(str(error).split()) or type(error).__name__}): save it again"
+        return read_bytes(folder / os.path.expanduser(path.strip()), "the picture", PICTURE_LIMIT)
+    except InputError as error:
+        raise InputError(f"cannot be used: {error}") from None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

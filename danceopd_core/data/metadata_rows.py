@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from .csv_text import CsvText
 
 
 class MetadataRow(NamedTuple):
@@ -43,16 +43,14 @@ def metadata_rows(source: str, split: str = "train") -> Iterator[MetadataRow]:
         yield from read(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a readable {path.suffix} file in UTF-8: {error}") from error
 
 
 def _csv(path: Path) -> Iterator[MetadataRow]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            fault = "it is longer than the header: put texts that hold commas in quotes" if None in row else ""
-            yield MetadataRow(reader.line_num, row, fault)
+    for row in CsvText(path).rows():
+        fault = "it is longer than the header: put texts that hold commas in quotes" if row.longer else ""
+        yield MetadataRow(row.number, row.cells, fault)
 
 
 def _jsonl(path: Path) -> Iterator[MetadataRow]:
@@ -76,7 +74,9 @@ def _json(path: Path) -> Iterator[MetadataRow]:
 
 
 def _row(number: int, row: object) -> MetadataRow:
-    return MetadataRow(number, row) if isinstance(row, dict) else MetadataRow(number, {}, "it is not a mapping")
+    if not isinstance(row, dict):
+        return MetadataRow(number, {}, "it is not a mapping")
+    return MetadataRow(number, {str(name).strip(): value for name, value in row.items()})
 
 
 READERS: dict[str, Callable[[Path], Iterator[MetadataRow]]] = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}

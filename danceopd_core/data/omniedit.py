@@ -8,10 +8,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..files import atomic
 from .images import PictureFile, picture_file
 from .metadata_rows import MetadataRow, metadata_rows
@@ -123,7 +124,14 @@ def _check_columns(metadata: str, columns: set[str]) -> set[str]:
         if not columns.intersection(COLUMNS[kind]):
             raise InputError(
                 f"{metadata} has no column for the {kind} ({', '.join(COLUMNS[kind])}): it has "
-                f"{', '.join(sorted(columns)) or 'none'}"
+                f"{shown(', '.join(sorted(columns)), 300) or 'none'}"
+            )
+    for kind, names in COLUMNS.items():
+        near = [name for name in columns if not columns.intersection(names) and get_close_matches(name, names, 1, 0.8)]
+        if near:
+            raise InputError(
+                f"{metadata} has the column {shown(near[0], 60)!r}, which is not read and looks like that of the {kind} "
+                f"({', '.join(names)}): rename it"
             )
     return columns
 

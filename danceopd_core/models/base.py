@@ -64,6 +64,11 @@ class DiffusersBackbone(ABC):
     def _encoders(self) -> tuple[nn.Module, ...]:
         """The text encoders."""
 
+    @property
+    def _longest_side(self) -> int | None:
+        """The number of patches for which the network has positions along a side; None: any."""
+        return None
+
     @abstractmethod
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor: ...
 
@@ -127,6 +132,11 @@ class DiffusersBackbone(ABC):
             raise InputError(
                 f"{self.title} cannot process a picture of {width} x {height} pixels: "
                 f"make width and height multiples of {self.size_multiple}"
+            )
+        if self._longest_side is not None and max(width, height) > self._longest_side * self.size_multiple:
+            raise InputError(
+                f"this {self.title} model cannot process a picture of {width} x {height} pixels: its sides are "
+                f"{self._longest_side * self.size_multiple} at most"
             )
         return (self.vae.channels, height // self.vae.factor, width // self.vae.factor)
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from ..errors import InputError
+from ..outside import read_json
 from .backbone import COMPONENTS, Backbone
 from .loading import ModelFolder
 from .quantise import check_quantise
@@ -104,6 +106,15 @@ def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
             return family, index
     table = "; ".join(f"{name}: {', '.join(family.pipelines)}" for name, family in FAMILIES.items())
     raise InputError(f"{file} is of a {pipeline}, which no family opens. Known families are {table}")
+
+
+def empty_network(folder: Path) -> nn.Module:
+    """The transformer of a folder by its configuration, without memory for its weights, which need not be there."""
+    import diffusers
+
+    name = family_of(folder)[1]["transformer"][1]
+    with torch.device("meta"):
+        return getattr(diffusers, name).from_config(read_json(folder / "transformer" / "config.json", "the configuration"))
 
 
 def default_targets(pipeline: str) -> tuple[str, ...]:

@@ -34,6 +34,11 @@ class StableDiffusion3(DiffusersBackbone):
     def _encoders(self) -> tuple[nn.Module, ...]:
         return tuple(encoder for encoder, _ in (*self.clips, *([self.t5] if self.t5 else [])))
 
+    @property
+    def _longest_side(self) -> int | None:
+        config: Any = self.network.config
+        return int(config.pos_embed_max_size) if config.pos_embed_max_size else None
+
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
         output = self.network(
             hidden_states=x.to(self.dtype),

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from ..weights.full_checkpoints import checked_weights
+from ..weights.full_checkpoints import check_weights, checked_weights
 from ..weights.key_conversion import refuse_quantised
 from ..weights.safetensors_io import finite, listed, open_safetensors
 
-IGNORED_KEYS = re.compile(r"(.*\.)?(lm_head\.weight|logit_scale|text_projection\.weight|position_ids)")
-"""Keys in text-encoder files that are not part of the encoder: heads of the original model, and constants."""
+IGNORED_KEYS = re.compile(
+    r"(.*\.)?(lm_head\.weight|logit_scale|text_projection\.weight|position_ids|spiece_model|tekken_model)"
+)
+"""Keys in text-encoder files that are not part of the encoder: heads of the original model, constants, tokenizers."""
 
 
 def load_single_file(
@@ -28,6 +30,18 @@ def load_single_file(
     if cls.__module__.startswith("transformers."):
         return _encoder(cls, folder, file, settings["dtype"])
     return _network(cls, folder, file, settings["torch_dtype"]), {"missing_keys": [], "mismatched_keys": []}
+
+
+def check_single_file(network: Any | None, file: Path) -> None:
+    """InputError as of `load_single_file`, as far as the file's header tells.
+
+    network: the part that it is for, if that is a network whose configuration is known; it may be on the meta device.
+    """
+    if network is not None:
+        check_weights(network, file, fp8=False)
+        return
+    with open_safetensors(file):
+        pass
 
 
 def _network(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> Any:

@@ -6,7 +6,7 @@ Both use the plain transformer; edits omit the optional SigLIP features.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, Sample, Value
+from ..errors import InputError, shown
 from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, at_least, load_module, load_part
 from .network_inputs import call_by_group, source_shapes
 from .vaes import KlVae
-from .zimage_omni import forward_with_sources
+from .zimage_omni import MULTIPLE, forward_with_sources
 
-PADDED_TO = 32  # to a multiple of it the network pads every text
 MAX_TOKENS = 512  # of one text segment, as in the pipeline
 
 
@@ -38,6 +38,11 @@ class ZImage(DiffusersBackbone):
     @property
     def _encoders(self) -> tuple[nn.Module, ...]:
         return (self.text_encoder,)
+
+    @property
+    def _longest_side(self) -> int:
+        config: Any = self.network.config
+        return int(min(config.axes_lens[1:]))
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
         return call_by_group(lambda sample: _layout(sample, x.is_cuda), self._group_velocity, x, sigma, cond)
@@ -75,8 +80,22 @@ class ZImage(DiffusersBackbone):
 
     def _encode_prompt(self, prompt: str, pictures: tuple[Tensor, ...], cache: EncodingCache) -> Mapping[str, Value]:
         if not pictures:
-            return {"text": self._segment(self._chat(prompt), cache)}
-        return {"text": tuple(self._segment(part, cache) for part in edit_segments(prompt, len(pictures)))}
+            text = self._segment(self._chat(prompt), cache)
+            self._check_length(prompt, [text])
+            return {"text": text}
+        segments = tuple(self._segment(part, cache) for part in edit_segments(prompt, len(pictures)))
+        self._check_length(prompt, segments)
+        return {"text": segments}
+
+    def _check_length(self, prompt: str, segments: Sequence[Tensor]) -> None:
+        """InputError for a prompt that is longer than the network has positions for, as a small network may have."""
+        config: Any = self.network.config
+        last = last_position([len(segment) for segment in segments])
+        if last >= config.axes_lens[0]:
+            raise InputError(
+                f"the prompt {shown(prompt, 60)!r} is too long: it needs {last + 1} positions, and this {self.title} model "
+                f"has {config.axes_lens[0]}: shorten it"
+            )
 
     def _segment(self, text: str, cache: EncodingCache) -> Tensor:
         return cache(text, lambda: self._encode_text(text))
@@ -107,12 +126,25 @@ def _layout(sample: Sample, on_gpu: bool) -> Hashable:
     """
     texts = sample.values["text"]
     lengths = [len(text) for text in texts] if isinstance(texts, tuple) else [len(texts)]
-    padded = tuple(-(-length // PADDED_TO) for length in lengths) if on_gpu else ()
+    padded = tuple(-(-length // MULTIPLE) for length in lengths) if on_gpu else ()
     return "sources" in sample.values, padded, source_shapes(sample) if on_gpu else ()
 
 
 def _clock(sigma: Tensor) -> Tensor:
     return (1000 - 1000 * sigma.float()) / 1000  # 1 - sigma, rounded as the pipeline rounds it
+
+
+def last_position(lengths: Sequence[int]) -> int:
+    """The last position along a text's axis, for segments of so many tokens with a picture after each but the last.
+
+    Texts begin at 1 and are padded to a multiple of `MULTIPLE`, and what follows an edit's text is placed behind the
+    text itself.
+    """
+    padded = [length + -length % MULTIPLE for length in lengths]
+    if len(lengths) == 1:
+        return padded[0] + 1
+    starts = [1 + sum(lengths[:number]) + 2 * number for number in range(len(lengths))]
+    return max(start + length - 1 for start, length in zip(starts, padded, strict=True))
 
 
 def edit_segments(prompt: str, pictures: int) -> list[str]:

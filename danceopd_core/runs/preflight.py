@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,9 @@ from ..models.quantise import check_quantise
 from ..recipe.file_names import is_live
 from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
-from ..weights.full_checkpoints import weight_files
-from ..weights.lora_io import LORA_KEY, weights_file
-from ..weights.safetensors_io import open_safetensors
 from .preflight_buckets import check_buckets
+from .preflight_weights import weight_faults
+from .run_names import check_place
 from .sources import ModelFacts, ModelSource, other_source, recipe_source
 
 
@@ -47,14 +46,15 @@ def preflight(recipe: Recipe, source: ModelSource | None = None) -> Preflight:
     """
     source = source or recipe_source(recipe)
     models = {None: source.facts()} | {name: other_source(source, name).facts() for name in _own_models(recipe)}
+    faulty = {name for name, model in models.items() if model.faults}
     faults = [
         *_sizes(recipe, math.lcm(*(model.size_multiple for model in models.values()))),
         *_out(Path(recipe.out)),
         *_models(recipe, models),
         *_quantise(recipe),
         *_optimizer(recipe),
-        *_weights(recipe),
-        *_differences(recipe, {name for name, model in models.items() if model.faults}),
+        *weight_faults(recipe, faulty),
+        *_differences(recipe, faulty),
         *_unused_teachers(recipe),
     ]
     rows = check_buckets(recipe, models, faults)
@@ -70,6 +70,11 @@ def _sizes(recipe: Recipe, multiple: int) -> Iterator[Fault]:
 
 
 def _out(out: Path) -> Iterator[Fault]:
+    try:
+        check_place(out)
+    except InputError as error:
+        yield Fault("out", str(error))
+        return
     nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not nearest.is_dir():
         yield Fault("out", f"{nearest} is a file: give a folder")
@@ -90,23 +95,6 @@ def _optimizer(recipe: Recipe) -> Iterator[Fault]:
         check_optimizer(recipe.optimizer.name)
     except InputError as error:
         yield from error.faults
-
-
-def _weights(recipe: Recipe) -> Iterator[Fault]:
-    files: list[tuple[str, str | None, Callable[[Path], None]]] = []
-    if recipe.student.start != "fresh":
-        files.append(("student.start", recipe.student.start, check_lora))
-    files += [(f"components.{part}", file, _check_component) for part, file in recipe.components.items()]
-    files.append(("student.base_lora", recipe.student.base_lora, check_lora))
-    for name, teacher in recipe.teachers.items():
-        files.append((f"teachers.{name}.lora", teacher.lora, check_lora))
-        files.append((f"teachers.{name}.checkpoint", teacher.checkpoint, _check_checkpoint))
-    for setting, file, check in files:
-        try:
-            if file is not None and not is_live(file):
-                check(locate(file))
-        except InputError as error:
-            yield Fault(setting, str(error))
 
 
 def _own_models(recipe: Recipe) -> list[str]:
@@ -137,24 +125,6 @@ def _differences(recipe: Recipe, faulty: Collection[str | None]) -> Iterator[Fau
                 yield Fault(setting, message)
         except InputError as error:
             yield Fault(setting, str(error))
-
-
-def _check_component(path: Path) -> None:
-    with open_safetensors(path):
-        pass
-
-
-def check_lora(path: Path) -> None:
-    """InputError if the file, or the one in the folder, is not a LoRA; no weights are read."""
-    with open_safetensors(weights_file(path)) as handle:
-        if not any(LORA_KEY.fullmatch(key) for key in handle.keys()):  # noqa: SIM118 (a safetensors handle, not a dict)
-            raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
-
-
-def _check_checkpoint(path: Path) -> None:
-    for file in weight_files(path):
-        with open_safetensors(file):
-            pass
 
 
 def _unused_teachers(recipe: Recipe) -> Iterator[Fault]:

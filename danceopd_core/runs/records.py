@@ -11,7 +11,6 @@ workflow.json      the graph that started it
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,21 +24,10 @@ from .identity import VERSION, recipe_digest
 from .run_dir import RunFolder
 from .run_id import read_run, run_of_lora, same_weights
 from .run_lock import HOLDER, LOCK
+from .run_names import check_name, check_twin
 
 if TYPE_CHECKING:  # reading records, as ComfyUI's page does, needs no model
     from .session import TrainingSession
-
-NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
-
-
-def check_name(name: str) -> str:
-    """A name that is one file's on every system."""
-    name = name.strip()
-    if not NAME.fullmatch(name):
-        raise InputError(
-            f"name: '{name}' cannot name a LoRA: take letters, digits, spaces and - _ + . and no folders, 100 at most"
-        )
-    return name
 
 
 class RunRecord:
@@ -52,10 +40,13 @@ class RunRecord:
         self.folder = RunFolder(self.path)
 
     def check_free(self, used: Iterable[str | None] = ()) -> None:
-        """InputError if the run's folder or LoRA file exists and is not this run's.
+        """InputError if the run's folder or LoRA file exists and is not this run's, or if another differs from it in
+        upper and lower case only.
 
         used: files that the run is trained from, which it must not overwrite.
         """
+        check_twin(self.path)
+        check_twin(self.lora)
         left = [path.name for path in self.path.iterdir()] if self.path.exists() else []
         if not {"identity.json", LOCK, HOLDER}.intersection(left) and left:
             raise InputError(f"name: {self.path} exists and is not the folder of a run: choose another name")
@@ -182,9 +173,10 @@ class RunRecord:
 
 def unfinished(output: Path, name: str | None) -> str:
     """The state and update of a stopped or cancelled run of that name; empty for any other."""
-    if name is None or not NAME.fullmatch(name.strip()):
+    try:
+        status = RunRecord(output, name or "").status()
+    except InputError:
         return ""
-    status = RunRecord(output, name).status()
     return f"{status['state']} at {status['update']}" if status and status["state"] in ("stopped", "cancelled") else ""
 
 

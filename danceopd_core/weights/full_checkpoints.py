@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .key_conversion import MODEL_PARTS, converted_shapes, converter, refuse_quantised
+from .key_conversion import (
+    MODEL_PARTS,
+    NEIGHBOURS,
+    ORIGINAL_KEYS,
+    converted_shapes,
+    converter,
+    refuse_quantised,
+    spares,
+)
+from .lora_header import plain_variants
+from .lora_keys import COMPILED
 from .lora_layers import has_adapters
 from .safetensors_io import finite, listed, open_safetensors
 
-PREFIXES = ("", *MODEL_PARTS[:2], "diffusion_model.", "transformer.", "model.", "module.", "vae.")
+PREFIXES = ("", *MODEL_PARTS, "diffusion_model.", "transformer.", "model.", "module.")
 
 
 class _Weight(NamedTuple):
@@ -54,33 +64,60 @@ def checked_weights(network: nn.Module, path: str | Path, fp8: bool = True) -> I
     """The checkpoint's weights for all parameters of `network` by name, still memory-mapped.
 
     `path` is a safetensors file, a diffusers transformer folder (sharded or not), or a pipeline folder, under
-    diffusers' names or those of the original model where diffusers can convert them (Z-Image, Stable Diffusion 3,
+    diffusers' names or those of the original model where they can be converted (Z-Image, Stable Diffusion 3,
     FLUX.1, AutoencoderKL), as in ComfyUI's files. From a ComfyUI file of a whole model only this part is read.
-    fp8: whether plain 8-bit floats are accepted. InputError, naming the file and the first keys, unless names and
-    shapes agree exactly and all weights are finite, and for quantised weights.
+    Weights that are known to be unused are passed over, whatever they hold. fp8: whether plain 8-bit floats are
+    accepted. InputError, naming the file and the first keys, unless names and shapes agree exactly and all weights are
+    finite, and for quantised weights.
     """
+    named, convert = _matched(network, path, fp8)
+    tensors = _tensors(named)
+    return convert(dict(tensors)).items() if convert else tensors
+
+
+def check_weights(network: nn.Module | None, path: str | Path, fp8: bool = True) -> None:
+    """InputError as of `checked_weights`, as far as the headers tell: weights that pass can still hold NaN.
+
+    network: may be on the meta device; None: unknown, and only files that no network can use are refused.
+    """
+    if network is not None:
+        _matched(network, path, fp8)
+        return
+    weights = _weights(weight_files(Path(path)))
+    used = [weight for key, weight in weights.items() if not key.startswith(NEIGHBOURS[1:])]
+    refuse_quantised(path, {weight.key: weight.dtype for weight in used}, fp8)
+
+
+def _matched(
+    network: nn.Module, path: str | Path, fp8: bool
+) -> tuple[dict[str, _Weight], Callable[[dict[str, Tensor]], dict[str, Tensor]] | None]:
+    """The weights that are used by their names without prefix, and how they are converted to the network's."""
     weights = _weights(weight_files(Path(path)))
     expected = network.state_dict()
+    original = ORIGINAL_KEYS.get(type(network).__name__)
 
-    def matches(prefix: str) -> tuple[int, int]:
-        """Keys that become diffusers' names without it, then keys that have it: original names may match none."""
+    def matches(prefix: str) -> tuple[int, int, int]:
+        """Keys that become diffusers' names without it, those of the original model, then all that have it."""
         matched = sum(f"{prefix}{name}" in weights for name in expected)
-        return matched, sum(key.startswith(prefix) for key in weights if prefix)
+        own = [key for key in weights if key.startswith(prefix)]
+        return matched, sum(original in key for key in own) if original else 0, len(own) if prefix else 0
 
     prefix = max(PREFIXES, key=matches)
-    if prefix in MODEL_PARTS:
-        others = tuple(part for part in MODEL_PARTS if part != prefix)
-        weights = {key: weight for key, weight in weights.items() if not key.startswith(others)}
-    refuse_quantised(path, {key: weight.dtype for key, weight in weights.items()}, fp8)
+    beside = tuple(part for part in NEIGHBOURS if part != prefix)
+    weights = {
+        key: weight for key, weight in weights.items() if not key.startswith(beside) or key.removeprefix(prefix) in expected
+    }
     named = {
         key.removeprefix(prefix) if key.startswith(prefix) else f"(no {prefix}){key}": weights[key] for key in weights
     }
+    unused = spares(path, network, named.keys() - expected.keys())
+    named = {name: weight for name, weight in named.items() if name not in unused}
+    refuse_quantised(path, {weight.key: weight.dtype for weight in named.values()}, fp8)
     shapes = {name: weight.shape for name, weight in named.items()}
     convert = converter(path, network, named)
     keys = {name: weight.key for name, weight in named.items()}
     _check(path, expected, converted_shapes(convert, shapes) if convert else shapes, keys)
-    tensors = _tensors(named)
-    return convert(dict(tensors)).items() if convert else tensors
+    return named, convert
 
 
 def _weights(files: list[Path]) -> dict[str, _Weight]:
@@ -89,7 +126,7 @@ def _weights(files: list[Path]) -> dict[str, _Weight]:
         with open_safetensors(file) as handle:
             for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
                 part = handle.get_slice(key)
-                found[key] = _Weight(file, key, tuple(part.get_shape()), str(part.get_dtype()))
+                found[key.replace(COMPILED, "")] = _Weight(file, key, tuple(part.get_shape()), str(part.get_dtype()))
     return found
 
 
@@ -115,14 +152,14 @@ def weight_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     folder = path / "transformer" if (path / "transformer").is_dir() else path
-    indices = sorted(folder.glob("*.safetensors.index.json"))
+    indices = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.safetensors.index.*.json"))
     if len(indices) == 1:
         try:
             shards = set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{indices[0]} is no index of shards: {error!r}; download it again") from error
         return [folder / shard for shard in sorted(shards)]
-    files = sorted(folder.glob("*.safetensors"))
+    files = plain_variants(sorted(folder.glob("*.safetensors")))
     if len(files) != 1 or indices:
         raise InputError(
             f"{folder} has {len(files)} safetensors files and {len(indices)} indices "

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .flux_conversion import convert_flux
 from .safetensors_io import listed
 
 ORIGINAL_KEYS = {
@@ -24,13 +25,40 @@ ORIGINAL_KEYS = {
     "AutoencoderKL": ".mid.block_1.",
 }
 """Part of a key that only occurs in the original model's checkpoints, by diffusers class."""
-MODEL_PARTS = ("model.diffusion_model.", "first_stage_model.", "text_encoders.")
-"""Key prefixes in ComfyUI's files of a whole model: the transformer, the VAE and the text encoders."""
+MODEL_PARTS = ("model.diffusion_model.", "first_stage_model.", "vae.")
+"""Key prefixes in ComfyUI's files of a whole model: the transformer, and the VAE."""
+NEIGHBOURS = (
+    *MODEL_PARTS, "text_encoders.", "text_encoder.", "text_encoder_2.", "text_encoder_3.", "cond_stage_model.",
+    "conditioner.", "clip_vision.", "model_ema.",
+)  # fmt: skip
+"""The same, with those of all that is not read from such files."""
+SPARES = {
+    "ZImageTransformer2DModel": re.compile(r"norm_final\.weight"),
+    "AutoencoderKL": re.compile(r"(loss|discriminator)\..{1,200}"),
+}
+"""Weights that files hold and nothing uses, whatever is in them, by diffusers class."""
+AT_TIME_ZERO = "__index_timestep_zero__"
+"""ComfyUI's mark of a Qwen-Image that takes its source pictures at time zero."""
 QUANTISED = re.compile(
     r"(.*\.)?(scaled_fp8|comfy_quant|scale_weight|scale_input|weight_scale(_2)?|input_scale|absmax|quant_map|quant_state.*)"
 )
 
 State = dict[str, Tensor]
+
+
+def spares(path: str | Path, network: nn.Module, names: Iterable[str]) -> set[str]:
+    """Those of the names that are no weights of the network, and are known to be in files of it.
+
+    InputError if one of them marks another model.
+    """
+    pattern, config = SPARES.get(type(network).__name__), getattr(network, "config", {})
+    found = {name for name in names if name == AT_TIME_ZERO or (pattern is not None and pattern.fullmatch(name))}
+    if AT_TIME_ZERO in found and not config.get("zero_cond_t", False):
+        raise InputError(
+            f"{path} is of a model that takes source pictures at time zero ({AT_TIME_ZERO}), as Qwen-Image-Edit-2511 "
+            "does, and the model's configuration has no zero_cond_t: use it with the folder of that model"
+        )
+    return found
 
 
 def refuse_quantised(path: str | Path, dtypes: Mapping[str, str], fp8: bool = True) -> None:
@@ -61,13 +89,13 @@ def converter(path: str | Path, network: nn.Module, names: Iterable[str]) -> Cal
 
     table: dict[str, Any] = SINGLE_FILE_LOADABLE_CLASSES
     mapping = partial(table[kind]["checkpoint_mapping_fn"], config=dict(network.config))  # type: ignore[arg-type]
+    if kind == "FluxTransformer2DModel":
+        mapping = partial(convert_flux, config=dict(network.config))  # type: ignore[arg-type]
     if kind == "AutoencoderKL":
         mapping = partial(_convert_vae, mapping)
 
     def convert(state: State) -> State:
         remaining = dict(state)  # the converters remove the keys that they use
-        if kind == "ZImageTransformer2DModel":
-            remaining.pop("norm_final.weight", None)  # unused; diffusers' converter drops it since 0.37
         try:
             converted = mapping(remaining)
         except KeyError as error:

@@ -1,8 +1,7 @@
 """Layer names in LoRA files: diffusers', the original models' and kohya's, mapped to the network's modules.
 
-ComfyUI keeps the names of the original models: there one layer computes query, key and value together, and final
-modulations return the shift before the scale. kohya's trainer and compatible ones write either kind of name with
-underscores for dots.
+kohya's trainer and compatible ones write either kind of name with underscores for dots; peft, ComfyUI and compiled
+networks put the names of what was wrapped in front.
 """
 
 from __future__ import annotations
@@ -11,104 +10,115 @@ import re
 from typing import NamedTuple
 
 from .lora import Shapes
+from .original_layers import FileLayer, original_layers
 
-DOTTED_PREFIXES = ("", "transformer.", "diffusion_model.", "model.diffusion_model.", "base_model.model.")
+WRAPPERS = ("base_model.model.", "transformer.", "model.diffusion_model.", "diffusion_model.", "module.", "unet.")
+"""What may stand before a layer's name, several after each other included."""
+COMPILED = "_orig_mod."
+"""What torch.compile puts before the names of what it compiled."""
 FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
+FACTORS = {
+    "lora_A": "down", "lora_down": "down", "lora.down": "down", "lora_linear_layer.down": "down",
+    "lora_B": "up", "lora_up": "up", "lora.up": "up", "lora_linear_layer.up": "up",
+}  # fmt: skip
+LORA_KEY = re.compile(rf"(?P<layer>.+)\.(?:(?P<factor>{'|'.join(map(re.escape, FACTORS))})(?:\.\w+)?\.weight|alpha)")
+PROCESSOR_KEY = re.compile(r"(?P<layer>.+\.processor\.(?:qkv|proj)_lora[12]?)\.(?P<factor>down|up)\.weight")
+"""x-flux's, whose attention processors hold the factors."""
+LONGEST_KEY = 300
+NO_MODULE = "match no layer of this network"
 
-
-class OriginalLayer(NamedTuple):
-    """A layer of an original model and the diffusers layers that hold its output rows, in this order.
-
-    `shift_first`: where the rows are a shift and a scale, diffusers has them in the opposite order.
-    """
-
-    name: str
-    modules: tuple[str, ...]
-    shift_first: bool = False
-
-
-ORIGINAL_LAYERS = (
-    # Z-Image; layers not listed have the same name in both
-    OriginalLayer("{}.attention.qkv", ("{}.attention.to_q", "{}.attention.to_k", "{}.attention.to_v")),
-    OriginalLayer("{}.attention.out", ("{}.attention.to_out.0",)),
-    OriginalLayer("final_layer.linear", ("all_final_layer.2-1.linear",)),
-    OriginalLayer("final_layer.adaLN_modulation.1", ("all_final_layer.2-1.adaLN_modulation.1",)),
-    OriginalLayer("x_embedder", ("all_x_embedder.2-1",)),
-    # Stable Diffusion 3
-    *(
-        OriginalLayer(f"joint_blocks.{{}}.{name}", tuple(f"transformer_blocks.{{}}.{part}" for part in parts), first)
-        for name, parts, first in (
-            ("x_block.attn.qkv", ("attn.to_q", "attn.to_k", "attn.to_v"), False),
-            ("x_block.attn.proj", ("attn.to_out.0",), False),
-            ("x_block.attn2.qkv", ("attn2.to_q", "attn2.to_k", "attn2.to_v"), False),
-            ("x_block.attn2.proj", ("attn2.to_out.0",), False),
-            ("x_block.mlp.fc1", ("ff.net.0.proj",), False),
-            ("x_block.mlp.fc2", ("ff.net.2",), False),
-            ("x_block.adaLN_modulation.1", ("norm1.linear",), False),
-            ("context_block.attn.qkv", ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"), False),
-            ("context_block.attn.proj", ("attn.to_add_out",), False),
-            ("context_block.mlp.fc1", ("ff_context.net.0.proj",), False),
-            ("context_block.mlp.fc2", ("ff_context.net.2",), False),
-            ("context_block.adaLN_modulation.1", ("norm1_context.linear",), True),
-        )
-    ),
-    OriginalLayer("t_embedder.mlp.0", ("time_text_embed.timestep_embedder.linear_1",)),
-    OriginalLayer("t_embedder.mlp.2", ("time_text_embed.timestep_embedder.linear_2",)),
-    OriginalLayer("y_embedder.mlp.0", ("time_text_embed.text_embedder.linear_1",)),
-    OriginalLayer("y_embedder.mlp.2", ("time_text_embed.text_embedder.linear_2",)),
-    OriginalLayer("final_layer.linear", ("proj_out",)),
-    OriginalLayer("final_layer.adaLN_modulation.1", ("norm_out.linear",), True),
-)
-
-OTHER_KEYS = {
-    r"(text_encoder|text_model|lora_te|lora_prior_te|conditioner|cond_stage_model).*": (
-        "belong to a text encoder, which is not trained here"
-    ),
-    r".*[._](lora_magnitude_vector(\.\w+)*|dora_scale)": "belong to DoRA, which is not a plain LoRA",
-    r".*[._]hada_\w+(\.\w+)*": "belong to LoHa, which is not a plain LoRA",
-    r".*[._]lokr_\w+(\.\w+)*": "belong to LoKr, which is not a plain LoRA",
-    r".*[._](oft_\w+|boft_\w+)(\.\w+)*": "belong to OFT, which is not a plain LoRA",
-    r".*\.lora_mid\.weight": "belong to a Tucker decomposition, which is not a plain LoRA",
-    r".*\.(diff|diff_b|w_norm|b_norm|set_weight|lora_B(\.\w+)*\.bias)": "change weights in full, which a LoRA cannot",
+TEXT_ENCODERS = (
+    "text_encoder", "text_model", "lora_te", "lora_prior_te", "conditioner", "cond_stage_model", "clip_l.", "clip_g.",
+    "t5xxl.", "base_model.model.text_model.", "base_model.model.encoder.block.",
+)  # fmt: skip
+FULL = "change weights in full, which a LoRA cannot"
+OTHER_KINDS = {
+    ("lora_magnitude_vector", "dora_scale"): "belong to DoRA, which is not a plain LoRA",
+    ("hada_",): "belong to LoHa, which is not a plain LoRA",
+    ("lokr_",): "belong to LoKr, which is not a plain LoRA",
+    ("oft_", "boft_"): "belong to OFT, which is not a plain LoRA",
+    ("lora_mid",): "belong to a Tucker decomposition, which is not a plain LoRA",
+    ("ia3_", "on_input", "on_input.weight"): "belong to IA3, which is not a plain LoRA",
+    ("lora_embedding_",): "change an embedding, which is not read",
 }
+"""How a part of a key begins -> what such keys are, as a plural predicate for an error message."""
+FULL_ENDS = (".diff", ".diff_b", ".w_norm", ".b_norm", ".lora_B.bias", ".lora_up.bias", ".lora_B.default.bias")
+"""Of keys that are added to a weight or a bias as they are: those that are zero change nothing."""
+UNETS = re.compile(
+    r"(lora_unet_|unet\.|base_model\.model\.|diffusion_model\.)?(input_blocks|output_blocks|middle_block|down_blocks|up_blocks"
+    r"|mid_block)[._].{0,300}"
+)
+UNET = "belong to a UNet (Stable Diffusion 1 to XL), which is another architecture"
 
 
-class FileLayer(NamedTuple):
-    """The network's modules that one layer of a file covers, in the order of its output rows.
+class KeyParts(NamedTuple):
+    """A key of a LoRA file: the name of its layer, and what it holds of it: "down", "up" or "alpha"."""
 
-    `swapped`: the two halves of the rows are in the opposite order.
-    """
+    layer: str
+    part: str
 
-    modules: tuple[str, ...]
-    swapped: bool = False
+
+def key_parts(key: str) -> KeyParts | None:
+    """What a key of a plain LoRA says; None for any other."""
+    if len(key) > LONGEST_KEY:
+        return None
+    if match := PROCESSOR_KEY.fullmatch(key):
+        return KeyParts(match["layer"], match["factor"])
+    match = LORA_KEY.fullmatch(key)
+    return KeyParts(match["layer"], FACTORS[match["factor"]] if match["factor"] else "alpha") if match else None
 
 
 def layer_names(shapes: Shapes) -> dict[str, FileLayer]:
-    """Every name by which a file may refer to layers of the network with these shapes.
+    """Every name, without `WRAPPERS`, by which a file may refer to layers of the network with these shapes.
 
     Ambiguous names are left out.
     """
-    named = {module: FileLayer((module,)) for module in shapes}
-    for original in ORIGINAL_LAYERS:
-        pattern = re.compile(re.escape(original.modules[0]).replace(r"\{\}", "(.+)"))
-        for module, (rows, columns) in shapes.items():
-            if match := pattern.fullmatch(module):
-                modules = tuple(part.format(*match.groups()) for part in original.modules)
-                # Only a modulation without gates (AdaLayerNormContinuous) is just a shift and a scale.
-                layer = FileLayer(modules, original.shift_first and rows == 2 * columns)
-                if all(part in shapes for part in modules):
-                    named.setdefault(original.name.format(*match.groups()), layer)
+    named = original_layers(shapes) | {module: FileLayer((module,)) for module in shapes}
     found: dict[str, FileLayer] = {}
     ambiguous = set()
     for name, layer in named.items():
         flat = name.replace(".", "_")
-        for alias in (*(prefix + name for prefix in DOTTED_PREFIXES), *(prefix + flat for prefix in FLAT_PREFIXES)):
+        for alias in (name, *(prefix + flat for prefix in FLAT_PREFIXES)):
             if found.setdefault(alias, layer) != layer:
                 ambiguous.add(alias)
     return {name: layer for name, layer in found.items() if name not in ambiguous}
 
 
+def file_layer(names: dict[str, FileLayer], name: str) -> FileLayer | None:
+    """What a file's name of a layer means, by the names of `layer_names`; None if it is of no layer."""
+    name = name.replace(COMPILED, "").replace("_orig_mod_", "")
+    while name not in names:
+        wrapper = next((wrapper for wrapper in WRAPPERS if name.startswith(wrapper)), None)
+        if wrapper is None:
+            return None
+        name = name.removeprefix(wrapper)
+    return names[name]
+
+
+def without_wrappers(name: str) -> str:
+    """A file's name of a layer without what was wrapped around the network, or kohya's prefix."""
+    while wrapper := next((wrapper for wrapper in (*WRAPPERS, *FLAT_PREFIXES) if name.startswith(wrapper)), None):
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def peft_path(name: str) -> str:
+    """The path of a layer in the network that peft wrapped, with which peft's patterns are matched."""
+    wrapper = next((wrapper for wrapper in WRAPPERS if name.startswith(wrapper)), "")
+    return name.removeprefix(wrapper)
+
+
+def describe_kind(key: str) -> str:
+    """What a key is, as a plural predicate, if no network can use it as a plain LoRA; else the empty text."""
+    if key.startswith(TEXT_ENCODERS):
+        return "belong to a text encoder, which is not trained here"
+    parts = re.split(r"[.]", key[-LONGEST_KEY:])
+    for beginnings, kind in OTHER_KINDS.items():
+        if any(part.startswith(beginnings) for part in parts[1:]):
+            return kind
+    return FULL if key.endswith((*FULL_ENDS, ".set_weight", ".reshape_weight")) else ""
+
+
 def describe_unknown(key: str) -> str:
     """Why a key is not part of a LoRA of the network, as a plural predicate for an error message."""
-    reasons = (reason for pattern, reason in OTHER_KEYS.items() if re.fullmatch(pattern, key))
-    return next(reasons, "match no layer of this network")
+    return describe_kind(key) or (UNET if UNETS.fullmatch(key) else NO_MODULE)

@@ -20,7 +20,7 @@ from ...danceopd_core.errors import InputError
 from ...danceopd_core.shapes import locate
 from ...danceopd_core.weights.linear_like import linear_shapes
 from ...danceopd_core.weights.lora import Lora, Shapes
-from ...danceopd_core.weights.lora_keys import describe_unknown
+from ...danceopd_core.weights.lora_keys import COMPILED, FULL_ENDS, describe_unknown, key_parts, without_wrappers
 
 PREFIX = "diffusion_model."
 
@@ -42,10 +42,11 @@ def patched(patcher: ModelPatcher, name: str, strength: float = 1.0) -> ModelPat
 
 def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
     """The same for the tensors of a file; `name` is what errors call it."""
-    state = convert_lora(dict(state))
+    to_load = comfy.lora.model_lora_keys_unet(model, {})
+    state = convert_lora(_renamed({key: tensor for key, tensor in state.items() if not _adds_zeros(key, tensor)}, to_load))
     if odd := [key for key, tensor in state.items() if key.endswith(".alpha") and tensor.numel() != 1]:
         raise InputError(f"{name} cannot be used as a LoRA: {odd[0]} is no single number")
-    patches = comfy.lora.load_lora(state, comfy.lora.model_lora_keys_unet(model, {}), log_missing=False)
+    patches = comfy.lora.load_lora(state, to_load, log_missing=False)
     loaded = {key for patch in patches.values() if isinstance(patch, LoRAAdapter) for key in patch.loaded_keys}
     shapes = {PREFIX + module: shape for module, shape in linear_shapes(model.diffusion_model).items()}
     faults: dict[str, list[str]] = {}
@@ -84,6 +85,28 @@ def native_tensors(lora: Lora, dtype: torch.dtype = torch.float32) -> dict[str, 
         tensors[f"{PREFIX}{module}.lora_A.weight"] = lora.down[module].detach().to("cpu", dtype, copy=True).contiguous()
         tensors[f"{PREFIX}{module}.lora_B.weight"] = up.detach().to("cpu", dtype, copy=True).contiguous()
     return tensors
+
+
+def _adds_zeros(key: str, tensor: Tensor) -> bool:
+    """As ComfyUI's trainer saves for biases and norms that it did not train."""
+    return key.endswith(FULL_ENDS) and not torch.count_nonzero(tensor)
+
+
+def _renamed(state: Mapping[str, Tensor], to_load: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The keys as ComfyUI knows them, where they differ only in what is written before a layer's name."""
+    flat: dict[str, str] = {}
+    for name in to_load:
+        flat.setdefault(without_wrappers(name).replace(".", "_"), name)
+    renamed: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        parts, layer = key_parts(key), None
+        if parts is not None and parts.layer not in to_load:
+            bare = without_wrappers(parts.layer.replace(COMPILED, ""))
+            names = (bare, f"transformer.{bare}", f"{PREFIX}{bare}", flat.get(bare.replace(".", "_"), ""))
+            layer = next((name for name in names if name in to_load), None)
+        new = key if parts is None or layer is None else layer + key[len(parts.layer) :]
+        renamed[key if new in state or new in renamed else new] = tensor
+    return renamed
 
 
 def _fault(patch: Any, module: str, shapes: Shapes, offset: Any) -> str:

@@ -109,7 +109,7 @@ BAD = [
 ]
 TOLD = [
     r"row 1: it has no prompt\n",
-    r"row 2: it has no task; its source in/none\.png cannot be read \(No such file",
+    r"row 2: it has no task; its source cannot be used: the picture .*in/none\.png cannot be read: No such file",
     r"row 3: it has no source picture\n",
     r"row 5: its target is not a readable picture",
     r"row 6: its source is a URL, https://example\.com/a\.png: download it",

@@ -67,12 +67,68 @@ def test_a_float32_checkpoint_is_a_teacher_of_a_half_precision_network(tmp_path,
         assert teacher.get_parameter(name).equal(p.bfloat16())
 
 
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "transformer."])
+def test_the_parts_of_a_whole_model_are_passed_over_whatever_they_hold(tmp_path, zimage, other, prefix):
+    tensors = {prefix + name: tensor for name, tensor in other.state_dict().items()}
+    beside = ("vae.decoder.x", "text_encoders.qwen.x", "first_stage_model.x", "cond_stage_model.x", "model_ema.decay")
+    tensors |= {name: torch.full((2,), float("nan")) for name in beside}
+    tensors |= {"text_encoders.spiece_model": torch.zeros(3, dtype=torch.uint8)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert_is(load_full_checkpoint(zimage.network, tmp_path / "a.safetensors"), other, zimage)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "model.diffusion_model._orig_mod."])
+def test_a_compiled_network_is_the_network(tmp_path, zimage, other, prefix):
+    tensors = {prefix + name: tensor for name, tensor in other.state_dict().items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert_is(load_full_checkpoint(zimage.network, tmp_path / "a.safetensors"), other, zimage)
+
+
+def test_of_a_file_and_its_copy_in_half_precision_the_file_is_read(tmp_path, zimage, other):
+    other.save_pretrained(tmp_path)
+    half = copy.deepcopy(other).half()
+    half.save_pretrained(tmp_path, variant="fp16")
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    assert_is(load_full_checkpoint(zimage.network, tmp_path), other, zimage)
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    assert_is(load_full_checkpoint(zimage.network, tmp_path), half.float(), zimage)
+
+
+def test_shards_in_half_precision_are_read_by_their_own_index(tmp_path, zimage, other):
+    half = copy.deepcopy(other).half()
+    half.save_pretrained(tmp_path, max_shard_size="60KB", variant="fp16")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert_is(load_full_checkpoint(zimage.network, tmp_path), half.float(), zimage)
+
+
+def test_the_mark_of_sources_at_time_zero_is_held_against_the_configuration(tmp_path):
+    from diffusers import QwenImageTransformer2DModel
+
+    def network(zero):
+        made = QwenImageTransformer2DModel(
+            patch_size=2, in_channels=16, out_channels=4, num_layers=1, attention_head_dim=32, num_attention_heads=1,
+            joint_attention_dim=16, axes_dims_rope=(8, 12, 12), zero_cond_t=zero,
+        )  # fmt: skip
+        return randomize(made, seed=1)
+
+    name = "model.diffusion_model.{}".format
+    tensors = {name(key): tensor for key, tensor in network(True).state_dict().items()}
+    save_file(tensors | {name("__index_timestep_zero__"): torch.zeros(0)}, tmp_path / "a.safetensors")
+    loaded = load_full_checkpoint(network(True), tmp_path / "a.safetensors").state_dict()
+    assert all(loaded[key].equal(tensors[name(key)]) for key in loaded)
+    with pytest.raises(InputError, match=r"a\.safetensors is of a model that takes source pictures at time zero"):
+        load_full_checkpoint(network(False), tmp_path / "a.safetensors")
+    save_file(tensors | {name("__other__"): torch.zeros(0)}, tmp_path / "b.safetensors")
+    with pytest.raises(InputError, match=r"1 unknown \(model\.diffusion_model\.__other__\)"):
+        load_full_checkpoint(network(True), tmp_path / "b.safetensors")
+
+
 def drop(tensors):
     del tensors["cap_pad_token"]
 
 
 def add(tensors):
-    tensors["vae.decoder.weight"] = torch.zeros(3)
+    tensors["extra.decoder.weight"] = torch.zeros(3)
 
 
 def reshape(tensors):
@@ -92,7 +148,7 @@ def rename(tensors):
     ("damage", "message"),
     [
         (drop, r"expected (\d+) weights, found \d+; 1 missing \(cap_pad_token\)"),
-        (add, r"1 unknown \(vae\.decoder\.weight\)"),
+        (add, r"1 unknown \(extra\.decoder\.weight\)"),
         (reshape, r"1 of another shape \(cap_pad_token: \(1, 31\) for \(1, 32\)\)"),
         (nan, r"cap_pad_token holds NaN"),
         (rename, r"missing \(.* more\); \d+ unknown \(net\."),

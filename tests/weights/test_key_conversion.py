@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 
 from danceopd_core.errors import InputError
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
+from danceopd_core.weights.key_conversion import converter
 
 from ..loras import query
-from ..native_names import sd3_velocity, tiny_sd3, to_native
+from ..native_names import flux_to_native, sd3_velocity, tiny_flux, tiny_sd3, to_native
 from ..tiny import randomize
 
 
@@ -154,7 +155,60 @@ def test_the_files_of_another_family_are_refused(opened_zimage, tmp_path):
         load_full_checkpoint(tiny_sd3(), tmp_path / "b.safetensors")
 
 
-def test_a_weight_that_zimage_files_hold_and_nothing_uses_is_passed_over(opened_zimage, tmp_path):
-    native = to_native(opened_zimage.network) | {"norm_final.weight": torch.ones(32)}
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_a_weight_that_zimage_files_hold_and_nothing_uses_is_passed_over(opened_zimage, tmp_path, prefix):
+    other = randomize(copy.deepcopy(opened_zimage.network), seed=9)
+    native = {prefix + name: tensor for name, tensor in to_native(other).items()}
+    native |= {f"{prefix}norm_final.weight": torch.tensor([float("nan"), float("inf"), 1.8e19])}
     save_file(native, tmp_path / "a.safetensors")
-    load_full_checkpoint(opened_zimage.network, tmp_path / "a.safetensors")
+    teacher = load_full_checkpoint(opened_zimage.network, tmp_path / "a.safetensors").state_dict()
+    assert all(teacher[name].equal(tensor) for name, tensor in other.state_dict().items())
+    own = other.state_dict() | {"norm_final.weight": torch.zeros(3, dtype=torch.int8)}
+    save_file({prefix + name: tensor for name, tensor in own.items()}, tmp_path / "b.safetensors")
+    load_full_checkpoint(opened_zimage.network, tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "diffusion_model."])
+@pytest.mark.parametrize("norms", ["scale", "weight"])
+def test_a_flux_that_comfyui_saved_is_the_original_one(tmp_path, prefix, norms):
+    """ComfyUI's own norms have a weight, the original's a scale."""
+    network = tiny_flux()
+    other = randomize(copy.deepcopy(network), seed=9)
+    native = {name.replace("norm.scale", f"norm.{norms}"): tensor for name, tensor in flux_to_native(other).items()}
+    assert sum(name.endswith(f"_norm.{norms}") for name in native) == 8
+    save_file({prefix + name: tensor.contiguous() for name, tensor in native.items()}, tmp_path / "a.safetensors")
+    teacher = load_full_checkpoint(network, tmp_path / "a.safetensors").state_dict()
+    assert all(teacher[name].equal(tensor) for name, tensor in other.state_dict().items())
+
+
+def test_a_flux_of_another_width_or_with_a_weight_too_many_is_refused(tmp_path):
+    network, native = tiny_flux(), flux_to_native(tiny_flux())
+    native = {name: tensor.contiguous() for name, tensor in native.items()}
+    key = "double_blocks.0.img_attn.qkv.weight"
+    for damaged, message in (
+        (native | {key: native[key][:-1].clone()}, "191 rows for 3 layers of a network 64 wide"),
+        (native | {"extra.weight": torch.zeros(1)}, r"1 unknown weights \(extra\.weight\)"),
+        ({name: tensor for name, tensor in native.items() if name != key}, r"3 missing \(transformer_blocks"),
+    ):
+        save_file(damaged, tmp_path / "a.safetensors")
+        with pytest.raises(InputError, match=message):
+            load_full_checkpoint(network, tmp_path / "a.safetensors")
+
+
+def test_flux_is_converted_as_diffusers_converts_it_at_its_own_width():
+    from diffusers import FluxTransformer2DModel
+    from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers as theirs
+
+    with torch.device("meta"):
+        network = FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=True)
+    native = flux_to_native(network)
+    biases = {name: torch.randn(len(tensor)) for name, tensor in native.items() if name.endswith(".bias")}
+    native |= biases  # the values of the vectors tell which rows went where; the matrices would fill the memory
+    expected = theirs(dict(native))
+    convert = converter("a.safetensors", network, native)
+    assert convert is not None
+    found = convert(native)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].shape == tensor.shape
+        assert not name.endswith(".bias") or found[name].equal(tensor), name

@@ -205,7 +205,7 @@ def test_keys_that_are_not_of_a_plain_lora_are_named(opened_zimage, key, message
     shapes = linear_shapes(opened_zimage.network)
     factors = native_lora(to_native(opened_zimage.network))
     file = file_of(factors, tmp_path / "a.safetensors", "diffusion_model.")
-    tensors = load_file(file) | {key: torch.zeros(RANK, 32)}
+    tensors = load_file(file) | {key: torch.ones(RANK, 32)}
     save_file(tensors, tmp_path / "b.safetensors")
     with pytest.raises(InputError, match=r"b\.safetensors cannot be used as a LoRA: .*" + message):
         read_lora(tmp_path / "b.safetensors", shapes)

@@ -123,6 +123,45 @@ def test_files_by_kohyas_names_with_alpha():
         agree(name, kohya_file(tiny_backbone(name)))
 
 
+def same(one, other):
+    assert one.down.keys() == other.down.keys()
+    for module, up in one.up.items():
+        assert torch.equal(up, other.up[module]), module
+        assert torch.equal(one.down[module], other.down[module]), module
+
+
+def test_what_is_written_before_a_layers_name_changes_nothing():
+    for name, layers in DIFFUSERS.items():
+        model, file = tiny_backbone(name).model, diffusers_file(layers)
+        plain = lora_of(file, model, "the file")
+        bare = {key.removeprefix("transformer.").removeprefix("diffusion_model."): t for key, t in file.items()}
+        for prefix in ("base_model.model.", "base_model.model.transformer.", "transformer._orig_mod.", "diffusion_model."):
+            same(lora_of({prefix + key: t for key, t in bare.items()}, model, "the file"), plain)
+        for prefix in ("lora_transformer_", "lora_unet_", "lycoris_"):
+            kohya = {}
+            for key, tensor in bare.items():
+                layer, _, rest = key.partition(".lora_")
+                ending = rest.replace("A.", "lora_down.").replace("B.", "lora_up.")
+                kohya[f"{prefix}{layer.replace('.', '_')}.{ending}"] = tensor
+            same(lora_of(kohya, model, "the file"), plain)
+
+
+def test_zeros_of_comfyuis_trainer_are_passed_over_and_what_it_trained_beside_a_lora_is_refused():
+    backbone = tiny_backbone("ZImage")
+    file = diffusers_file(DIFFUSERS["ZImage"])
+    zeros = {
+        "diffusion_model.layers.0.attention_norm1.diff": torch.zeros(256),
+        "diffusion_model.layers.0.adaLN_modulation.0.diff_b": torch.zeros(8),
+    }
+    same(lora_of(file | zeros, backbone.model, "the file"), lora_of(file, backbone.model, "the file"))
+    for key in zeros:
+        try:
+            lora_of(file | zeros | {key: zeros[key] + 1e-3}, backbone.model, "the file")
+            raise AssertionError(f"{key} was read")
+        except InputError as error:
+            assert key.rpartition(".")[0] in str(error), error
+
+
 def test_a_student_is_read_by_the_stock_loader_with_no_key_left_over():
     """And it changes the MODEL by what it was trained to."""
     for name in CONFIGS:
