@@ -117,7 +117,9 @@ class PromptBucket(io.ComfyNode):
         return stamp(csv_choices().get(file or ""))
 
     @classmethod
-    def execute(cls, content, source_images=None, target_images=None):
+    def execute(cls, content=None, source_images=None, target_images=None):
+        if content is None:  # ComfyUI leaves out what its dynamic combo does not have
+            raise InputError("content: it is none of the list: choose one")
         sources = as_arrays(source_images, "source_images")
         targets = as_arrays(target_images, "target_images")
         if (sources or targets) and content["content"] != "lines of text":
@@ -173,7 +175,9 @@ class RouteSelector(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, routes, router):
+    def execute(cls, router, routes=None):
+        if routes is None:
+            raise InputError(f"routes: it is none of the list: choose 1 to {ROUTES}")
         numbers = range(1, int(routes["routes"]) + 1)
         specs = [RouteSpec(routes[f"field{i}"], routes[f"bucket{i}"], routes[f"weight{i}"]) for i in numbers]
         for i, spec in zip(numbers, specs, strict=True):

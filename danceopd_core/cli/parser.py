@@ -7,11 +7,11 @@ message with nothing written. 130: interrupted.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from . import bench, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, train
+from .console import encode_anything, log, quiet_libraries
 
 COMMANDS = {
     "demo": demo,
@@ -30,13 +30,12 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
+    encode_anything()
     args = _parse(arguments)
     if args.command == "doctor-env":  # it is for a Python in which torch and the others may not import
         return doctor_env.run(args)
     # Imported after the arguments are parsed: torch takes seconds, and --help must not.
     from ..algorithm.updates import Diverged
-    from .console import quiet_libraries
-
     quiet_libraries()
     try:
         COMMANDS[args.command].run(args)
@@ -62,10 +61,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         args.overrides += [word for word in rest if "=" in word and not word.startswith("-")]
         rest = [word for word in rest if word not in args.overrides]
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(shown(f"unrecognized arguments: {' '.join(rest)}"))
     return args
 
 
 def _report(error: object, status: int) -> int:
-    print(f"danceopd: {error}", file=sys.stderr)
+    log(str(error))
     return status

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import InputError
+from ..errors import InputError, encodable
 from ..lookup import lookup
 from .images import Picture
 
@@ -33,6 +33,10 @@ class Item:
     task: str = ""
     conditioning: Sample | None = None
     null: Sample | None = None
+
+    def __post_init__(self) -> None:
+        if not encodable(self.prompt):
+            raise InputError(f"the prompt '{self.prompt}' holds half of a character (a lone surrogate): type it again")
 
 
 class CsvRow(NamedTuple):
