@@ -117,7 +117,7 @@ class PromptBucket(io.ComfyNode):
         return stamp(csv_choices().get(file or ""))
 
     @classmethod
-    def execute(cls, content=None, source_images=None, target_images=None):
+    def execute(cls, content=None, source_images=None, target_images=None, **left):
         if content is None:  # ComfyUI leaves out what its dynamic combo does not have
             raise InputError("content: it is none of the list: choose one")
         sources = as_arrays(source_images, "source_images")
@@ -175,7 +175,7 @@ class RouteSelector(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, router, routes=None):
+    def execute(cls, router, routes=None, **left):
         if routes is None:
             raise InputError(f"routes: it is none of the list: choose 1 to {ROUTES}")
         numbers = range(1, int(routes["routes"]) + 1)

@@ -125,7 +125,7 @@ def test_half_a_character_is_an_error_on_its_node(server, base, widget):
             return
         assert not succeeded(entry)
         error = messages(entry)["execution_error"]
-        assert (error["node_id"], error["exception_type"].rpartition(".")[2]) == (key, "InputError")
+        assert (error["node_id"], error["exception_type"].rpartition(".")[2]) == (key, "InputError"), error
         assert widget[1].split(".")[0] in error["exception_message"]
     sound(server)
 

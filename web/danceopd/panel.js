@@ -66,11 +66,12 @@ export class Panel {
   async #fetchHistory() {
     const { run } = this.event;
     const { history } = this;
-    for (let more = true; more;) {
-      const page = await this.client.history(run, history.last).catch(() => null);
+    // From the last update on: its validation comes after it.
+    for (let after = Math.max(0, history.last - 1); Number.isFinite(after);) {
+      const page = await this.client.history(run, after).catch(() => null);
       if (!page || this.history !== history || this.event.run !== run || this.event.state === "opening") return;
       addHistory(history, page);
-      more = Number.isFinite(page.next);
+      after = page.next;
     }
     this.series = copyOf(history);
     addEvent(this.series, this.event);
