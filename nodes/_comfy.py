@@ -43,6 +43,12 @@ def output_folder() -> Path:
     return Path(folder_paths.get_output_directory())
 
 
+def readable_folders() -> tuple[Path, ...]:
+    """Where the files that a table names have to lie: ComfyUI's input, output and temp folders."""
+    folders = folder_paths.get_input_directory, folder_paths.get_output_directory, folder_paths.get_temp_directory
+    return tuple(Path(folder()) for folder in folders)
+
+
 def device_name() -> str:
     return str(management.get_torch_device())
 

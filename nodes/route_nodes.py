@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..danceopd_core.data.bucket_files import lines_of, text_bucket
-from ..danceopd_core.errors import InputError
+from ..danceopd_core.data.roots import file_of
+from ..danceopd_core.errors import InputError, naming
 from ..danceopd_core.recipe.graph import PromptSpec, RouteSpec, RoutesSpec, check_kind
 from ..danceopd_core.recipe.schema import Bucket
-from ._comfy import as_arrays, chosen, csv_choices, io, output_folder, show_text, stamp
+from ._comfy import as_arrays, chosen, csv_choices, io, output_folder, readable_folders, show_text, stamp
 from .sockets import CATEGORY, BucketSocket, FieldSocket, RoutesSocket
 
 ROUTES = 8
@@ -128,7 +129,8 @@ class PromptBucket(io.ComfyNode):
             kind = chosen(KINDS, content["kind"], "kind")
             return io.NodeOutput(PromptSpec(Bucket(shapes=kind, count=content["count"]), content["kind"]))
         if content["content"] == "CSV file":
-            file = chosen(csv_choices(), content["file"], "file")
+            with naming("file"):
+                file = str(file_of(chosen(csv_choices(), content["file"], "file"), Path(), readable_folders()))
             task = content["task"].strip() or None
             return io.NodeOutput(PromptSpec(Bucket(csv=file, task=task), task or Path(file).stem))
         prompts = lines_of(content["prompts"])

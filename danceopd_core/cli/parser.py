@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return doctor_env.run(args)
     # Imported after the arguments are parsed: torch takes seconds, and --help must not.
     from ..algorithm.updates import Diverged
+
     quiet_libraries()
     try:
         COMMANDS[args.command].run(args)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import csv
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import InputError, encodable
 from ..lookup import lookup
 from .images import Picture
+from .roots import Roots, file_of
 
 if TYPE_CHECKING:
     from ..algorithm.fields import Sample
@@ -45,19 +45,20 @@ class CsvRow(NamedTuple):
     item: Item
 
 
-def read_csv(path: str | Path, task: str | None = None) -> tuple[Item, ...]:
+def read_csv(path: str | Path, task: str | None = None, roots: Roots = None) -> tuple[Item, ...]:
     """The rows of a CSV file that have a prompt, optionally those of one task only; InputError if there are none.
 
     Columns as in DanceOPD's trainer: prompt, or the first text of the mapping (JSON or Python) in
     column caption_dict; task ("default" if blank); source_image and target_image, relative to the CSV's
-    folder. Unlike there, text that is not UTF-8 and rows longer than the header are refused.
+    folder. Unlike there, text that is not UTF-8 and rows longer than the header are refused. roots: where the file and
+    its pictures have to lie; None: anywhere.
     """
-    return tuple(row.item for row in numbered_rows(path, task))
+    return tuple(row.item for row in numbered_rows(path, task, roots))
 
 
-def numbered_rows(path: str | Path, task: str | None = None) -> tuple[CsvRow, ...]:
+def numbered_rows(path: str | Path, task: str | None = None, roots: Roots = None) -> tuple[CsvRow, ...]:
     """`read_csv` with the line number of each item."""
-    rows = tuple(_rows(Path(path)))
+    rows = tuple(_rows(Path(path) if roots is None else file_of(path, Path(), roots), roots))
     if not rows:
         raise InputError(f"{path} holds no prompts: fill its column prompt")
     if task is None:
@@ -68,12 +69,15 @@ def numbered_rows(path: str | Path, task: str | None = None) -> tuple[CsvRow, ..
     return tuple(lookup(tasks, " ".join(task.split()), f"task in {path}"))
 
 
-def _rows(path: Path) -> Iterator[CsvRow]:
+def _rows(path: Path, roots: Roots) -> Iterator[CsvRow]:
     folder = path.resolve().parent
 
-    def picture(text: str | None) -> Path | None:
+    def picture(text: str | None, row: int) -> Path | None:
         text = (text or "").strip()
-        return folder / os.path.expanduser(text) if text else None
+        try:
+            return file_of(text, folder, roots) if text else None
+        except InputError as error:
+            raise InputError(f"{path}, row {row}: {error}") from None
 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -89,7 +93,9 @@ def _rows(path: Path) -> Iterator[CsvRow]:
                     )
                 prompt = _clean(row.get("prompt")) or _from_mapping(row.get("caption_dict") or "")
                 if prompt:
-                    source, target = picture(row.get("source_image")), picture(row.get("target_image"))
+                    source, target = (
+                        picture(row.get(name), reader.line_num) for name in ("source_image", "target_image")
+                    )
                     task = _clean(row.get("task")) or "default"
                     yield CsvRow(reader.line_num, Item(prompt, source, target, task))
     except UnicodeDecodeError as error:

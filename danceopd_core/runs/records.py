@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.csv_rows import read_csv
+from ..data.roots import Roots
 from ..errors import InputError
 from ..files import write_text
 from ..outside import read_json
@@ -146,11 +147,14 @@ def all_runs(output: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/identity.json"))
 
 
-def run_identity(recipe: Recipe) -> dict[str, Any]:
-    """What two runs have in common when the one can go on with, or stand for, the other; and the steps."""
+def run_identity(recipe: Recipe, roots: Roots = None) -> dict[str, Any]:
+    """What two runs have in common when the one can go on with, or stand for, the other; and the steps.
+
+    roots: where the buckets' files have to lie; None: anywhere.
+    """
     files = {name: contents(path) for name, path in _files(recipe)}
     for csv in filter(None, (bucket.csv for bucket in recipe.buckets())):
-        files[csv] += hashlib.sha256(repr(_pictures(Path(csv))).encode()).hexdigest()
+        files[csv] += hashlib.sha256(repr(_pictures(Path(csv), roots)).encode()).hexdigest()
     return {"version": VERSION, "recipe": _recipe_digest(recipe), "contents": files, "steps": recipe.steps}
 
 
@@ -159,10 +163,10 @@ def _recipe_digest(recipe: Recipe) -> str:
     return replace(recipe, steps=1).digest()
 
 
-def _pictures(csv: Path) -> list[tuple[int, int]]:
+def _pictures(csv: Path, roots: Roots) -> list[tuple[int, int]]:
     """Those that the rows name; none if the preflight is to refuse the file."""
     try:
-        pictures = [picture for item in read_csv(csv) for picture in (item.source, item.target)]
+        pictures = [picture for item in read_csv(csv, roots=roots) for picture in (item.source, item.target)]
     except InputError:
         return []
     return [_dated(picture) for picture in pictures if isinstance(picture, Path) and picture.exists()]

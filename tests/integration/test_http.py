@@ -68,7 +68,19 @@ def test_only_a_page_of_the_server_or_a_program_stops_a_node(server, headers, bo
 
 @pytest.mark.parametrize(
     "name",
-    ["..", "..%2F..%2Fuser", "%2e%2e", "a%2Fb", "a%5Cb", "%ED%A0%80", "a%00b", "%1b%5b2J", "x" * 5000, "%F0%9F", "%20odd"],
+    [
+        "..",
+        "..%2F..%2Fuser",
+        "%2e%2e",
+        "a%2Fb",
+        "a%5Cb",
+        "%ED%A0%80",
+        "a%00b",
+        "%1b%5b2J",
+        "x" * 5000,
+        "%F0%9F",
+        "%20odd",
+    ],
 )
 @pytest.mark.parametrize("path", ["/danceopd/runs/{}", "/danceopd/runs/{}/history", "/danceopd/runs/{}/pictures/a.png"])
 def test_names_that_no_run_has_are_not_found(server, path, name):
@@ -194,5 +206,3 @@ def test_a_long_history_keeps_no_other_request_waiting(server, long):
         thread.join()
     print(f"slowest of {len(slowest)} small requests: {max(slowest):.3f} s")
     assert max(slowest) < 0.6
-
-
