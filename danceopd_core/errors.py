@@ -34,7 +34,7 @@ def encodable(text: str) -> bool:
 
 
 def is_shown(error: BaseException) -> bool:
-    """Whether a traceback of the error, with those that led to it, is text as `shown` gives it; tabs may stand in it."""
+    """Whether a traceback of the error, with those that led to it, is text as `shown` gives it, but for tabs."""
     links: list[BaseException] = []
     found: BaseException | None = error
     while found is not None and found not in links:

@@ -46,7 +46,7 @@ def check_change(headers: Mapping[str, str], other_origins: bool) -> None:
 
 
 def _same_host(host: str, origin: str) -> bool:
-    """ComfyUI's rule: on a loopback address, host and port are the origin's; elsewhere a proxy may have changed them."""
+    """ComfyUI's rule: on a loopback address, host and port are the origin's; elsewhere a proxy may change them."""
     asked, own = _split(origin), _split(f"//{host}")
     if own is None or asked is None:
         return False
