@@ -56,7 +56,7 @@ def test_files_below_the_folders_are_found(places, tmp_path, text, file):
 OUTSIDE = [
     "{0}/outside/secret.png", "../../outside/secret.png", "out/secret.png", "secret.png", "broken.png", "out",
     "{0}/input_more/d.png", "../../input_more/d.png", "~/x.png", "~root/x.png", "~", "/etc/passwd",
-    "/proc/self/environ", "/dev/stdin", "..", "../..", "../../outside/../outside/secret.png", "{0}/output", 
+    "/proc/self/environ", "/dev/stdin", "..", "../..", "../../outside/../outside/secret.png", "{0}/output",
     "//etc/passwd",    "{0}/output/../outside/secret.png",
 ]  # fmt: skip
 
