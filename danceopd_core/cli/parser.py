@@ -1,7 +1,7 @@
 """The command line: assembles the commands and maps errors to exit statuses.
 
-0: done. 1: the training diverged, or doctor-env found what an install would change. 2: bad input, reported in one
-message with nothing written. 130: interrupted.
+0: done. 1: the training diverged, doctor-env found what an install would change, or soak found something bad. 2: bad
+input, reported in one message with nothing written. 130: interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..errors import InputError, shown
-from . import bench, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, train
+from . import bench, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, soak, train
 from .console import encode_anything, log, quiet_libraries
 
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "bench": bench,
     "data": data,
     "shapes": shapes,
+    "soak": soak,
     "doctor-env": doctor_env,
 }
 """Each module has `add_arguments(subparsers)`, which adds its parser, and `run(args)`."""
@@ -39,14 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     quiet_libraries()
     try:
-        COMMANDS[args.command].run(args)
+        status: int | None = COMMANDS[args.command].run(args)
     except InputError as error:
         return _report(error, 2)
     except Diverged as error:
         return _report(error, 1)
     except KeyboardInterrupt:
         return _report("stopped", 130)
-    return 0
+    return status or 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -95,9 +95,10 @@ def _under(fault: Fault, run: Path, rng: Random, whole: Path, freeze: float) -> 
         return FREEZE, f"more than {freeze:g} s"
     if "Traceback (most recent call last)" in ended.error or ended.status < 0:
         return TRACEBACK, f"status {ended.status}\n{ended.error[-2000:]}"
-    for path in (run, run / "checkpoints"):
-        if path.is_file():  # what the fault put there is taken away
-            path.unlink()
+    if run.is_file():  # what the fault put there is taken away
+        run.unlink()
+    elif not (run / "recipe.yaml").exists():  # what was saved after the folder was removed is no run
+        shutil.rmtree(run, ignore_errors=True)
     again = command(arguments + ["--resume"] * (run / "recipe.yaml").exists(), "import sys; ", freeze)
     if again.status is None:
         return FREEZE, f"gone on with: more than {freeze:g} s"

@@ -8,15 +8,16 @@ from random import Random
 from typing import Any
 
 TOKENS = (
-    b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n\n", b'"', b"'", b",", b":", b"[" * 5000, b"{" * 5000, b"}", b"&a *a",
-    b"*a", b"!!python/object:os.system", b"<<: ", b"- ", b"\t", b"9" * 5000, b"-1", b"1e999", b"NaN", b"null", b"true",
+    b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n\n", b'"', b"'", b",", b":", b"[" * 5000, b"{" * 5000, b"}",
+    b"&a *a", b"*a", b"!!python/object:os.system", b"<<: ", b"- ", b"\t", b"9" * 5000, b"-1", b"1e999", b"NaN",
+    b"null", b"true",
     b"\\ud800", b"\x1b[2J", b"../../etc/passwd", b"/dev/zero", b"~", b"%s%n", b"\xf0\x9f\x98\x80", b"\xed\xa0\x80",
     b"(a+)+$", b"=cmd|' /C calc'!A0", b"? ", b"|", b">", b"#", b"@", b"`",
 )  # fmt: skip
 ODD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, float("inf"), float("nan"), "", " ", "none", "\x00",
-    "\ud800", "\x1b]0;x\x07", "x" * 70_000, "../../../etc/passwd", "/dev/zero", "shapes", "shapes:none", "(a+)+$", [], {},
-    [[]], [None], {"": None}, [1] * 3000, {"a": {"b": {"c": {}}}},
+    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, float("inf"), float("nan"), "", " ", "none",
+    "\x00", "\ud800", "\x1b]0;x\x07", "x" * 70_000, "../../../etc/passwd", "/dev/zero", "shapes", "shapes:none", "(a+)+$",
+    [], {}, [[]], [None], {"": None}, [1] * 3000, {"a": {"b": {"c": {}}}},
 )  # fmt: skip
 
 

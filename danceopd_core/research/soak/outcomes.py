@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 OK, REFUSED, TRACEBACK, FREEZE, DIFFERENT = OUTCOMES = ("ok", "refused", "traceback", "freeze", "different")
-"""ok: it was taken. refused: in one sentence. traceback: any other exception, or the end of the process. freeze: it took
-too long, or too much memory. different: a resumed run, or a file read again, is another one."""
+"""ok: it was taken. refused: in one sentence. traceback: any other exception, or the end of the process. freeze: it
+took too long, or too much memory. different: a resumed run, or a file read again, is another one."""
 BAD = (TRACEBACK, FREEZE, DIFFERENT)
 
 
