@@ -160,6 +160,31 @@ def test_control_characters_reach_no_terminal(server, widget):
     sound(server)
 
 
+SOCKETS = [
+    ("lines", "Train", "routes"), ("lines", "Train", "student"), ("lines", "Routes", "routes.field1"),
+    ("lines", "Routes", "routes.bucket1"), ("lines", "Teacher", "model"), ("lines", "Guided", "field"),
+    ("lines", "Compare", "routes"), ("lines", "Compare", "lora"), ("lines", "Bucket", "source_images"),
+    ("over models", "NativeModel", "vae"), ("over models", "NativeField", "model"),
+    ("over models", "ConditioningBucket", "conditioning"), ("embedded lora", "LoadLora", "model"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["text", 3, {"a": [1]}, None], ids=repr)
+@pytest.mark.parametrize(("graph", "kind", "name"), SOCKETS, ids=lambda part: part)
+def test_a_value_in_place_of_a_connection_is_an_error_on_its_node(server, graph, kind, name, value):
+    nodes = {key: {**node, "inputs": {**node["inputs"]}} for key, node in GRAPHS[graph].items()}
+    key = node_of(nodes, kind)
+    nodes[key]["inputs"][name] = value
+    answer = answered(server, nodes)
+    if key not in answer["node_errors"]:
+        entry = server.wait(answer["prompt_id"])
+        if not (value is None and succeeded(entry)):  # an optional one
+            error = messages(entry)["execution_error"]
+            assert (error["node_id"], error["exception_type"].rpartition(".")[2]) == (key, "InputError"), error
+            assert error["exception_message"].startswith(name.rpartition(".")[2])
+    assert succeeded(server.run(PROBE))
+
+
 def test_a_node_with_half_a_character_for_an_id_trains(server):
     graph = only_training("cfg_absorption", "odd_id", steps=1)
     old = node_of(graph, "Train")

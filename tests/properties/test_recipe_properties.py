@@ -5,11 +5,11 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danceopd_core.errors import InputError, encodable, is_shown
+from danceopd_core.errors import encodable
 from danceopd_core.recipe.io import parse_recipe, read_recipe, write_recipe
 from danceopd_core.recipe.schema import Recipe
 
-from .texts import TREES, WILD
+from .texts import TREES, WILD, taken
 
 SOUND = {
     "model": "shapes",
@@ -17,17 +17,6 @@ SOUND = {
     "routes": [{"name": "draw", "teacher": "base", "bucket": {"prompts": ["a red circle"]}}],
 }
 KEYS = st.sampled_from(sorted(Recipe.__dataclass_fields__))
-
-
-def taken(read):
-    """The recipe, None for one that was refused as it should be."""
-    try:
-        return read()
-    except InputError as error:
-        assert str(error)
-        assert error.faults
-        assert is_shown(error)
-        return None
 
 
 @given(TREES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from danceopd_core.data.roots import file_of
 from danceopd_core.errors import Fault, InputError, encodable, is_shown, shown
 
-from .texts import WILD
+from .texts import WILD, taken
 
 
 @given(st.text(st.characters()))
@@ -45,11 +45,8 @@ def test_no_text_means_a_file_outside(tmp_path, parts, absolute):
     if not (inside / "a" / "link").is_symlink():
         (inside / "a" / "link").symlink_to("/etc")
     text = ("/" if absolute else "") + "/".join(parts)
-    try:
-        found = file_of(text, inside / "a", (inside,))
-    except InputError as error:
-        assert "lies outside" in str(error)
-    else:
+    found = taken(lambda: file_of(text, inside / "a", (inside,)))
+    if found is not None:
         assert Path(os.path.realpath(found)).is_relative_to(os.path.realpath(inside))
 
 

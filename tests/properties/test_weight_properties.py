@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from danceopd_core.errors import InputError, shown
 from danceopd_core.research.soak.inputs import SHAPES
 from danceopd_core.runs.train_state import load_state, save_state
 from danceopd_core.weights.lora import Lora
 from danceopd_core.weights.lora_io import lora_metadata, read_lora, write_lora
 from danceopd_core.weights.safetensors_io import open_safetensors
 
-from .texts import TREES, WILD
+from .texts import TREES, taken
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 KEYS = st.sampled_from(
@@ -37,14 +36,6 @@ TENSORS = st.sampled_from(
         torch.ones(4, 32, dtype=torch.float8_e4m3fn),
     ]
 )  # fmt: skip
-
-
-def taken(read):
-    try:
-        return read()
-    except InputError as error:
-        assert str(error) == shown(str(error))
-        return None
 
 
 @given(

@@ -1,6 +1,8 @@
-"""Strategies that several properties share."""
+"""What several properties share: strings, trees, and what counts as taken or refused."""
 
 from hypothesis import strategies as st
+
+from danceopd_core.errors import InputError, is_shown
 
 WILD = st.text(st.characters(), max_size=20) | st.sampled_from(
     ["\ud800", "\x1b[2J", "\x00", "a\ud83d", "\u202e", "null", "1e999", "~", "..", "shapes", "[", "{a: b", "x" * 3000]
@@ -12,3 +14,15 @@ TREES = st.recursive(
     max_leaves=12,
 )
 """What JSON and YAML can hold."""
+
+
+def taken(read):
+    """What `read` gives, None for what was refused as it should be: in words that a terminal may show."""
+    refused = None
+    try:
+        return read()
+    except InputError as error:
+        refused = InputError(str(error))
+    assert str(refused)
+    assert is_shown(refused)
+    return None

@@ -16,8 +16,8 @@ TOKENS = (
 )  # fmt: skip
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, float("inf"), float("nan"), "", " ", "none",
-    "\x00", "\ud800", "\x1b]0;x\x07", "x" * 70_000, "../../../etc/passwd", "/dev/zero", "shapes", "shapes:none", "(a+)+$",
-    [], {}, [[]], [None], {"": None}, [1] * 3000, {"a": {"b": {"c": {}}}},
+    "\x00", "\ud800", "\x1b]0;x\x07", "x" * 70_000, "../../../etc/passwd", "/dev/zero", "shapes", "shapes:none",
+    "(a+)+$", [], {}, [[]], [None], {"": None}, [1] * 3000, {"a": {"b": {"c": {}}}},
 )  # fmt: skip
 
 
