@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,36 @@ def shown(text: str, limit: int | None = None) -> str:
     """Text from outside as it may stand in an error or a log, cut at `limit` characters.
 
     Characters that are not printable are escaped: a terminal would obey control characters, and a lone surrogate
-    cannot be encoded, so it would end whoever sends the text on. Line ends stay where an error has several lines.
+    cannot be encoded, so it would end whoever sends the text on. Line ends stay where an error has several lines, and
+    so do the spaces of every script.
     """
-    escaped = "".join(
-        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    escaped = text if text.isascii() and text.isprintable() else "".join(map(_shown, text))
     return escaped if limit is None or len(escaped) <= limit else f"{escaped[: limit - 3]}..."
+
+
+def _shown(character: str) -> str:
+    kept = character.isprintable() or character == "\n" or unicodedata.category(character) == "Zs"
+    return character if kept else character.encode("unicode_escape").decode()
+
+
+def encodable(text: str) -> bool:
+    """Whether files, terminals and tokenizers can hold the text: it has no lone surrogate, half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_shown(error: BaseException) -> bool:
+    """Whether a traceback of the error, with those that led to it, is text as `shown` gives it, but for tabs."""
+    links: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in links:
+        links.append(found)
+        found = found.__cause__ or found.__context__
+    texts = [str(part) for link in links for part in (link, *getattr(link, "__notes__", ()))]
+    return all(shown(text.replace("\t", " ")) == text.replace("\t", " ") for text in texts)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import folder_paths
 import numpy as np
 import psutil
 import torch
+from comfy.cli_args import args
 from comfy_api.latest import ComfyExtension, io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.progress import get_progress_state
@@ -25,7 +26,7 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
-from ..danceopd_core.errors import InputError
+from ..danceopd_core.errors import InputError, encodable, shown
 from ..danceopd_core.files import write_bytes
 from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
 from ..danceopd_core.shapes import embedded, is_embedded
@@ -40,6 +41,12 @@ BEAT = 10.0  # seconds; a client that hears nothing for two minutes gives the pr
 
 def output_folder() -> Path:
     return Path(folder_paths.get_output_directory())
+
+
+def readable_folders() -> tuple[Path, ...]:
+    """Where the files that a table names have to lie: ComfyUI's input, output and temp folders."""
+    folders = folder_paths.get_input_directory, folder_paths.get_output_directory, folder_paths.get_temp_directory
+    return tuple(Path(folder()) for folder in folders)
 
 
 def device_name() -> str:
@@ -208,10 +215,15 @@ def current_server() -> Any:
     return vars(PromptServer).get("instance")
 
 
+def other_origins() -> bool:
+    """Whether the server was started to take requests of pages of other origins."""
+    return bool(args.enable_cors_header)
+
+
 def show_text(text: str, node: str | None) -> None:
     """Text on the node itself."""
-    if node and (server := current_server()):
-        server.send_progress_text(text, node)
+    if node and encodable(node) and (server := current_server()):
+        server.send_progress_text(shown(text), node)
 
 
 def display_node(node: str) -> str:

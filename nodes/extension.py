@@ -6,6 +6,7 @@ from ..nodes import routes_http
 from ._comfy import ComfyExtension, io
 from .conditioning_nodes import ConditioningBucket
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
+from .guard import guarded
 from .learned_router_node import LearnedRouterNode
 from .native_nodes import FieldFromModel, FieldFromOtherModel, LoadLora, LoadShapes, NativeFlowModel
 from .route_nodes import PromptBucket, RouteSelector
@@ -40,7 +41,7 @@ class DanceOPD(ComfyExtension):
         routes_http.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return NODES
+        return [guarded(node) for node in NODES]
 
 
 async def comfy_entrypoint() -> DanceOPD:

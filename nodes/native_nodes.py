@@ -147,9 +147,6 @@ class NativeFlowModel(io.ComfyNode):
     def execute(cls, model, clip, vae, scheduler, edits):
         from .native.source import NativeModel
 
-        for name, value in (("model", model), ("clip", clip), ("vae", vae)):
-            if value is None:
-                raise InputError(f"{name}: the loader gave none: choose a file that has it, or a loader of its own")
         inputs = ("model", "clip", "vae")
         digest = _digest(cls, *inputs, "scheduler", "edits")
         live = NativeModel(model, clip, vae, digest, scheduler, edits, _files(cls, *inputs))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..danceopd_core.data.bucket_files import lines_of, text_bucket
-from ..danceopd_core.errors import InputError
+from ..danceopd_core.data.roots import file_of
+from ..danceopd_core.errors import InputError, naming
 from ..danceopd_core.recipe.graph import PromptSpec, RouteSpec, RoutesSpec, check_kind
 from ..danceopd_core.recipe.schema import Bucket
-from ._comfy import as_arrays, chosen, csv_choices, io, output_folder, show_text, stamp
+from ._comfy import as_arrays, chosen, csv_choices, io, output_folder, readable_folders, show_text, stamp
 from .sockets import CATEGORY, BucketSocket, FieldSocket, RoutesSocket
 
 ROUTES = 8
@@ -117,7 +118,9 @@ class PromptBucket(io.ComfyNode):
         return stamp(csv_choices().get(file or ""))
 
     @classmethod
-    def execute(cls, content, source_images=None, target_images=None):
+    def execute(cls, content=None, source_images=None, target_images=None, **left):
+        if content is None:  # ComfyUI leaves out what its dynamic combo does not have
+            raise InputError("content: it is none of the list: choose one")
         sources = as_arrays(source_images, "source_images")
         targets = as_arrays(target_images, "target_images")
         if (sources or targets) and content["content"] != "lines of text":
@@ -126,7 +129,8 @@ class PromptBucket(io.ComfyNode):
             kind = chosen(KINDS, content["kind"], "kind")
             return io.NodeOutput(PromptSpec(Bucket(shapes=kind, count=content["count"]), content["kind"]))
         if content["content"] == "CSV file":
-            file = chosen(csv_choices(), content["file"], "file")
+            with naming("file"):
+                file = str(file_of(chosen(csv_choices(), content["file"], "file"), Path(), readable_folders()))
             task = content["task"].strip() or None
             return io.NodeOutput(PromptSpec(Bucket(csv=file, task=task), task or Path(file).stem))
         prompts = lines_of(content["prompts"])
@@ -173,7 +177,9 @@ class RouteSelector(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, routes, router):
+    def execute(cls, router, routes=None, **left):
+        if routes is None:
+            raise InputError(f"routes: it is none of the list: choose 1 to {ROUTES}")
         numbers = range(1, int(routes["routes"]) + 1)
         specs = [RouteSpec(routes[f"field{i}"], routes[f"bucket{i}"], routes[f"weight{i}"]) for i in numbers]
         for i, spec in zip(numbers, specs, strict=True):

@@ -1,11 +1,25 @@
-"""The HTTP API of the page and other clients: runs, their history and pictures, and stop requests."""
+"""The HTTP API of the page and other clients: runs, their history and pictures, and stop requests.
+
+Files are read in threads, so that no request keeps the server's loop from the others.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
 from aiohttp import web
 
+from ..danceopd_core.errors import InputError
+from ..danceopd_core.runs.history_pages import json_pieces
 from ..danceopd_core.runs.records import RunRecord, all_runs
-from ._comfy import RUNS, current_server, output_folder
+from ._comfy import RUNS, current_server, other_origins, output_folder
+from .requests import BODY_LIMIT, Refusal, check_change, is_name, node_of, number
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def register() -> None:
@@ -16,42 +30,90 @@ def register() -> None:
     routes = server.routes
 
     @routes.get("/danceopd/runs")
-    async def runs(request: web.Request) -> web.Response:
-        return web.json_response(all_runs(output_folder()))
+    @_answered
+    async def runs(request: web.Request) -> web.StreamResponse:
+        return web.json_response(await asyncio.to_thread(all_runs, output_folder()))
 
     @routes.get("/danceopd/runs/{run}")
-    async def run(request: web.Request) -> web.Response:
-        record = _run(request)
-        return web.json_response(RUNS.of_run(record.name) or record.status())
+    @_answered
+    async def run(request: web.Request) -> web.StreamResponse:
+        """null for a run without a status that can be read."""
+        record = await _run(request)
+        return web.json_response(RUNS.of_run(record.name) or await asyncio.to_thread(record.status))
 
     @routes.get("/danceopd/runs/{run}/history")
-    async def history(request: web.Request) -> web.Response:
-        return web.json_response(_run(request).history())
+    @_answered
+    async def history(request: web.Request) -> web.StreamResponse:
+        after = number(request.query.get("after"), "after", 0, 0)
+        limit = number(request.query.get("limit"), "limit", None, 1)
+        record = await _run(request)
+        body = await asyncio.to_thread(lambda: json_pieces(record.history(after or 0, limit)))
+        return web.Response(body=body, content_type="application/json")
 
     @routes.get("/danceopd/runs/{run}/pictures/{file}")
+    @_answered
     async def picture(request: web.Request) -> web.StreamResponse:
-        for file in (_run(request).path / "pictures").glob("*.png"):
-            if file.name == request.match_info["file"]:
-                return web.FileResponse(file)
-        raise web.HTTPNotFound(text="no such picture")
+        record = await _run(request)
+        file = await asyncio.to_thread(_picture, record, request.match_info["file"])
+        if file is None:
+            raise Refusal(404, "no such picture")
+        return web.FileResponse(file)
 
     @routes.get("/danceopd/nodes/{node}")
-    async def node(request: web.Request) -> web.Response:
+    @_answered
+    async def node(request: web.Request) -> web.StreamResponse:
         """null for a node without a status since the server started."""
         return web.json_response(RUNS.of_node(request.match_info["node"]))
 
     @routes.post("/danceopd/stop")
-    async def stop(request: web.Request) -> web.Response:
-        try:
-            name = str((await request.json())["node"])
-        except (ValueError, KeyError, TypeError):
-            return web.json_response({"error": 'send {"node": id}'}, status=400)
+    @_answered
+    async def stop(request: web.Request) -> web.StreamResponse:
+        check_change(request.headers, other_origins())
+        name = node_of(await _body(request))
         return web.json_response({"node": name, "stopping": RUNS.stop(name)})
 
 
-def _run(request: web.Request) -> RunRecord:
+def _answered(handler: Handler) -> Handler:
+    """What is refused, and what cannot be read of a run, is an answer with its reason."""
+
+    @wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return _error(refusal.status, refusal)
+        except (InputError, OSError) as error:
+            return _error(422, error if isinstance(error, InputError) else "the run's folder cannot be read")
+
+    return answer
+
+
+def _error(status: int, message: Any) -> web.Response:
+    return web.json_response({"error": str(message)}, status=status)
+
+
+async def _body(request: web.Request) -> bytes:
+    data = bytearray()
+    async for part in request.content.iter_any():
+        data += part
+        if len(data) > BODY_LIMIT:
+            raise Refusal(413, f"send {BODY_LIMIT} bytes at most")
+    return bytes(data)
+
+
+async def _run(request: web.Request) -> RunRecord:
     """The run of that name; 404 if it does not exist."""
     name = request.match_info["run"]
-    if name not in all_runs(output_folder()):
-        raise web.HTTPNotFound(text="no such run")
-    return RunRecord(output_folder(), name)
+    if not is_name(name):
+        raise Refusal(404, "no such run")
+    record = RunRecord(output_folder(), name)
+    if record.name != name or not await asyncio.to_thread((record.path / "identity.json").is_file):
+        raise Refusal(404, "no such run")
+    return record
+
+
+def _picture(record: RunRecord, name: str) -> Path | None:
+    folder = record.path / "pictures"
+    found = next((file for file in folder.glob("*.png") if file.name == name), None)
+    inside = found is not None and found.is_file() and found.resolve().parent == folder.resolve()
+    return found if inside else None

@@ -16,6 +16,7 @@ from ._comfy import (
     lora_choices,
     lora_file,
     output_folder,
+    readable_folders,
     stamp,
     workspace,
 )
@@ -137,7 +138,8 @@ class Compare(io.ComfyNode):
         from ..danceopd_core.runs.field_sampling import sample_fields
 
         settings = _settings(routes.model, steps, seed, width, height)
-        items = comparison_items(routes, lines_of(prompts), as_arrays(sources, "sources"), rows, settings)
+        pictures, roots = as_arrays(sources, "sources"), readable_folders()
+        items = comparison_items(routes, lines_of(prompts), pictures, rows, settings, roots)
         with_student = lora is not None or lora_name != NONE
         fields = comparison_fields(routes, _student(lora, lora_name, strength) if with_student else None)
         with workspace(training=False):
@@ -215,7 +217,8 @@ class Evaluate(io.ComfyNode):
         size = size_or_default(model.folder, width, height)
         config = GenerationConfig(samples, steps, guidance, negative, seed, *size, device=device_name())
         chosen_bucket = None if bucket is None else bucket.bucket
-        items = short_list_items(lines_of(prompts), as_arrays(sources, "sources"), chosen_bucket, config)
+        pictures, roots = as_arrays(sources, "sources"), readable_folders()
+        items = short_list_items(lines_of(prompts), pictures, chosen_bucket, config, roots)
         folder, selected = eval_folder(output_folder(), name), benchmark_prompts(items[: limit or None], layout)
         student, host = _student(lora, lora_name, strength), ComfyHost(cls.hidden.unique_id, steps)
         with workspace(training=False):

@@ -19,6 +19,7 @@ from ._comfy import (
     heartbeat,
     io,
     output_folder,
+    readable_folders,
     send,
     workspace,
 )
@@ -95,7 +96,7 @@ class TrainStudent(io.ComfyNode):
         validation = Validation(lines_of(validation_prompts), sources, validate_every)
         workflow = {"prompt": cls.hidden.prompt, "workflow": (cls.hidden.extra_pnginfo or {}).get("workflow")}
         source = graph_source(routes.model, [route.field for route in routes.routes])
-        job = Job(recipe, run, validation, resume, workflow, source)
+        job = Job(recipe, run, validation, resume, workflow, source, readable_folders())
         status = LiveStatus(node, display_node(node), run.name, recipe.steps, send)
         with workspace(training=True), RUNS.running(node) as stop, heartbeat(status):
             train_job(job, ComfyHost(node, recipe.steps), status, stop)

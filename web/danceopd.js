@@ -22,8 +22,10 @@ async function promptOf(id) {
   return queue?.queue_running.find(([, , prompt]) => prompt[id]?.class_type === TRAIN)?.[1];
 }
 
+const PAGE = 5000; // updates in one answer: a long history comes in parts
+
 const client = {
-  history: (run) => get(`/danceopd/runs/${encodeURIComponent(run)}/history`),
+  history: (run, after) => get(`/danceopd/runs/${encodeURIComponent(run)}/history?after=${after}&limit=${PAGE}`),
 
   async stop(id) {
     const body = JSON.stringify({ node: id });

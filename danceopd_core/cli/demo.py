@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .console import log
+from .console import log, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ def run(args: Namespace) -> None:
         "guidance_of_base": GUIDANCE,
     }
     write_text(out / "report.json", json.dumps(report, indent=1) + "\n")
-    print(score_markdown({name: {kind: table[kind] for kind in HELD_OUT} for name, table in tables.items()}))
+    say(score_markdown({name: {kind: table[kind] for kind in HELD_OUT} for name, table in tables.items()}))
     log(f"{report['seconds']:.0f} s, {report['peak_rss_mb']} MB; look at {out / 'samples.png'}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .console import say
 
 
 def add_arguments(subparsers: Any) -> None:
@@ -30,4 +31,4 @@ def run(args: Namespace) -> None:
         recipe = read_recipe(args.recipe, args.overrides)
         refuse_live(recipe, args.recipe)
         lines = planned_memory(recipe).lines()
-    print("\n".join(lines))
+    say("\n".join(lines))

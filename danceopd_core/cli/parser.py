@@ -1,18 +1,18 @@
 """The command line: assembles the commands and maps errors to exit statuses.
 
-0: done. 1: the training diverged, ran out of memory, lost one of its processes or could not be saved, or doctor-env
-found what an install would change. 2: bad input, reported in one message with nothing written. 130: interrupted; 143
-and 129: by SIGTERM and SIGHUP.
+0: done. 1: the training diverged, ran out of memory, lost one of its processes or could not be saved, doctor-env found
+what an install would change, or soak found something bad. 2: bad input, reported in one message with nothing written.
+130: interrupted; 143 and 129: by SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from ..errors import InputError
-from . import bench, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, train
+from ..errors import InputError, shown
+from . import bench, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, soak, train
+from .console import encode_anything, log, quiet_libraries
 
 COMMANDS = {
     "demo": demo,
@@ -24,6 +24,7 @@ COMMANDS = {
     "bench": bench,
     "data": data,
     "shapes": shapes,
+    "soak": soak,
     "doctor-env": doctor_env,
 }
 """Each module has `add_arguments(subparsers)`, which adds its parser, and `run(args)`."""
@@ -31,6 +32,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
+    encode_anything()
     args = _parse(arguments)
     if args.command == "doctor-env":  # it is for a Python in which torch and the others may not import
         return doctor_env.run(args)
@@ -41,11 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ..runs.distributed import ProcessLost
     from ..runs.rescue import SaveFailed
     from ..signals import Terminated
-    from .console import quiet_libraries
 
     quiet_libraries()
     try:
-        COMMANDS[args.command].run(args)
+        status: int | None = COMMANDS[args.command].run(args)
     except InputError as error:
         return _report(error, 2)
     except (Diverged, ProcessLost, SaveFailed) as error:
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(error, 128 + error.number)
     except KeyboardInterrupt:
         return _report("stopped", 130)
-    return 0
+    return status or 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -73,10 +74,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         args.overrides += [word for word in rest if "=" in word and not word.startswith("-")]
         rest = [word for word in rest if word not in args.overrides]
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(shown(f"unrecognized arguments: {' '.join(rest)}"))
     return args
 
 
 def _report(error: object, status: int) -> int:
-    print(f"danceopd: {error}", file=sys.stderr)
+    log(str(error))
     return status

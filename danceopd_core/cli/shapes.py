@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .console import log
+from .console import log, say
 from .options import add_component, open_field, require_research
 
 
@@ -70,7 +70,7 @@ def _score(args: Namespace) -> None:
             held_out_set = HeldOutSet.of(backbone, {T2I: args.each, EDIT: args.each}, seed, args.size, args.steps)
             images = list(held_out_set.generate(backbone, field, device=device))
             tables[f"{name}, seed {seed}"] = score_table(held_out_set, images, args.style)
-    print(score_markdown(tables))
+    say(score_markdown(tables))
     if args.json:
         data = {name: {c: asdict(score) for c, score in table.items()} for name, table in tables.items()}
         write_text(args.json, json.dumps(data, indent=1) + "\n")

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .console import log
+from .console import log, say
 
 if TYPE_CHECKING:
     from ..recipe.schema import Recipe
@@ -47,12 +47,12 @@ def _check(recipe: Recipe) -> None:
 
     planned = plan_run(recipe)
     shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
-    print(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
+    say(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
     if recipe.learned_router is not None:
         *own, unassigned = (planned.items(bucket) for bucket in recipe.buckets())
-        print(describe_assignment(own, unassigned, recipe.learned_router.holdout))
+        say(describe_assignment(own, unassigned, recipe.learned_router.holdout))
     if not is_hub_id(recipe.model):  # its configuration may not be downloaded yet
-        print(query_text(planned.query_bins()))
+        say(query_text(planned.query_bins()))
 
 
 def _train(recipe: Recipe, folder: RunFolder, args: Namespace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..errors import InputError
 from ..lookup import lookup
 from ..recipe.schema import Bucket
@@ -9,19 +11,21 @@ from ..shapes.language import KINDS, Caption, items
 from ..shapes.render import render
 from .csv_rows import Item, read_csv
 from .encoded_bucket import read_encoded
+from .roots import Roots, file_of
 
 
-def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64) -> tuple[Item, ...]:
+def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64, roots: Roots = None) -> tuple[Item, ...]:
     """The items of a bucket, at least one; those of the embedded world are generated from `seed`.
 
-    Their pictures are square with the longer of the two sides, for `open_picture` to crop.
+    Their pictures are square with the longer of the two sides, for `open_picture` to crop. roots: where files have
+    to lie; None: anywhere.
     """
     if bucket.csv is not None:
-        return read_csv(bucket.csv, bucket.task)
+        return read_csv(bucket.csv, bucket.task, roots)
     if bucket.shapes is not None:
         return _shapes_items(bucket.shapes, bucket.count, seed, max(width, height))
     if bucket.encoded is not None:
-        return read_encoded(bucket.encoded)
+        return read_encoded(bucket.encoded if roots is None else file_of(bucket.encoded, Path(), roots))
     if not bucket.prompts:
         raise InputError("the bucket is empty: give it a csv, prompts or shapes")
     return tuple(Item(prompt) for prompt in bucket.prompts)

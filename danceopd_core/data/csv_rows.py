@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import InputError, shown
+from ..errors import InputError, encodable, shown
 from ..lookup import lookup
 from .csv_text import CsvText, look_alikes
 from .images import Picture
+from .roots import Roots, file_of
 
 if TYPE_CHECKING:
     from ..algorithm.fields import Sample
@@ -37,6 +37,10 @@ class Item:
     conditioning: Sample | None = None
     null: Sample | None = None
 
+    def __post_init__(self) -> None:
+        if not encodable(self.prompt):
+            raise InputError(f"the prompt '{self.prompt}' holds half of a character (a lone surrogate): type it again")
+
 
 class CsvRow(NamedTuple):
     number: int
@@ -44,20 +48,20 @@ class CsvRow(NamedTuple):
     item: Item
 
 
-def read_csv(path: str | Path, task: str | None = None) -> tuple[Item, ...]:
+def read_csv(path: str | Path, task: str | None = None, roots: Roots = None) -> tuple[Item, ...]:
     """The rows of a CSV file that have a prompt, optionally those of one task only; InputError if there are none.
 
     Columns as in DanceOPD's trainer: prompt, or the first text of the mapping (JSON or Python) in
     column caption_dict; task ("default" if blank); source_image and target_image, relative to the CSV's
     folder. Unlike there, text that is not UTF-8, rows longer than the header, quotes that are not closed and columns
-    that look like one of these are refused.
+    that look like one of these are refused. roots: where the file and its pictures have to lie; None: anywhere.
     """
-    return tuple(row.item for row in numbered_rows(path, task))
+    return tuple(row.item for row in numbered_rows(path, task, roots))
 
 
-def numbered_rows(path: str | Path, task: str | None = None) -> tuple[CsvRow, ...]:
+def numbered_rows(path: str | Path, task: str | None = None, roots: Roots = None) -> tuple[CsvRow, ...]:
     """`read_csv` with the line number of each item."""
-    rows = tuple(_rows(Path(path)))
+    rows = tuple(_rows(Path(path) if roots is None else file_of(path, Path(), roots), roots))
     if not rows:
         raise InputError(f"{path} holds no prompts: fill its column prompt")
     if task is None:
@@ -68,12 +72,15 @@ def numbered_rows(path: str | Path, task: str | None = None) -> tuple[CsvRow, ..
     return tuple(lookup(tasks, " ".join(task.split()), f"task in {path}"))
 
 
-def _rows(path: Path) -> Iterator[CsvRow]:
+def _rows(path: Path, roots: Roots) -> Iterator[CsvRow]:
     folder = path.resolve().parent
 
-    def picture(text: str | None) -> Path | None:
+    def picture(text: str | None, row: int) -> Path | None:
         text = (text or "").strip()
-        return folder / os.path.expanduser(text) if text else None
+        try:
+            return file_of(text, folder, roots) if text else None
+        except InputError as error:
+            raise InputError(f"{path}, row {row}: {error}") from None
 
     table = CsvText(path)
     _check_columns(path, table.columns)
@@ -84,7 +91,7 @@ def _rows(path: Path) -> Iterator[CsvRow]:
             )
         prompt = _clean(row.cells.get("prompt")) or _from_mapping(row.cells.get("caption_dict") or "")
         if prompt:
-            source, target = picture(row.cells.get("source_image")), picture(row.cells.get("target_image"))
+            source, target = (picture(row.cells.get(name), row.number) for name in ("source_image", "target_image"))
             task = _clean(row.cells.get("task")) or "default"
             yield CsvRow(row.number, Item(prompt, source, target, task))
 

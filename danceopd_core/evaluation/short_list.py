@@ -13,6 +13,7 @@ import torch
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture, upright
+from ..data.roots import Roots
 from ..errors import Fault, InputError, refuse
 from ..lookup import lookup
 from ..recipe.graph import ModelSpec
@@ -39,9 +40,16 @@ def eval_folder(output: Path, name: str) -> Path:
 
 
 def short_list_items(
-    prompts: Sequence[str], sources: Sequence[np.ndarray], bucket: Bucket | None, config: GenerationConfig
+    prompts: Sequence[str],
+    sources: Sequence[np.ndarray],
+    bucket: Bucket | None,
+    config: GenerationConfig,
+    roots: Roots = None,
 ) -> Sequence[Item]:
-    """The prompts with their sources, or the items of a bucket; InputError if both are given."""
+    """The prompts with their sources, or the items of a bucket; InputError if both are given.
+
+    roots: where the bucket's files have to lie; None: anywhere.
+    """
     if bucket is None:
         return paired_items(prompts, sources) if prompts or sources else []
     if prompts or sources:
@@ -52,7 +60,7 @@ def short_list_items(
         raise InputError(
             "bucket: it holds conditioning, and the scorers read prompts: wire in a Prompt Bucket, or type the prompts"
         )
-    return load_bucket(bucket, config.seed, config.width, config.height)
+    return load_bucket(bucket, config.seed, config.width, config.height, roots)
 
 
 def benchmark_prompts(items: Sequence[Item], layout: str) -> list[BenchmarkPrompt]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import Fault, InputError, refuse
+from ..errors import Fault, InputError, refuse, shown
 from ..files import write_text
 from .faulty import FAULTY
 from .migration import migrated
@@ -61,7 +61,7 @@ def checked(recipe: Recipe) -> Recipe:
 
 def write_recipe(path: str | Path, recipe: Recipe, notes: Sequence[str] = ()) -> None:
     """Writes the settings that differ from their default, atomically. notes: lines of comment above them."""
-    comment = "".join(f"# {' '.join(note.split())}\n" for note in notes)
+    comment = "".join(f"# {shown(' '.join(note.split()))}\n" for note in notes)
     text = yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110)
     write_text(path, comment + text)
 

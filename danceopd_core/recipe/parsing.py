@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..errors import Fault
+from ..errors import Fault, encodable
 from ..lookup import did_you_mean
 from .faulty import FAULTY, short, sound
 
@@ -113,8 +113,8 @@ def _mapping(declared: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     if not isinstance(value, Mapping):
         return _fault(faults, path, f"expected a mapping, not {short(value)}")
     for key in value:
-        if not isinstance(key, str) or not key.strip():
-            _fault(faults, path, f"{short(key)} is not a valid name: give text that is not empty")
+        if not isinstance(key, str) or not key.strip() or not encodable(key):
+            _fault(faults, path, f"{short(key)} is not a valid name: give text in UTF-8 that is not empty")
     return {key: build(declared, part, _join(path, key), faults) for key, part in value.items()}
 
 
@@ -141,7 +141,9 @@ class _Not:
 
 
 def _text(value: Any) -> str | _Not:
-    return value if isinstance(value, str) else _Not("text")
+    if not isinstance(value, str):
+        return _Not("text")
+    return value if encodable(value) else _Not("text without halves of characters")
 
 
 def _whole(value: Any) -> int | _Not:

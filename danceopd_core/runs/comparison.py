@@ -10,6 +10,7 @@ import torch
 from ..data.buckets import load_bucket
 from ..data.csv_rows import Item
 from ..data.images import open_picture
+from ..data.roots import Roots
 from ..recipe.graph import FieldSpec, RoutesSpec
 from ..recipe.schema import Teacher
 from .field_sampling import SamplingSettings, paired_items
@@ -31,14 +32,22 @@ def comparison_fields(routes: RoutesSpec, student: Teacher | None) -> dict[str, 
 
 
 def comparison_items(
-    routes: RoutesSpec, prompts: Sequence[str], sources: Sequence[np.ndarray], rows: int, settings: SamplingSettings
+    routes: RoutesSpec,
+    prompts: Sequence[str],
+    sources: Sequence[np.ndarray],
+    rows: int,
+    settings: SamplingSettings,
+    roots: Roots = None,
 ) -> list[Item]:
-    """The given prompts with their sources; without any, `rows` items of each route's bucket, spread over it."""
+    """The given prompts with their sources; without any, `rows` items of each route's bucket, spread over it.
+
+    roots: where the buckets' files have to lie; None: anywhere.
+    """
     if prompts or sources:
         return paired_items(prompts, sources)
     chosen: list[Item] = []
     for bucket in dict.fromkeys(route.prompts.bucket for route in routes.routes):
-        items = load_bucket(bucket, settings.seed, settings.width, settings.height)
+        items = load_bucket(bucket, settings.seed, settings.width, settings.height, roots)
         chosen += items[:: max(1, len(items) // rows)][:rows]  # a bucket lists its categories one after another
     return chosen
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.csv_rows import read_csv
+from ..data.roots import Roots
 from ..errors import InputError
 from ..recipe.schema import Recipe
 from ..shapes import is_embedded, locate
@@ -23,12 +24,15 @@ STEADY = ("constant", "constant_with_warmup")
 _DIGEST = 64
 
 
-def run_identity(recipe: Recipe) -> dict[str, Any]:
-    """What two runs have in common when the one can go on with, or stand for, the other; and the steps."""
+def run_identity(recipe: Recipe, roots: Roots = None) -> dict[str, Any]:
+    """What two runs have in common when the one can go on with, or stand for, the other; and the steps.
+
+    roots: where the buckets' files have to lie; None: anywhere.
+    """
     return {
         "version": VERSION,
         "recipe": recipe_digest(recipe),
-        "contents": file_stamps(recipe),
+        "contents": file_stamps(recipe, roots),
         "steps": recipe.steps,
     }
 
@@ -48,11 +52,14 @@ def is_steady(recipe: Recipe) -> bool:
     return recipe.optimizer.schedule in STEADY
 
 
-def file_stamps(recipe: Recipe) -> dict[str, str]:
-    """A stamp of each file that the recipe names, by name; a CSV's is followed by one of the pictures it names."""
+def file_stamps(recipe: Recipe, roots: Roots = None) -> dict[str, str]:
+    """A stamp of each file that the recipe names, by name; a CSV's is followed by one of the pictures it names.
+
+    roots: where the buckets' files have to lie; None: anywhere.
+    """
     stamps = {name: contents(path) for name, path in _files(recipe)}
     for csv in filter(None, (bucket.csv for bucket in recipe.buckets())):
-        stamps[csv] += hashlib.sha256(repr(_pictures(Path(csv))).encode()).hexdigest()
+        stamps[csv] += hashlib.sha256(repr(_pictures(Path(csv), roots)).encode()).hexdigest()
     return stamps
 
 
@@ -67,10 +74,10 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str
     return changed
 
 
-def _pictures(csv: Path) -> list[tuple[int, int]]:
+def _pictures(csv: Path, roots: Roots) -> list[tuple[int, int]]:
     """Those that the rows name; none if the preflight is to refuse the file."""
     try:
-        pictures = [picture for item in read_csv(csv) for picture in (item.source, item.target)]
+        pictures = [picture for item in read_csv(csv, roots=roots) for picture in (item.source, item.target)]
     except InputError:
         return []
     return [_dated(picture) for picture in pictures if isinstance(picture, Path) and picture.exists()]

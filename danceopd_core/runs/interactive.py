@@ -13,6 +13,7 @@ from PIL import Image
 from ..algorithm.fields import Conditioning
 from ..algorithm.query import query_distribution
 from ..algorithm.trainer import StepResult
+from ..data.roots import Roots
 from ..recipe.file_names import is_live
 from ..recipe.from_graph import widget_names
 from ..recipe.schema import Recipe
@@ -34,7 +35,7 @@ ERROR_SAMPLES = 8
 @dataclass(frozen=True)
 class Job:
     """A training of the node. resume: whether an unfinished run of this record continues. workflow: JSON to keep.
-    source: of the model; None: what the recipe names."""
+    source: of the model; None: what the recipe names. roots: where the buckets' files have to lie; None: anywhere."""
 
     recipe: Recipe
     run: RunRecord
@@ -42,6 +43,7 @@ class Job:
     resume: bool
     workflow: Any = None
     source: ModelSource | None = None
+    roots: Roots = None
 
 
 def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
@@ -64,7 +66,7 @@ def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> N
     recipe, run = job.recipe, job.run
     loras = [recipe.student.start, recipe.student.base_lora, *(teacher.lora for teacher in recipe.teachers.values())]
     run.check_free(loras)
-    identity, earlier = {**run_identity(recipe), "watch": job.validation.digest()}, run.identity()
+    identity, earlier = {**run_identity(recipe, job.roots), "watch": job.validation.digest()}, run.identity()
     if identity == earlier and _publish_finished(run, status):
         return
     with ExitStack() as locks:
@@ -85,7 +87,7 @@ def _train_locked(
         host.check()
         status.publish(message=text)
 
-    session = open_session(recipe, log=log, source=job.source)
+    session = open_session(recipe, log=log, source=job.source, roots=job.roots)
     status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
     items = job.validation.items(session.plan)
     samples = encode_items(session.backbone, items, recipe.width, recipe.height)

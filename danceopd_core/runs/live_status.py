@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors import shown
+
 MIN_INTERVAL = 0.2
 """Least time between two events with updates, in seconds."""
 
@@ -110,7 +112,9 @@ class LiveStatus:
         self._last = time.monotonic()
 
     def publish(self, **changes: Any) -> None:
-        """Changes the status and sends it at once."""
+        """Changes the status and sends it at once. message: text, escaped where it is not printable."""
+        if "message" in changes:
+            changes["message"] = shown(changes["message"])
         self._change(**changes)
         self._push()
 

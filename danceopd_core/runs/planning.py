@@ -11,6 +11,7 @@ from ..algorithm.methods import Method, method
 from ..algorithm.query import QUERIES, Beta, BySigma, QueryBin, QuerySampler, Uniform, query_distribution
 from ..algorithm.rollout import Sde
 from ..data.csv_rows import Item
+from ..data.roots import Roots
 from ..lookup import lookup
 from ..models.sigma_schedule import path_sigmas
 from ..recipe.schema import Bucket, Recipe, Route, Teacher
@@ -55,13 +56,13 @@ def negatives_of(teachers: Iterable[Teacher], model: str | None = None) -> list[
     return sorted({t.negative for t in teachers if t.guidance != 1 and (t.model or None) == model})
 
 
-def plan_run(recipe: Recipe, source: ModelSource | None = None) -> RunPlan:
+def plan_run(recipe: Recipe, source: ModelSource | None = None, roots: Roots = None) -> RunPlan:
     """The plan of a checked recipe; one InputError with every fault of its settings, files and buckets.
 
-    source: of its model; None: what the recipe names.
+    source: of its model; None: what the recipe names. roots: where the buckets' files have to lie; None: anywhere.
     """
     source = source or recipe_source(recipe)
-    return RunPlan(preflight(recipe, source), build_method(recipe), source)
+    return RunPlan(preflight(recipe, source, roots), build_method(recipe), source)
 
 
 def build_method(recipe: Recipe) -> Method:

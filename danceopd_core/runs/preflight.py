@@ -11,6 +11,7 @@ from pathlib import Path
 from ..algorithm.optimizers import check_optimizer
 from ..data.buckets import load_bucket
 from ..data.csv_rows import CsvRow, Item
+from ..data.roots import Roots
 from ..errors import Fault, InputError, refuse
 from ..models.compatibility import incompatibilities
 from ..models.hub import is_hub_id
@@ -38,11 +39,11 @@ class Preflight:
         return tuple(row.item for row in self.rows[bucket])
 
 
-def preflight(recipe: Recipe, source: ModelSource | None = None) -> Preflight:
+def preflight(recipe: Recipe, source: ModelSource | None = None, roots: Roots = None) -> Preflight:
     """One InputError with every fault of a checked recipe's settings, files and buckets, if there are any.
 
     Every image is decoded. A recipe constructed in Python has to be checked first (`recipe.io.checked`). source: of
-    its model; None: what the recipe names.
+    its model; None: what the recipe names. roots: where the buckets' files have to lie; None: anywhere.
     """
     source = source or recipe_source(recipe)
     models = {None: source.facts()} | {name: other_source(source, name).facts() for name in _own_models(recipe)}
@@ -57,7 +58,7 @@ def preflight(recipe: Recipe, source: ModelSource | None = None) -> Preflight:
         *_differences(recipe, faulty),
         *_unused_teachers(recipe),
     ]
-    rows = check_buckets(recipe, models, faults)
+    rows = check_buckets(recipe, models, faults, roots)
     refuse("the run", faults)
     return Preflight(recipe, rows)
 

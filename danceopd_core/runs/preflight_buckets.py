@@ -11,6 +11,7 @@ from ..data.buckets import load_bucket
 from ..data.csv_rows import CsvRow, Item, numbered_rows
 from ..data.images import picture_fault
 from ..data.prompt_assignment import assignment_faults
+from ..data.roots import Roots
 from ..errors import Fault, InputError
 from ..recipe.file_names import is_live
 from ..recipe.schema import Bucket, Recipe, Route
@@ -22,10 +23,12 @@ MAX_ROW_FAULTS = 10
 Rows = tuple[CsvRow, ...]
 
 
-def check_buckets(recipe: Recipe, models: Mapping[str | None, ModelFacts], faults: list[Fault]) -> dict[Bucket, Rows]:
+def check_buckets(
+    recipe: Recipe, models: Mapping[str | None, ModelFacts], faults: list[Fault], roots: Roots = None
+) -> dict[Bucket, Rows]:
     """The rows of every bucket that can be read; what is wrong with them is added to `faults`.
 
-    models: None for the run's, and those that teachers have for themselves by name.
+    models: None for the run's, and those that teachers have for themselves by name. roots: where files have to lie.
     """
     method = METHODS[recipe.method]
     loaded: dict[Bucket, Rows] = {}
@@ -36,7 +39,7 @@ def check_buckets(recipe: Recipe, models: Mapping[str | None, ModelFacts], fault
     for number, ((setting, route, own_models), bucket) in enumerate(zip(places, recipe.buckets(), strict=False)):
         try:
             if bucket not in loaded:
-                loaded[bucket] = _load(bucket, recipe.seed)
+                loaded[bucket] = _load(bucket, recipe.seed, roots)
         except InputError as error:
             faults.append(Fault(setting, f"{route}: {error}" if route else str(error)))
             continue
@@ -63,10 +66,10 @@ def _readers(recipe: Recipe, route: Route) -> list[str | None]:
     return [None, *(recipe.teachers[name].model for name in names)]
 
 
-def _load(bucket: Bucket, seed: int) -> Rows:
+def _load(bucket: Bucket, seed: int, roots: Roots) -> Rows:
     if bucket.csv is not None:
-        return numbered_rows(bucket.csv, bucket.task)
-    return tuple(CsvRow(i + 1, item) for i, item in enumerate(load_bucket(bucket, seed)))
+        return numbered_rows(bucket.csv, bucket.task, roots)
+    return tuple(CsvRow(i + 1, item) for i, item in enumerate(load_bucket(bucket, seed, roots=roots)))
 
 
 def _sources(rows: Rows, pipeline: str, sources: float) -> Iterator[str]:

@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import atomic, is_abandoned, remove_leftovers, write_text
+from ..outside import read_json
 from ..recipe.io import read_recipe
 from .history import UpdateLines
+from .history_pages import history_page
 from .identity import VERSION, recipe_digest
 from .run_dir import RunFolder
 from .run_id import read_run, run_of_lora, same_weights
 from .run_lock import HOLDER, LOCK
 from .run_names import check_name, check_twin
+from .saved_status import is_status
 
 if TYPE_CHECKING:  # reading records, as ComfyUI's page does, needs no model
     from .session import TrainingSession
@@ -108,7 +111,8 @@ class RunRecord:
         An identity without a version holds a digest of every setting, defaults included. It is replaced by the digest
         of the run's own recipe.
         """
-        stored = self._read("identity.json") or {}
+        found = self._read("identity.json")
+        stored = found if isinstance(found, dict) else {}
         recipe = self.path / "recipe.yaml"
         if not stored or "version" in stored or not recipe.exists():
             return stored
@@ -118,9 +122,10 @@ class RunRecord:
             return stored  # a damaged file: no recipe has this digest, so the run is set aside
 
     def status(self) -> dict[str, Any] | None:
-        """The last saved status; a training that ended with the server counts as cancelled."""
+        """The last saved status, None without a readable one; a training that ended with the server counts as
+        cancelled."""
         status = self._read("status.json")
-        if status is None:
+        if not is_status(status):
             return None
         pictures = [{**picture, "url": self.url(Path(picture["url"]).name)} for picture in status["pictures"]]
         state = "cancelled" if status["state"] == "training" else status["state"]
@@ -141,9 +146,6 @@ class RunRecord:
             lines.cut(update - 1)
         lines.add({"update": update, "errors": errors})
 
-    def validations(self) -> list[dict[str, Any]]:
-        return UpdateLines(self.path / "validation.jsonl").read()
-
     def pictures(self) -> list[Path]:
         """Those of the last validation, in order."""
         files = sorted((self.path / "pictures").glob("*.png"))
@@ -153,21 +155,15 @@ class RunRecord:
         """One an update, the mean over its routes."""
         return [sum(e["losses"].values()) / len(e["losses"]) for e in self.folder.history()]
 
-    def history(self) -> dict[str, Any]:
-        """For the page: one list per route, with None for updates of other routes."""
-        entries = self.folder.history()
-        routes = list(dict.fromkeys(route for entry in entries for route in entry["losses"]))
-        return {
-            "updates": [entry["update"] for entry in entries],
-            "losses": {route: [entry["losses"].get(route) for entry in entries] for route in routes},
-            "validation": [{**entry["errors"], "update": entry["update"]} for entry in self.validations()],
-        }
+    def history(self, after: int = 0, limit: int | None = None) -> dict[str, Any]:
+        """For the page, the fields of `HistoryPage`: what follows an update, `limit` updates at most."""
+        return history_page(self.path, after, limit).to_dict()
 
     def _read(self, file: str) -> Any:
         path = self.path / file
         try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        except ValueError:
+            return read_json(path, "the file") if path.exists() else None
+        except InputError:
             return None  # an incomplete file of a machine that went down counts as absent
 
 

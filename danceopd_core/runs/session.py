@@ -14,6 +14,7 @@ from ..algorithm.routers import router
 from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
 from ..data.prompt_assignment import PromptAssignment
+from ..data.roots import Roots
 from ..errors import naming
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
@@ -75,13 +76,14 @@ def open_session(
     processes: ProcessGroup | None = None,
     log: Callable[[str], None] = lambda text: None,
     source: ModelSource | None = None,
+    roots: Roots = None,
 ) -> TrainingSession:
     """Opens everything for training. InputError for what does not fit, before a model is loaded where possible.
 
     processes: the processes that train together; None: this one alone. log: receives a line before each slow part.
-    source: of the model; None: what the recipe names.
+    source: of the model; None: what the recipe names. roots: where the buckets' files have to lie; None: anywhere.
     """
-    plan = plan_run(checked(recipe), source)
+    plan = plan_run(checked(recipe), source, roots)
     recipe, weights = plan.recipe, plan.source.weights
     plan.query_bins()  # refuses a query range without a state of the path
     device = pick_device(recipe.device)

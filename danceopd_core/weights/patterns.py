@@ -51,7 +51,7 @@ class _Plain:
 
     def ends(self, name: str) -> bool:
         rest = len(name) - len(self._text)
-        if rest < 0 or rest and (self._whole or name[rest - 1] != "."):
+        if rest < 0 or (rest and (self._whole or name[rest - 1] != ".")):
             return False
         return all(own in (".", other) for own, other in zip(self._text, name[rest:], strict=True))
 

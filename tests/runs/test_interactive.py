@@ -92,7 +92,7 @@ def test_a_run_leaves_all_that_was_promised(go):
     assert status.data["update"] == 4
     assert equal(student_of(status), load_file(files.folder.student))
     assert len(files.losses()) == 4
-    assert [entry["update"] for entry in files.validations()] == [2, 4]
+    assert [entry["update"] for entry in files.history()["validation"]] == [2, 4]
     assert [path.name for path in files.pictures()] == ["000004-00.png"]
     assert files.status()["state"] == "done"
     assert json.loads((files.path / "workflow.json").read_text()) == {"prompt": {}}

@@ -6,13 +6,34 @@ import { test } from "node:test";
 import { durationText, logTicks, memoryText, numberText, queryText, ticks } from "./danceopd/format.js";
 import { nodeOf, ownValue, walk } from "./danceopd/graph.js";
 import { load, t } from "./danceopd/i18n.js";
-import { addEvent, downsample, emptySeries, runningMean, seriesFromHistory, valueAt } from "./danceopd/series.js";
+import { addEvent, addHistory, copyOf, downsample, emptySeries, runningMean, valueAt } from "./danceopd/series.js";
 
 const history = {
   updates: [1, 2, 3],
   losses: { a: [0.4, null, 0.2], b: [null, 0.9, null] },
   validation: [{ update: 2, a: 0.5, b: null }],
 };
+
+function seriesFromHistory(...parts) {
+  const series = emptySeries();
+  for (const part of parts) addHistory(series, part);
+  return series;
+}
+
+test("a history in parts is the history", () => {
+  const first = { updates: [1, 2], losses: { a: [0.4, null], b: [null, 0.9] }, validation: history.validation, next: 2 };
+  const second = { updates: [3], losses: { a: [0.2] }, validation: [], next: null };
+  const parts = seriesFromHistory(first, second);
+  assert.deepEqual(parts, seriesFromHistory(history));
+  addHistory(parts, { updates: [], losses: {}, validation: [], next: null });
+  assert.deepEqual(parts, seriesFromHistory(history));
+});
+
+test("a copy of a series grows on its own", () => {
+  const series = seriesFromHistory(history);
+  addEvent(copyOf(series), { update: 4, losses: { a: 0.1 } });
+  assert.deepEqual(series, seriesFromHistory(history));
+});
 
 test("a history becomes points, without those that were not measured", () => {
   const series = seriesFromHistory(history);

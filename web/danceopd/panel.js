@@ -3,7 +3,7 @@
 import { colourOf, drawChart, updateAt } from "./chart.js";
 import { durationText, memoryText, numberText, queryText } from "./format.js";
 import { t } from "./i18n.js";
-import { addEvent, emptySeries, seriesFromHistory, valueAt } from "./series.js";
+import { addEvent, addHistory, copyOf, emptySeries, valueAt } from "./series.js";
 import { STYLE } from "./style.js";
 
 const HISTORY_INTERVAL = 3000; // ms, least time between two requests of the history
@@ -21,11 +21,12 @@ function createElement(tag, name = "", parent = null) {
 }
 
 export class Panel {
-  // `client`: history(run), stop(id) and cancel(id) return promises; picture(url) returns the address of an image.
+  // `client`: history(run, after), stop(id) and cancel(id) return promises; picture(url) returns the address of an image.
   constructor(client) {
     this.client = client;
     this.event = null;
     this.series = emptySeries();
+    this.history = emptySeries(); // of the server's history, as far as it was asked for
     this.hovered = null;
     this.pending = ""; // "stop" or "cancel" from the click until the run has ended
     this.#build();
@@ -37,14 +38,17 @@ export class Panel {
     const newRun = event.run !== this.event?.run;
     if (!RUNNING.includes(event.state) || newRun) this.pending = "";
     this.event = event;
-    if (newRun || (event.state === "training" && event.update < this.series.last)) this.series = emptySeries();
+    if (newRun || (event.state === "training" && event.update < this.series.last)) {
+      this.series = emptySeries();
+      this.history = emptySeries();
+    }
     const gap = event.update > 0 && event.state !== "opening" && addEvent(this.series, event);
     if (gap || (event.update > 0 && !RUNNING.includes(event.state))) this.#requestHistory();
     this.#render();
   }
 
   // Replaces the series by the run's history: after a reload, or when events have skipped updates.
-  // Limited in rate, because the history of a long run is large.
+  // Limited in rate, and only what is not here yet is asked for, because the history of a long run is large.
   #requestHistory() {
     if (this.waiting) {
       this.outdated = true;
@@ -61,9 +65,15 @@ export class Panel {
 
   async #fetchHistory() {
     const { run } = this.event;
-    const history = await this.client.history(run).catch(() => null);
-    if (!history || this.event.run !== run || this.event.state === "opening") return;
-    this.series = seriesFromHistory(history);
+    const { history } = this;
+    // From the last update on: its validation comes after it.
+    for (let after = Math.max(0, history.last - 1); Number.isFinite(after);) {
+      const page = await this.client.history(run, after).catch(() => null);
+      if (!page || this.history !== history || this.event.run !== run || this.event.state === "opening") return;
+      addHistory(history, page);
+      after = page.next;
+    }
+    this.series = copyOf(history);
     addEvent(this.series, this.event);
     this.#render();
   }

@@ -7,9 +7,8 @@ export function emptySeries() {
   return { routes: new Map(), last: 0 };
 }
 
-// The series of the response of GET /danceopd/runs/{run}/history: a loss is null where the route was not trained.
-export function seriesFromHistory(history) {
-  const series = emptySeries();
+// Adds a response of GET /danceopd/runs/{run}/history, a part of it: a loss is null where the route was not trained.
+export function addHistory(series, history) {
   const updates = history.updates ?? [];
   for (const [route, losses] of Object.entries(history.losses ?? {})) {
     losses.forEach((loss, i) => addPoint(routeOf(series, route).loss, updates[i], loss));
@@ -17,8 +16,12 @@ export function seriesFromHistory(history) {
   for (const { update, ...errors } of history.validation ?? []) {
     for (const [route, error] of Object.entries(errors)) addPoint(routeOf(series, route).error, update, error);
   }
-  series.last = updates.at(-1) ?? 0;
-  return series;
+  series.last = updates.at(-1) ?? series.last;
+}
+
+export function copyOf(series) {
+  const routes = [...series.routes].map(([name, { loss, error }]) => [name, { loss: [...loss], error: [...error] }]);
+  return { routes: new Map(routes), last: series.last };
 }
 
 // Adds an event to the series. Returns whether the history is needed: updates are missing, or the run has restarted.

@@ -1,1 +1,1 @@
-"""Attacks on runs, by seed and with counts: what survives them is what the tests promise, more often."""
+"""`danceopd soak`: attacks on everything that takes something from outside, drawn from seeds and counted by outcome."""

@@ -1,0 +1,69 @@
+"""The saved status of a run, checked at the edge: the file lies in a folder that others may have written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+STATES = ("opening", "training", "done", "stopped", "cancelled", "failed")
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(part is None or _number(part) for part in value.values())
+
+
+def _pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair)) for pair in value
+    )
+
+
+def _pictures(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(picture, dict) and isinstance(picture.get("prompt"), str) and isinstance(picture.get("url"), str)
+        for picture in value
+    )
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _optional(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
+REQUIRED: dict[str, Callable[[Any], bool]] = {
+    "state": lambda value: value in STATES,
+    "update": _count,
+    "steps": _count,
+    "losses": _numbers,
+    "pictures": _pictures,
+}
+OTHERS: dict[str, Callable[[Any], bool]] = {
+    "node": _text,
+    "display_node": _text,
+    "run": _text,
+    "message": _text,
+    "validation": _optional(_numbers),
+    "rate": _optional(_number),
+    "eta": _optional(_number),
+    "memory_mb": _optional(_number),
+    "asked": _pairs,
+    "time": _number,
+}
+
+
+def is_status(value: Any) -> bool:
+    """Whether a value from a file is a status as `LiveStatus` has them; older versions lack some keys."""
+    if not isinstance(value, dict) or not value.keys() >= REQUIRED.keys():
+        return False
+    return all(check(value[name]) for name, check in (REQUIRED | OTHERS).items() if name in value)
