@@ -25,19 +25,27 @@ DEPTH_LIMIT = 64
 
 def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
     """The content of a regular file. what: its kind, for the error, such as "the recipe". limit: in bytes."""
+    data, _ = read_head(path, what, limit + 1)
+    if len(data) > limit:
+        raise InputError(f"{what} {path} has more than {limit // MIB} MiB, the most that is read of such a file")
+    return data
+
+
+def read_head(path: str | Path, what: str, size: int) -> tuple[bytes, int]:
+    """The first `size` bytes of a regular file, or all if it has fewer; and how many it has."""
     try:
         # Not blocking: opening a FIFO would wait for a writer. It has no effect on a regular file.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
                 raise InputError(f"{what} {path} is not a regular file: give a file")
-            data = file.read(limit + 1)
+            return file.read(size), status.st_size
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null character, or a surrogate
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{what} {path} cannot be read: {reason}") from error
-    if len(data) > limit:
-        raise InputError(f"{what} {path} has more than {limit // MIB} MiB, the most that is read of such a file")
-    return data
 
 
 def read_text(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> str:
