@@ -26,8 +26,8 @@ ATTENTION_TYPES = optional(several(one_of("full_attention", "sliding_attention")
 ROPE = optional(
     mapping(
         {
-            "type": one_of("default", "mrope"),
-            "rope_type": one_of("default", "mrope"),
+            "type": one_of("default", "mrope", "axial"),
+            "rope_type": one_of("default", "mrope", "axial"),
             "rope_theta": number(1, 1e9),
             "mrope_section": several(whole(1, 4096), 1, 8),
         }
@@ -60,26 +60,29 @@ QWEN_DECODER: Rules = {
 }
 PIXELS = whole(1, 2**30)
 
+CLIP: Rules = {
+    "model_type": one_of("clip_text_model"),
+    "vocab_size": WIDTH,
+    "hidden_size": WIDTH,
+    "intermediate_size": WIDTH,
+    "projection_dim": optional(whole(1, 2**18)),
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": WIDTH,
+    "max_position_embeddings": WIDTH,
+    "hidden_act": ACTIVATION,
+    "layer_norm_eps": EPSILON,
+    "attention_dropout": DROPOUT,
+    "initializer_range": number(0, 100),
+    "initializer_factor": number(0, 100),
+    "pad_token_id": TOKEN,
+    "bos_token_id": TOKEN,
+    "eos_token_id": optional(whole(-1, 2**22)),
+}
+
 ENCODER_CONFIGS: dict[str, Rules] = {
     "Qwen3Model": {**QWEN_DECODER, "head_dim": WIDTH, "attention_bias": SWITCH, "model_type": one_of("qwen3")},
-    "CLIPTextModel": {
-        "model_type": one_of("clip_text_model"),
-        "vocab_size": WIDTH,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "projection_dim": optional(whole(1, 2**18)),
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": WIDTH,
-        "max_position_embeddings": WIDTH,
-        "hidden_act": ACTIVATION,
-        "layer_norm_eps": EPSILON,
-        "attention_dropout": DROPOUT,
-        "initializer_range": number(0, 100),
-        "initializer_factor": number(0, 100),
-        "pad_token_id": TOKEN,
-        "bos_token_id": TOKEN,
-        "eos_token_id": optional(whole(-1, 2**22)),
-    },
+    "CLIPTextModel": CLIP,
+    "CLIPTextModelWithProjection": CLIP,
     "T5EncoderModel": {
         "model_type": one_of("t5"),
         "vocab_size": WIDTH,
@@ -128,10 +131,10 @@ ENCODER_CONFIGS: dict[str, Rules] = {
     },
     "Qwen2VLImageProcessor": {
         "image_processor_type": TEXT,
-        "do_resize": SWITCH,
-        "do_rescale": SWITCH,
-        "do_normalize": SWITCH,
-        "do_convert_rgb": SWITCH,
+        "do_resize": optional(SWITCH),
+        "do_rescale": optional(SWITCH),
+        "do_normalize": optional(SWITCH),
+        "do_convert_rgb": optional(SWITCH),
         "resample": whole(0, 5),
         "rescale_factor": number(0, 1),
         "image_mean": several(number(-10, 10), 3, 3),

@@ -115,8 +115,8 @@ def _check_files(folder: Path) -> None:
                 raise InputError(f"{folder} has more than {FILE_LIMIT} files: give the folder of a model")
             if entry.name == ADAPTER:
                 raise InputError(
-                    f"{folder / ADAPTER} names an adapter and the model below it, which are not followed: merge it into "
-                    "the weights, or take it out"
+                    f"{folder / ADAPTER} names an adapter and the model below it, which are not followed: merge it "
+                    "into the weights, or take it out"
                 )
             try:
                 status = entry.stat()

@@ -40,6 +40,8 @@ JOINT_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj
 # Not `proj_out`: that ending matches the last layer of the network as well as those of the single blocks.
 FLUX_MLPS = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp")
 
+MAY_LACK = ("text_encoder_3", "tokenizer_3")
+"""Parts that only Stable Diffusion 3 has, and does without if its index says so."""
 LIBRARIES = ("diffusers", "transformers")
 
 FAMILIES = {
@@ -121,8 +123,8 @@ def _check_index(file: Path, index: Mapping[str, Any]) -> None:
             raise InputError(f"{file}: {part} does not name a library and a class. Download it again")
         if named[0] not in LIBRARIES:
             raise InputError(
-                f"{file}: {part} is of {named[0]}, and parts are read with {' and '.join(LIBRARIES)} only: give another "
-                "copy of the model"
+                f"{file}: {part} is of {named[0]}, and parts are read with {' and '.join(LIBRARIES)} only: give "
+                "another copy of the model"
             )
 
 
@@ -134,7 +136,9 @@ def folder_faults(folder: Path, components: Mapping[str, Path] | None = None) ->
     family, index = family_of(folder)
     opened = ModelFolder(folder, dict(components or {}))
     for part, name in PARTS[family.module].items():
-        if absent(index, part) or (part == "processor" and not family.pipelines[index["_class_name"]]):
+        if part in MAY_LACK and absent(index, MAY_LACK[0]):
+            continue
+        if part == "processor" and not family.pipelines[index["_class_name"]]:
             continue
         try:
             check_part(opened, part, name)

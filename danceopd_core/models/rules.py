@@ -1,4 +1,4 @@
-"""What a setting of a model's configuration may be: kinds of values with their ranges, for the tables of `part_rules`."""
+"""What a setting of a model's configuration may be: kinds of values with their ranges."""
 
 from __future__ import annotations
 
@@ -101,20 +101,17 @@ def bounded(config: Mapping[str, Any], rules: Rules, path: str = "") -> Iterator
         if rule.settings is not None and value is not None:
             yield from bounded(value, rule.settings, f"{path}{name}.")
         elif rule.bound:
-            for part in value if isinstance(value, list) else [value]:
-                if _is_whole(part):
-                    yield f"{path}{name}", part, rule.bound
+            parts: list[Any] = value if isinstance(value, list) else [value]
+            yield from ((f"{path}{name}", part, rule.bound) for part in parts if _is_whole(part))
 
 
 def known(config: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     """The settings that have a rule."""
-    return {
-        name: known(config[name], rule.settings)
-        if rule.settings is not None and config[name] is not None
-        else config[name]
-        for name, rule in rules.items()
-        if name in config
-    }
+    found = {}
+    for name in rules.keys() & config.keys():
+        inner = rules[name].settings
+        found[name] = config[name] if inner is None or config[name] is None else known(config[name], inner)
+    return found
 
 
 def _short(value: Any) -> str:

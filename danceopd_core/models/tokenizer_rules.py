@@ -1,4 +1,4 @@
-"""What the files of a tokenizer may hold. A tokenizer's settings are arguments of its class, so most names are refused."""
+"""What the files of a tokenizer may hold. Its settings are arguments of its class, so most names are refused."""
 
 from __future__ import annotations
 

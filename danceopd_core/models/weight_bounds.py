@@ -54,8 +54,8 @@ def check_bounds(folder: Path, config: Mapping[str, Any], rules: Rules, weights:
     for name, value, bound in bounded(config, rules):
         if value > most[bound]:
             raise InputError(
-                f"{folder} does not hold the weights that its configuration describes: {name} is {value}, and they have "
-                f"{weights.tensors} tensors with sides of at most {weights.side}. Download the model again"
+                f"{folder} does not hold the weights that its configuration describes: {name} is {value}, and they "
+                f"have {weights.tensors} tensors with sides of at most {weights.side}. Download the model again"
             )
 
 
