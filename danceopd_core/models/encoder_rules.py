@@ -92,7 +92,7 @@ ENCODER_CONFIGS: dict[str, Rules] = {
         "num_layers": LAYERS,
         "num_decoder_layers": optional(whole(0, 1024)),
         "num_heads": WIDTH,
-        "relative_attention_num_buckets": whole(4, 4096, "side"),
+        "relative_attention_num_buckets": whole(4, 4096),
         "relative_attention_max_distance": whole(4, 2**20),
         "dropout_rate": number(0, 1),
         "layer_norm_epsilon": EPSILON,

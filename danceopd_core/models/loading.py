@@ -20,7 +20,7 @@ from .part_rules import CONFIGS
 from .quantise import from_pretrained_kwargs
 from .single_files import load_single_file
 from .weight_bounds import (
-    Extent,
+    UNKNOWN,
     check_bounds,
     check_elements,
     empty_module,
@@ -61,18 +61,29 @@ def load_part(cls: Any, folder: ModelFolder, part: str) -> Any:
 
 def check_part(folder: ModelFolder, part: str, name: str) -> None:
     """InputError for whatever can be said of a part before it is loaded as the class of this name."""
-    config = settings_of(folder, part, name)
     if part in COMPONENTS:
-        check_bounds(folder.path / part, config, CONFIGS[name], _extent(folder, part))
+        import diffusers
+        import transformers
+
+        empty_part(getattr(diffusers, name, None) or getattr(transformers, name), folder, part)
+    else:
+        settings_of(folder, part, name)
 
 
-def empty_part(cls: Any, folder: ModelFolder, part: str) -> nn.Module:
-    """A part's module without memory for its weights, with which its configuration was compared."""
-    name = class_name(cls)
-    check_part(folder, part, name)
+def empty_part(cls: Any, folder: ModelFolder, part: str, here: bool = True) -> nn.Module:
+    """A part's module without memory for its weights; InputError if its configuration does not fit their headers.
+
+    here: whether the weights have to be there.
+    """
+    rules, config = CONFIGS[class_name(cls)], settings_of(folder, part, class_name(cls))
     source = folder.files.get(part, folder.path / part)
+    weights = extent([source] if part in folder.files else weights_of(source)) if here else UNKNOWN
+    check_bounds(source, config, rules, weights)
     with _reading(source, cls):
-        return empty_module(cls, settings_of(folder, part, name), CONFIGS[name])
+        module = empty_module(cls, config, rules)
+        if here:
+            check_elements(module, source, weights)
+    return module
 
 
 def settings_of(folder: ModelFolder, part: str, name: str) -> dict[str, Any]:
@@ -87,14 +98,10 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
     language model's head) are accepted. Pickled weights are not read, and the configuration is compared with the
     weights' headers before memory is spent.
     """
-    subfolder = _subfolder(folder, part)
-    rules = CONFIGS[class_name(cls)]
-    config = part_settings(subfolder, class_name(cls))
-    weights = _extent(folder, part)
-    check_bounds(subfolder, config, rules, weights)
+    empty_part(cls, folder, part)
+    subfolder, config = folder.path / part, settings_of(folder, part, class_name(cls))
     source = folder.files.get(part, subfolder)
     with _reading(source, cls):
-        check_elements(empty_module(cls, config, rules), source, weights)
         if part in folder.files:
             module, report = load_single_file(cls, subfolder, source, config, dtype)
         else:
@@ -120,10 +127,6 @@ def _subfolder(folder: ModelFolder, part: str) -> Path:
     if not subfolder.is_dir():
         raise InputError(f"{folder.path} has no {part} folder: download the model again, with all its parts")
     return subfolder
-
-
-def _extent(folder: ModelFolder, part: str) -> Extent:
-    return extent([folder.files[part]] if part in folder.files else weights_of(folder.path / part))
 
 
 def _no_code(cls: Any) -> dict[str, Any]:

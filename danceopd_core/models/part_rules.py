@@ -92,7 +92,7 @@ CONFIGS: dict[str, Rules] = {
         "caption_projection_dim": WIDTH,
         "pooled_projection_dim": WIDTH,
         "out_channels": optional(WIDTH),
-        "pos_embed_max_size": whole(1, 1024, "area"),
+        "pos_embed_max_size": whole(1, 1024),
         "dual_attention_layers": several(whole(0, 1024), 0, 1024),
         "qk_norm": optional(one_of("rms_norm")),
     },
@@ -175,6 +175,7 @@ CONFIGS: dict[str, Rules] = {
 """By class."""
 
 REQUIRED: dict[str, tuple[str, ...]] = {
+    "SD3Transformer2DModel": ("pos_embed_max_size", "num_attention_heads", "attention_head_dim"),
     "AutoencoderKL": ("block_out_channels", "latent_channels", "scaling_factor", "shift_factor"),
     "AutoencoderKLQwenImage": ("z_dim", "temperal_downsample", "latents_mean", "latents_std"),
 }

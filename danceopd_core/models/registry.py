@@ -146,12 +146,12 @@ def folder_faults(folder: Path, components: Mapping[str, Path] | None = None) ->
             yield str(error)
 
 
-def empty_network(folder: Path, components: Mapping[str, Path] | None = None) -> nn.Module:
-    """The transformer of a folder, without memory for its weights. components: as of `open_backbone`."""
+def empty_network(folder: Path) -> nn.Module:
+    """The transformer of a folder by its configuration, without memory for its weights, which need not be there."""
     import diffusers
 
     name = PARTS[family_of(folder)[0].module]["transformer"]
-    return empty_part(getattr(diffusers, name), ModelFolder(folder, dict(components or {})), "transformer")
+    return empty_part(getattr(diffusers, name), ModelFolder(folder), "transformer", here=False)
 
 
 def absent(index: Mapping[str, Any], part: str) -> bool:

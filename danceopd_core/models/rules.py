@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from ..errors import shown
 
-Bound = Literal["", "tensors", "side", "area"]
-"""What of the weights' header a number may not exceed: how many tensors there are (layers), the longest side of one
-(widths), or with its square that side (learned positions of a square)."""
+Bound = Literal["", "tensors"]
+"""What of the weights' header a number may not exceed: for layers, how many tensors there are."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def _is_whole(value: Any) -> bool:
 
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 TEXT = Rule("text of at most 65536 characters", lambda value: isinstance(value, str) and len(value) <= 65536)
-WIDTH = whole(1, 2**18, "side")
+WIDTH = whole(1, 2**18)
 LAYERS = whole(1, 1024, "tensors")
 SOME_LAYERS = whole(0, 1024, "tensors")
 

@@ -21,11 +21,14 @@ INDICES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.
 
 
 class Extent(NamedTuple):
-    """Of weights by their headers: how many tensors, the longest side of one, and all their numbers."""
+    """Of weights by their headers: how many tensors, and how many numbers in all."""
 
     tensors: int
-    side: int
     elements: int
+
+
+UNKNOWN = Extent(10_000, 2**28)
+"""The most that is believed of a model whose weights are not here."""
 
 
 def weights_of(folder: Path) -> list[Path]:
@@ -39,24 +42,34 @@ def weights_of(folder: Path) -> list[Path]:
 
 def extent(files: Iterable[Path]) -> Extent:
     """The extent of weights in these files together, without reading any weight."""
-    tensors, side, elements = 0, 0, 0
+    tensors, elements = 0, 0
     for file in files:
         with open_safetensors(file) as handle:
             for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
-                shape = handle.get_slice(key).get_shape()
-                tensors, side, elements = tensors + 1, max([side, *shape]), elements + math.prod(shape)
-    return Extent(tensors, side, elements)
+                tensors, elements = tensors + 1, elements + math.prod(handle.get_slice(key).get_shape())
+    return Extent(tensors, elements)
 
 
-def check_bounds(folder: Path, config: Mapping[str, Any], rules: Rules, weights: Extent) -> None:
+def check_bounds(source: Path, config: Mapping[str, Any], rules: Rules, weights: Extent) -> None:
     """InputError for a number of layers or a width that these weights cannot have. config: checked by its rules."""
-    most = {"tensors": weights.tensors, "side": weights.side, "area": math.isqrt(weights.side)}
     for name, value, bound in bounded(config, rules):
-        if value > most[bound]:
+        if bound == "tensors" and value > weights.tensors:
             raise InputError(
-                f"{folder} does not hold the weights that its configuration describes: {name} is {value}, and they "
-                f"have {weights.tensors} tensors with sides of at most {weights.side}. Download the model again"
+                f"{source} does not hold all the weights that are configured: {name} is {value}, and there "
+                f"are {weights.tensors} tensors. Download the model again"
             )
+    if (made := _made_at_once(config)) > weights.elements:
+        raise InputError(
+            f"{source} does not hold all the weights that are configured: positions of {made} numbers, and there are "
+            f"{weights.elements} in all. Download the model again"
+        )
+
+
+def _made_at_once(config: Mapping[str, Any]) -> int:
+    """The numbers that a network computes as it is built, even without memory for its weights (Stable Diffusion 3)."""
+    if "pos_embed_max_size" not in config:
+        return 0
+    return config["pos_embed_max_size"] ** 2 * config["num_attention_heads"] * config["attention_head_dim"]
 
 
 def empty_module(cls: Any, config: Mapping[str, Any], rules: Rules) -> nn.Module:
@@ -72,11 +85,14 @@ def transformers_config(cls: Any, config: Mapping[str, Any], rules: Rules) -> An
     return cls.config_class.from_dict(known(config, rules))
 
 
-def check_elements(module: nn.Module, folder: Path, weights: Extent) -> None:
-    """InputError if the weights are fewer numbers than the module has: a library would draw the rest at random."""
+def check_elements(module: nn.Module, source: Path, weights: Extent) -> None:
+    """InputError if the module is of another size altogether than its weights.
+
+    A library would draw what is missing at random. A few missing weights are named once it has loaded the others.
+    """
     needed = sum(part.numel() for part in module.parameters())
-    if needed > weights.elements:
+    if needed > 2 * weights.elements + 2**20:
         raise InputError(
-            f"{folder} does not hold all weights of a {type(module).__name__}: its configuration describes {needed} "
+            f"{source} does not hold all weights of a {type(module).__name__}: its configuration describes {needed} "
             f"numbers, and its weights have {weights.elements}. Download the model again"
         )

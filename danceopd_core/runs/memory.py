@@ -65,8 +65,7 @@ def planned_memory(recipe: Recipe) -> Memory:
     teachers, bytes_per_weight = recipe.teachers.values(), BYTES[recipe.dtype]
     folders = [locate(name) for name in dict.fromkeys([recipe.model, *filter(None, (t.model for t in teachers))])]
     indices = [family_of(folder)[1] for folder in folders]
-    components = {part: Path(file) for part, file in recipe.components.items()}
-    network, *others = map(empty_network, folders, [components, *({} for _ in folders[1:])])
+    network, *others = map(empty_network, folders)
     base = network_bytes(network, bytes_per_weight, recipe.quantise)
     files = [locate(teacher.lora) for teacher in teachers if teacher.lora]
     copies = sum(teacher.checkpoint is not None for teacher in teachers)
