@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
 from ..lookup import lookup
+from ..outside import TABLE_LIMIT, read_text
 from .images import Picture
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def _rows(path: Path) -> Iterator[CsvRow]:
         return folder / os.path.expanduser(text) if text else None
 
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(read_text(path, "the CSV", TABLE_LIMIT), newline="") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or ()
             if not {"prompt", "caption_dict"} & set(columns):

@@ -12,9 +12,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import InputError
+from ..outside import PICTURE_LIMIT, read_bytes
 
 Picture = Path | np.ndarray
 """A file, or RGB uint8 (H, W, 3)."""
+FORMATS = (
+    "PNG", "JPEG", "WEBP", "AVIF", "HEIF", "JXL", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "PCX",
+    "PSD", "QOI",
+)  # fmt: skip
+"""What is read, as far as the installed PIL knows it. It hands EPS to Ghostscript, which runs what the file says."""
 ORIENTATION = 0x0112
 """The EXIF orientation tag; values from 5 on mean that width and height are swapped."""
 
@@ -27,6 +33,17 @@ def open_picture(picture: Picture, width: int, height: int) -> np.ndarray:
     return np.array(ImageOps.fit(upright(picture), (width, height), Image.Resampling.LANCZOS))
 
 
+def read_picture(path: str | Path) -> bytes:
+    """The content of a picture file; InputError if it is no regular file, or too large."""
+    return read_bytes(path, "the picture", PICTURE_LIMIT)
+
+
+def opened(data: bytes) -> Image.Image:
+    """The picture of a file's bytes, not decoded yet; of `FORMATS` only, as PIL runs programs for some others."""
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+
+
 def upright(picture: Picture | bytes) -> Image.Image:
     """The picture, or the one in a file's bytes, as RGB at its original size: upright, alpha on white.
 
@@ -37,7 +54,7 @@ def upright(picture: Picture | bytes) -> Image.Image:
             raise InputError(f"a picture cannot be an array of {picture.dtype} {picture.shape}: give uint8 (H, W, 3)")
         return Image.fromarray(picture)
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+        with opened(picture if isinstance(picture, bytes) else read_picture(picture)) as image:
             return _rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # a damaged file can raise any exception in PIL's decoders
         fault = f"not a readable picture: {error}" if isinstance(picture, bytes) else _unreadable(picture, error)
@@ -46,7 +63,7 @@ def upright(picture: Picture | bytes) -> Image.Image:
 
 def upright_size(data: bytes) -> tuple[int, int]:
     """(width, height) of `upright`, from the header of a picture file's bytes."""
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(data) as image:
         swapped = image.getexif().get(ORIENTATION, 1) >= 5
         return (image.height, image.width) if swapped else image.size
 
@@ -54,7 +71,7 @@ def upright_size(data: bytes) -> tuple[int, int]:
 def picture_fault(path: Path) -> str:
     """Decodes a picture file; returns why it cannot be opened, empty if it can."""
     try:
-        with Image.open(path) as image:
+        with opened(read_picture(path)) as image:
             image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))  # decodes a JPEG faster
             image.load()
             _rgb(image)
@@ -89,7 +106,7 @@ def picture_file(value: object, folder: Path | None) -> PictureFile:
     else:
         raise InputError(f"is of type {type(value).__name__}, not a picture")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             image.load()
             _rgb(image)
             kind = str(image.format).lower()
@@ -106,9 +123,9 @@ def _read(path: str, folder: Path | None) -> bytes:
     if folder is None:
         raise InputError(f"is a path, {path}, but a dataset has no folder: give its metadata as a file")
     try:
-        return (folder / os.path.expanduser(path.strip())).read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        return read_picture(folder / os.path.expanduser(path.strip()))
+    except InputError as error:
+        raise InputError(f"{path} cannot be read ({str(error).rpartition(': ')[2]})") from error
 
 
 def _unreadable(path: Path, error: Exception) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning
 from ..errors import Fault, InputError
 from ..models.backbone import Backbone
-from ..models.hub import fetched, is_hub_id
+from ..models.hub import commit_of, fetched, is_hub_id, split_id
 from ..models.registry import family_of, folder_faults, open_backbone
 from ..models.sigma_schedule import folder_sigmas, size_multiple
 from ..recipe.file_names import is_live
@@ -158,7 +158,9 @@ class FolderSource:
             return ModelFacts((Fault("model", str(error)),))
 
     def notes(self) -> list[str]:
-        return []
+        """The commit that a Hugging Face id stood for: the id alone may stand for another one tomorrow."""
+        commit = commit_of(self.folder) if is_hub_id(self.name) else ""
+        return [f"model: {split_id(self.name)[0]}@{commit} is this very model"] if commit else []
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return folder_sigmas(self.folder, steps, width, height)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InputError
+from ..outside import parse_json, read_json
 
 
 def peft_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -22,9 +22,9 @@ def peft_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     config = path.with_name("adapter_config.json")
     try:
         if "lora_adapter_metadata" in metadata:
-            settings = json.loads(metadata["lora_adapter_metadata"])
+            settings = parse_json(metadata["lora_adapter_metadata"], "lora_adapter_metadata")
         elif path.stem == "adapter_model" and config.is_file():
-            settings = json.loads(config.read_text(encoding="utf-8"))
+            settings = read_json(config, "the settings")
         else:
             return {}
         settings = {key.removeprefix("transformer."): value for key, value in settings.items()}
