@@ -5,11 +5,14 @@ A FIFO would block, a device would fill the memory, and a deep document would ex
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import InputError, shown
 
@@ -25,19 +28,45 @@ DEPTH_LIMIT = 64
 
 def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
     """The content of a regular file. what: its kind, for the error, such as "the recipe". limit: in bytes."""
+    data, _ = read_head(path, what, limit + 1)
+    if len(data) > limit:
+        raise InputError(f"{what} {path} has more than {limit // MIB} MiB, the most that is read of such a file")
+    return data
+
+
+def read_head(path: str | Path, what: str, size: int) -> tuple[bytes, int]:
+    """The first `size` bytes of a regular file, or all if it has fewer; and how many it has."""
+    with opened(path, what) as file:
+        return file.read(size), os.fstat(file.fileno()).st_size
+
+
+def read_lines(path: str | Path, what: str) -> Iterator[str]:
+    """The lines of a file of UTF-8 text of any length, with their ends as they are, one at a time."""
+    with opened(path, what) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        try:
+            while line := text.readline(TEXT_LIMIT + 1):
+                if len(line) > TEXT_LIMIT:
+                    raise InputError(f"{what} {path} has a line of more than {TEXT_LIMIT // MIB} million characters")
+                yield line
+        except UnicodeDecodeError as error:
+            raise InputError(f"{what} {path} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
+
+
+@contextmanager
+def opened(path: str | Path, what: str) -> Iterator[BinaryIO]:
+    """A regular file, open for reading; InputError if it cannot be opened or read."""
     try:
         # Not blocking: opening a FIFO would wait for a writer. It has no effect on a regular file.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise InputError(f"{what} {path} is not a regular file: give a file")
-            data = file.read(limit + 1)
+            yield file
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null character, or a surrogate
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{what} {path} cannot be read: {reason}") from error
-    if len(data) > limit:
-        raise InputError(f"{what} {path} has more than {limit // MIB} MiB, the most that is read of such a file")
-    return data
 
 
 def read_text(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..algorithm.fields import Sample, Value
 from ..errors import InputError
 from ..files import write_bytes
+from ..outside import parse_json
 from ..weights.safetensors_io import finite, open_safetensors
 from .csv_rows import Item
 
@@ -101,8 +102,8 @@ def _parts(sample: Sample) -> Iterator[tuple[str, Tensor]]:
 def _label(text: str) -> str | None:
     """The label in a file's header; None if the header is not one of these files."""
     try:
-        described = json.loads(text)
-    except ValueError:
+        described = parse_json(text, "the label")
+    except InputError:
         return None
     known = isinstance(described, dict) and described.get("format") == FORMAT
     return described["label"] if known and isinstance(described.get("label"), str) else None

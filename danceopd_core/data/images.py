@@ -17,6 +17,11 @@ from .orientation import SWAPPED, TURNS, orientation
 
 Picture = Path | np.ndarray
 """A file, or RGB uint8 (H, W, 3)."""
+FORMATS = (
+    "PNG", "JPEG", "WEBP", "AVIF", "HEIF", "JXL", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "PCX",
+    "PSD", "QOI",
+)  # fmt: skip
+"""What is read, as far as the installed PIL knows it. It hands EPS to Ghostscript, which runs what the file says."""
 
 
 def open_picture(picture: Picture, width: int, height: int) -> np.ndarray:
@@ -25,6 +30,12 @@ def open_picture(picture: Picture, width: int, height: int) -> np.ndarray:
     InputError, naming the file, if it is absent or not a picture.
     """
     return np.array(ImageOps.fit(upright(picture), (width, height), Image.Resampling.LANCZOS))
+
+
+def opened(data: bytes) -> Image.Image:
+    """The picture of a file's bytes, not decoded yet; of `FORMATS` only, as PIL runs programs for some others."""
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def upright(picture: Picture | bytes) -> Image.Image:
@@ -58,7 +69,7 @@ def _of_file(path: Path, draft: bool = False) -> Image.Image:
 def _decoded(data: bytes, draft: bool = False) -> Image.Image:
     """The one way from a file's bytes to an upright picture; InputError with the decoder's reason."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             turn = TURNS.get(orientation(image))
             if draft:
                 image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
@@ -79,7 +90,7 @@ def _reason(error: Exception) -> str:
 def upright_size(data: bytes) -> tuple[int, int]:
     """(width, height) of `upright`, from the header of a picture file's bytes."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             if image.format == "TIFF":  # PIL turns it upright when it loads it
                 image.load()
             return (image.height, image.width) if orientation(image) in SWAPPED else image.size
@@ -122,7 +133,7 @@ def picture_file(value: object, folder: Path | None) -> PictureFile:
     else:
         raise InputError(f"is of type {type(value).__name__}, not a picture")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             kind = str(image.format).lower()
         _decoded(data)
     except Exception as error:  # as above

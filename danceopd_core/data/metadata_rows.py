@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from ..models.hub import is_hub_id, split_id
+from ..outside import TABLE_LIMIT, parse_json, read_json, read_lines
 from .csv_text import CsvText
 
 
@@ -32,7 +32,7 @@ def metadata_rows(source: str, split: str = "train") -> Iterator[MetadataRow]:
     """
     path = Path(source).expanduser()
     read = READERS.get(path.suffix.lower())
-    if read is None and not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    if read is None and is_hub_id(source):
         yield from _dataset(source, split)
         return
     if read is None:
@@ -42,8 +42,6 @@ def metadata_rows(source: str, split: str = "train") -> Iterator[MetadataRow]:
     try:
         yield from read(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a readable {path.suffix} file in UTF-8: {error}") from error
 
 
@@ -54,18 +52,17 @@ def _csv(path: Path) -> Iterator[MetadataRow]:
 
 
 def _jsonl(path: Path) -> Iterator[MetadataRow]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield _row(number, json.loads(line))
-            except (ValueError, RecursionError) as error:
-                yield MetadataRow(number, {}, f"it is not valid JSON: {error}")
+    for number, line in enumerate(read_lines(path, "the table"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield _row(number, parse_json(line, "it"))
+        except InputError as error:
+            yield MetadataRow(number, {}, str(error))
 
 
 def _json(path: Path) -> Iterator[MetadataRow]:
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = read_json(path, "the table", TABLE_LIMIT)
     lists = [v for v in content.values() if isinstance(v, list)] if isinstance(content, dict) else [content]
     if len(lists) != 1 or not isinstance(lists[0], list):
         raise InputError(f"{path} is neither a list of rows nor a mapping with one list: give one list")
@@ -87,8 +84,11 @@ def _dataset(name: str, split: str) -> Iterator[MetadataRow]:
         raise InputError(f"{name} is not a file; to read it as a Hugging Face dataset, pip install datasets")
     import datasets
 
+    repository, revision = split_id(name)
     try:
-        rows = datasets.load_dataset(name, split=split, streaming=True)
+        rows = datasets.load_dataset(
+            repository, split=split, streaming=True, trust_remote_code=False, revision=revision
+        )
         for column, kind in (rows.features or {}).items():
             if isinstance(kind, datasets.Image):  # the original file instead of decoded pixels
                 rows = rows.cast_column(column, datasets.Image(decode=False))

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import write_bytes
+from ..outside import read_json
 from ..shapes import locate
 from ..weights.lora_io import weights_file
 from .layouts import BenchmarkPrompt, Files
@@ -30,8 +31,8 @@ class EvalFolder:
                 raise InputError(f"{self.path} holds something else than an evaluation: choose another folder")
             return
         try:
-            old = dict(json.loads(self._file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            old = dict(read_json(self._file, "the settings"))
+        except (ValueError, TypeError) as error:
             raise InputError(f"{self._file} cannot be read ({error}): choose another folder") from error
         names = [name for name in {**old, **self.settings} if old.get(name) != self.settings.get(name)]
         if names:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..outside import TABLE_LIMIT, parse_json, read_text
 from .layouts import BenchmarkPrompt
 
 
@@ -16,10 +16,7 @@ def read_geneval(path: Path) -> tuple[list[BenchmarkPrompt], list[str]]:
 
     A prompt keeps its line unchanged. InputError if the file cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text in UTF-8: {error}") from error
+    text = read_text(path, "the prompts", TABLE_LIMIT)
     lines = text.rstrip("\r\n").split("\n") if text.strip() else []
     prompts, faults = [], [] if lines else [f"{path} holds no prompts"]
     for number, line in enumerate(lines):
@@ -36,8 +33,8 @@ def geneval_prompt(line: str, number: int, place: str = "") -> BenchmarkPrompt:
     if not line.strip():
         raise InputError("is blank: remove it, or give the prompt that belongs to this number")
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        entry = parse_json(line, "it")
+    except InputError as error:
         raise InputError(f"is no JSON: {error}") from error
     if not isinstance(entry, dict):
         raise InputError("is no mapping with tag, include and prompt")

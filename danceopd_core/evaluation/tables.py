@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..data.metadata_rows import READERS, metadata_rows
 from ..errors import InputError
-from ..models.hub import is_hub_id
+from ..models.hub import is_hub_id, split_id
 
 
 class Rows(Protocol):
@@ -45,7 +46,9 @@ def open_table(source: str, split: str = "train") -> Table:
         return _parquet(files) if files else _saved(path, split)
     if is_hub_id(source):
         datasets = _library("datasets", f"{source} is not a file; to download it as a Hugging Face dataset")
-        return _dataset(lambda: datasets.load_dataset(source, split=split), Path(), source)
+        name, revision = split_id(source)
+        opened = partial(datasets.load_dataset, name, split=split, trust_remote_code=False, revision=revision)
+        return _dataset(opened, Path(), source)
     raise InputError(
         f"{source} is not a table: give a {', '.join(READERS)} or .parquet file, a folder, or the owner/name of a "
         "Hugging Face dataset"

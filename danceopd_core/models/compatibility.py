@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .sigma_schedule import read_config
+from .part_files import read_settings
 
 SCHEDULER_DEFAULTS: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -42,13 +42,13 @@ def incompatibilities(checkpoint: Path, model: Path, model_schedule: bool) -> It
     folder = checkpoint / "transformer" if (checkpoint / "transformer").is_dir() else checkpoint
     file = folder / "config.json"
     if file.is_file():
-        expected = read_config(model / "transformer" / "config.json")
-        if changes := _changes(*_architectures(expected, read_config(file))):
+        expected = read_settings(model / "transformer" / "config.json")
+        if changes := _changes(*_architectures(expected, read_settings(file))):
             yield f"{file} is of another architecture than the model: {changes}. Give a fine-tune of this very model"
     file = folder.parent / "scheduler" / "scheduler_config.json"
     if model_schedule and file.is_file():
-        expected = read_config(model / "scheduler" / "scheduler_config.json")
-        if changes := _changes(_schedule(expected), _schedule(read_config(file))):
+        expected = read_settings(model / "scheduler" / "scheduler_config.json")
+        if changes := _changes(_schedule(expected), _schedule(read_settings(file))):
             yield (
                 f"{file} has another sigma schedule than the model: {changes}. Set the schedule of the run (sigmas: "
                 "paper, or a shift), or give a teacher with the model's schedule"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -11,12 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, shown
+from .backbone import COMPONENTS
+from .part_files import class_name, part_settings
+from .part_rules import CONFIGS
 from .quantise import from_pretrained_kwargs
 from .single_files import load_single_file
+from .weight_bounds import (
+    UNKNOWN,
+    check_bounds,
+    check_elements,
+    empty_module,
+    extent,
+    transformers_config,
+    weights_of,
+)
 
 
 @dataclass(frozen=True)
@@ -40,47 +51,68 @@ def at_least(package: str, release: str) -> bool:
     return Version(version(package)) >= Version(release)
 
 
-def load_part(cls: Any, folder: ModelFolder, part: str, **settings: Any) -> Any:
-    """`cls.from_pretrained` of one subfolder, offline; InputError if it is absent or unreadable."""
-    subfolder = folder.path / part
-    if not subfolder.is_dir():
-        raise InputError(f"{folder.path} has no {part} folder: download the model again, with all its parts")
-    _check_class(cls, subfolder)
-    try:
-        if part in folder.files:
-            return load_single_file(cls, subfolder, folder.files[part], **settings)
-        return cls.from_pretrained(subfolder, local_files_only=True, **settings)
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise InputError(f"{folder.files.get(part, subfolder)} cannot be read as a {cls.__name__}: {error}") from error
+def load_part(cls: Any, folder: ModelFolder, part: str) -> Any:
+    """A tokenizer, scheduler or processor of this class, offline; InputError if it is absent or unreadable."""
+    subfolder = _subfolder(folder, part)
+    part_settings(subfolder, class_name(cls))
+    with _reading(subfolder, cls):
+        return cls.from_pretrained(subfolder, local_files_only=True, **_no_code(cls))
 
 
-def _check_class(cls: Any, subfolder: Path) -> None:
-    """InputError if the part's configuration is of another diffusers class, which `cls` would accept as its own."""
-    file = subfolder / (getattr(cls, "config_name", None) or "config.json")
-    try:
-        found = json.loads(file.read_text(encoding="utf-8")).get("_class_name", cls.__name__)
-    except (OSError, ValueError, AttributeError):
-        return  # `cls` reports what is wrong with it
-    if found != cls.__name__:
-        raise InputError(
-            f"{file} is of a {found}, and a {cls.__name__} is needed here: restore the one that the model came with"
-        )
+def check_part(folder: ModelFolder, part: str, name: str) -> None:
+    """InputError for whatever can be said of a part before it is loaded as the class of this name."""
+    if part in COMPONENTS:
+        import diffusers
+        import transformers
+
+        empty_part(getattr(diffusers, name, None) or getattr(transformers, name), folder, part)
+    else:
+        settings_of(folder, part, name)
+
+
+def empty_part(cls: Any, folder: ModelFolder, part: str, here: bool = True) -> nn.Module:
+    """A part's module without memory for its weights; InputError if its configuration does not fit their headers.
+
+    here: whether the weights have to be there.
+    """
+    rules, config = CONFIGS[class_name(cls)], settings_of(folder, part, class_name(cls))
+    source = folder.files.get(part, folder.path / part)
+    weights = extent([source] if part in folder.files else weights_of(source)) if here else UNKNOWN
+    check_bounds(source, config, rules, weights)
+    with _reading(source, cls):
+        module = empty_module(cls, config, rules)
+        if here:
+            check_elements(module, source, weights)
+    return module
+
+
+def settings_of(folder: ModelFolder, part: str, name: str) -> dict[str, Any]:
+    """The checked configuration of a part that is to be of the class of this name."""
+    return part_settings(_subfolder(folder, part), name)
 
 
 def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, device: torch.device | str) -> Any:
     """A frozen diffusers or transformers module in this dtype.
 
     Both libraries initialise missing weights randomly and only warn; here that is an InputError. Unused weights (a
-    language model's head) are accepted. Pickled weights are not read.
+    language model's head) are accepted. Pickled weights are not read, and the configuration is compared with the
+    weights' headers before memory is spent.
     """
-    settings: dict[str, Any] = (
-        {"dtype": dtype} if cls.__module__.startswith("transformers.") else {"torch_dtype": dtype}
-    )
-    if part == "transformer" and folder.quantise is not None:
-        settings |= from_pretrained_kwargs(folder.quantise, dtype, device)
-    module, report = load_part(cls, folder, part, output_loading_info=True, use_safetensors=True, **settings)
+    empty_part(cls, folder, part)
+    subfolder, config = folder.path / part, settings_of(folder, part, class_name(cls))
+    source = folder.files.get(part, subfolder)
+    with _reading(source, cls):
+        if part in folder.files:
+            module, report = load_single_file(cls, subfolder, source, config, dtype)
+        else:
+            module, report = cls.from_pretrained(
+                subfolder,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                **_module_settings(cls, config, dtype),
+                **_quantised(folder, part, dtype, device),
+            )
     faults = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if faults:
         raise InputError(
@@ -88,6 +120,57 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
             f"another shape ({', '.join(faults[:3])}). Download the model again"
         )
     return module.to(device).eval().requires_grad_(False)
+
+
+def _subfolder(folder: ModelFolder, part: str) -> Path:
+    subfolder = folder.path / part
+    if not subfolder.is_dir():
+        raise InputError(f"{folder.path} has no {part} folder: download the model again, with all its parts")
+    return subfolder
+
+
+def _no_code(cls: Any) -> dict[str, Any]:
+    """Of what transformers would otherwise ask the user; diffusers' classes run no code of a folder."""
+    return {"trust_remote_code": False} if cls.__module__.startswith("transformers.") else {}
+
+
+def _module_settings(cls: Any, config: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    if not cls.__module__.startswith("transformers."):
+        return {"torch_dtype": dtype}
+    from transformers import GenerationConfig
+
+    return {
+        "dtype": dtype,
+        "config": transformers_config(cls, config, CONFIGS[class_name(cls)]),
+        "generation_config": GenerationConfig(),  # else read from the folder
+        **_no_code(cls),
+    }
+
+
+def _quantised(folder: ModelFolder, part: str, dtype: torch.dtype, device: torch.device | str) -> dict[str, Any]:
+    if part != "transformer" or folder.quantise is None:
+        return {}
+    return from_pretrained_kwargs(folder.quantise, dtype, device)
+
+
+@contextmanager
+def _reading(source: Path, cls: Any) -> Iterator[None]:
+    """Whatever a library says of files from outside is an InputError that names them."""
+    try:
+        yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(source, cls, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of tokenizers' Rust code: pyo3 derives it from BaseException
+            raise
+        raise _unreadable(source, cls, error) from error
+
+
+def _unreadable(source: Path, cls: Any, error: BaseException) -> InputError:
+    reason = shown(" ".join(str(error).split()), 300) or type(error).__name__
+    return InputError(f"{source} cannot be read as a {cls.__name__}: {reason}")
 
 
 def padded_ids(tokenizer: Any, text: str, length: int) -> Tensor:

@@ -7,7 +7,6 @@ not.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ..errors import InputError
 from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, at_least, load_module, load_part
 from .network_inputs import call_by_group, pack_latents, source_shapes, text_mask, unpack_latents
+from .part_files import read_settings
 from .sigma_schedule import even_spacing as spacing
 from .vaes import VideoVae
 
@@ -190,9 +190,5 @@ def _check_timing(folder: ModelFolder) -> None:
     file = folder.path / "transformer" / "config.json"
     if at_least("diffusers", "0.37"):
         return
-    try:
-        timed = json.loads(file.read_text(encoding="utf-8")).get("zero_cond_t")
-    except (OSError, ValueError, AttributeError):
-        return  # what is wrong with it is told when the network is loaded
-    if timed:
+    if read_settings(file).get("zero_cond_t"):
         raise InputError(f"{folder.path} needs diffusers 0.37 (zero_cond_t): pip install -U diffusers")

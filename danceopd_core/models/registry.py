@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +12,10 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from ..outside import read_json
 from .backbone import COMPONENTS, Backbone
-from .loading import ModelFolder
+from .loading import ModelFolder, check_part, empty_part
+from .part_files import read_settings
+from .part_rules import PARTS
 from .quantise import check_quantise
 
 
@@ -39,6 +39,10 @@ JOINT_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj
 """Attention layers of the transformers with joint attention over image and text tokens."""
 # Not `proj_out`: that ending matches the last layer of the network as well as those of the single blocks.
 FLUX_MLPS = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp")
+
+MAY_LACK = ("text_encoder_3", "tokenizer_3")
+"""Parts that only Stable Diffusion 3 has, and does without if its index says so."""
+LIBRARIES = ("diffusers", "transformers")
 
 FAMILIES = {
     "zimage": Family(
@@ -73,9 +77,9 @@ def open_backbone(
     """
     folder, files = Path(folder), dict(components or {})
     family, index = family_of(folder)
-    unknown = sorted(part for part in files if part not in COMPONENTS or (index.get(part) or [None])[0] is None)
+    unknown = sorted(part for part in files if part not in COMPONENTS or absent(index, part))
     if unknown:
-        parts = ", ".join(part for part in COMPONENTS if (index.get(part) or [None])[0] is not None)
+        parts = ", ".join(part for part in COMPONENTS if not absent(index, part))
         pipeline = index["_class_name"]
         raise InputError(f"components: the {pipeline} in {folder} has no {', '.join(unknown)}: it has {parts}")
     if quantise is not None:
@@ -91,30 +95,69 @@ def open_backbone(
 def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
     """The family of a diffusers folder, and the content of its model_index.json; InputError if there is none."""
     file = folder / "model_index.json"
-    if not file.is_file():
+    if not file.exists():
         raise InputError(
             f"{folder} is not a diffusers model folder: it has no model_index.json. Give the folder of a "
             "whole pipeline (transformer, text encoder, VAE, tokenizer, scheduler), not one file or subfolder"
         )
-    try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-        pipeline = index["_class_name"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{file} does not name its pipeline (_class_name): {error!r}. Download it again") from error
+    index = read_settings(file)
+    pipeline = index.get("_class_name")
+    if not isinstance(pipeline, str):
+        raise InputError(f"{file} does not name its pipeline (_class_name). Download it again")
     for family in FAMILIES.values():
         if pipeline in family.pipelines:
+            _check_index(file, index)
             return family, index
     table = "; ".join(f"{name}: {', '.join(family.pipelines)}" for name, family in FAMILIES.items())
     raise InputError(f"{file} is of a {pipeline}, which no family opens. Known families are {table}")
+
+
+def _check_index(file: Path, index: Mapping[str, Any]) -> None:
+    """InputError unless every part is of a class of diffusers or transformers, or absent."""
+    for part, named in index.items():
+        if part.startswith("_") or not isinstance(named, list | dict):
+            continue  # a setting of the pipeline
+        if named == [None, None]:
+            continue
+        if not (isinstance(named, list) and len(named) == 2 and all(isinstance(name, str) for name in named)):
+            raise InputError(f"{file}: {part} does not name a library and a class. Download it again")
+        if named[0] not in LIBRARIES:
+            raise InputError(
+                f"{file}: {part} is of {named[0]}, and parts are read with {' and '.join(LIBRARIES)} only: give "
+                "another copy of the model"
+            )
+
+
+def folder_faults(folder: Path, components: Mapping[str, Path] | None = None) -> Iterator[str]:
+    """A line for each part of a folder that cannot be opened, as far as its settings and headers tell.
+
+    components: as of `open_backbone`. InputError for an index that cannot be read.
+    """
+    family, index = family_of(folder)
+    opened = ModelFolder(folder, dict(components or {}))
+    for part, name in PARTS[family.module].items():
+        if part in MAY_LACK and absent(index, MAY_LACK[0]):
+            continue
+        if part == "processor" and not family.pipelines[index["_class_name"]]:
+            continue
+        try:
+            check_part(opened, part, name)
+        except InputError as error:
+            yield str(error)
 
 
 def empty_network(folder: Path) -> nn.Module:
     """The transformer of a folder by its configuration, without memory for its weights, which need not be there."""
     import diffusers
 
-    name = family_of(folder)[1]["transformer"][1]
-    with torch.device("meta"):
-        return getattr(diffusers, name).from_config(read_json(folder / "transformer" / "config.json", "the configuration"))
+    name = PARTS[family_of(folder)[0].module]["transformer"]
+    return empty_part(getattr(diffusers, name), ModelFolder(folder), "transformer", here=False)
+
+
+def absent(index: Mapping[str, Any], part: str) -> bool:
+    """Whether a pipeline does without this part, by its index."""
+    named: Any = index.get(part) or [None]
+    return named[0] is None
 
 
 def default_targets(pipeline: str) -> tuple[str, ...]:

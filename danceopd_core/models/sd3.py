@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning, Value
 from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, load_module, load_part, padded_ids
+from .registry import absent
 from .vaes import KlVae
 
 T5_TOKENS = 256  # as in the pipeline; nothing is masked, so the length is part of what the network was trained on
@@ -90,7 +91,7 @@ def open_model(
         module = load_module(cls, folder, f"text_encoder{number}", dtype, device)
         return module, load_part(tokenizer, folder, f"tokenizer{number}")
 
-    has_t5 = (index.get("text_encoder_3") or [None])[0] is not None
+    has_t5 = not absent(index, "text_encoder_3")
     return StableDiffusion3(
         network=load_module(SD3Transformer2DModel, folder, "transformer", dtype, device),
         vae=KlVae(load_module(AutoencoderKL, folder, "vae", dtype, device)),

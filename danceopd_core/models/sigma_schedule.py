@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from ..algorithm.flow import linear_sigmas
-from ..errors import InputError
 from ..lookup import lookup
-from .loading import ModelFolder, load_part
+from .loading import ModelFolder, load_part, settings_of
+from .part_rules import PARTS
 from .registry import family_of
 from .vaes import FACTORS
 
@@ -64,19 +63,6 @@ def folder_sigmas(folder: Path, steps: int, width: int, height: int) -> Tensor:
 
 def size_multiple(folder: Path) -> int:
     """`Backbone.size_multiple` of the model in a folder, without opening it: a patch of 2 x 2 latents."""
-    config = read_config(folder / "vae" / "config.json")
-    try:
-        return 2 * FACTORS[config["_class_name"]](config)
-    except KeyError as error:
-        raise InputError(f"{folder / 'vae' / 'config.json'} is not of a supported VAE: it has no {error}") from error
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """Reads a JSON configuration file; InputError if it is absent or not a mapping."""
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {error}. Download the model again") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{file} is not a mapping of settings. Download the model again")
-    return config
+    family, _ = family_of(folder)
+    vae = PARTS[family.module]["vae"]
+    return 2 * FACTORS[vae](settings_of(ModelFolder(folder), "vae", vae))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from ..errors import InputError
 from ..weights.full_checkpoints import check_weights, checked_weights
 from ..weights.key_conversion import refuse_quantised
 from ..weights.safetensors_io import finite, listed, open_safetensors
+from .part_files import class_name
+from .part_rules import CONFIGS
+from .rules import known
+from .weight_bounds import transformers_config
 
 IGNORED_KEYS = re.compile(
     r"(.*\.)?(lm_head\.weight|logit_scale|text_projection\.weight|position_ids|spiece_model|tekken_model)"
@@ -20,16 +25,16 @@ IGNORED_KEYS = re.compile(
 
 
 def load_single_file(
-    cls: Any, folder: Path, file: Path, *, output_loading_info: bool, **settings: Any
+    cls: Any, folder: Path, file: Path, config: Mapping[str, Any], dtype: torch.dtype
 ) -> tuple[Any, Any]:
-    """A module of this class on the CPU with a file's weights, configured by a part's folder; and a loading report.
+    """A module of this class on the CPU with a file's weights, and a loading report as of from_pretrained.
 
-    Arguments and report are those of from_pretrained. InputError, naming the file and the first keys, unless the
-    weights are complete, all used, finite, not quantised and of the right shapes.
+    folder, config: the part's folder, whose checked configuration it is. InputError, naming the file and the first
+    keys, unless the weights are complete, all used, finite, not quantised and of the right shapes.
     """
     if cls.__module__.startswith("transformers."):
-        return _encoder(cls, folder, file, settings["dtype"])
-    return _network(cls, folder, file, settings["torch_dtype"]), {"missing_keys": [], "mismatched_keys": []}
+        return _encoder(cls, folder, file, config, dtype)
+    return _network(cls, file, config, dtype), {"missing_keys": [], "mismatched_keys": []}
 
 
 def check_single_file(network: Any | None, file: Path) -> None:
@@ -44,18 +49,18 @@ def check_single_file(network: Any | None, file: Path) -> None:
         pass
 
 
-def _network(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> Any:
+def _network(cls: Any, file: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     from accelerate import init_empty_weights
 
     with init_empty_weights():  # parameters only: buffers that no file holds are initialised as usual
-        module = cls.from_config(cls.load_config(folder, local_files_only=True))
+        module = cls.from_config(known(config, CONFIGS[class_name(cls)]))
     state = {name: tensor.to(dtype, copy=True) for name, tensor in checked_weights(module, file, fp8=False)}
     module.load_state_dict(state, strict=True, assign=True)
     return module
 
 
-def _encoder(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    config = cls.config_class.from_pretrained(folder, local_files_only=True)
+def _encoder(cls: Any, folder: Path, file: Path, config: Mapping[str, Any], dtype: torch.dtype) -> tuple[Any, Any]:
+    settings = transformers_config(cls, config, CONFIGS[class_name(cls)])
     with open_safetensors(file) as handle:
         keys = list(handle.keys())
         dtypes = {key: str(handle.get_slice(key).get_dtype()) for key in keys if not IGNORED_KEYS.fullmatch(key)}
@@ -65,7 +70,9 @@ def _encoder(cls: Any, folder: Path, file: Path, dtype: torch.dtype) -> tuple[An
     if bad:
         raise InputError(f"{file} cannot be used: {listed(bad)} hold NaN or infinity; download it again")
     # transformers converts the earlier names of its models' weights, which most of ComfyUI's files use.
-    module, report = cls.from_pretrained(None, config=config, state_dict=state, dtype=dtype, output_loading_info=True)
+    module, report = cls.from_pretrained(
+        None, config=settings, state_dict=state, dtype=dtype, output_loading_info=True, trust_remote_code=False
+    )
     unknown = [key for key in report["unexpected_keys"] if not IGNORED_KEYS.fullmatch(key)]
     missing = [*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])]
     if unknown or missing:

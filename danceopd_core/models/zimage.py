@@ -101,10 +101,8 @@ class ZImage(DiffusersBackbone):
         return cache(text, lambda: self._encode_text(text))
 
     def _chat(self, prompt: str) -> str:
-        message = [{"role": "user", "content": prompt}]
-        return self.tokenizer.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True, enable_thinking=True
-        )
+        # What Qwen3's template makes of it: a template from a folder is a program, which might never end.
+        return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
 
     def _encode_text(self, text: str) -> Tensor:
         # One text per call, so that its embedding does not depend on the length of others. The pipeline pads to
@@ -161,7 +159,7 @@ def spacing(steps: int) -> dict[str, Any]:
 
 def open_model(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> ZImage:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageTransformer2DModel
-    from transformers import AutoTokenizer, Qwen3Model
+    from transformers import Qwen2TokenizerFast, Qwen3Model  # type: ignore[attr-defined]
 
     return ZImage(
         network=load_module(ZImageTransformer2DModel, folder, "transformer", dtype, device),
@@ -169,5 +167,5 @@ def open_model(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype
         scheduler=load_part(FlowMatchEulerDiscreteScheduler, folder, "scheduler"),
         dtype=dtype,
         text_encoder=load_module(Qwen3Model, folder, "text_encoder", dtype, device),
-        tokenizer=load_part(AutoTokenizer, folder, "tokenizer"),
+        tokenizer=load_part(Qwen2TokenizerFast, folder, "tokenizer"),
     )

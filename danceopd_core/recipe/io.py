@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from ..errors import Fault, InputError, refuse, shown
+from ..errors import Fault, refuse, shown
 from ..files import write_text
+from ..outside import read_text
 from .faulty import FAULTY
 from .migration import migrated
 from .overrides import overridden
@@ -34,12 +35,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     changed. One InputError holds every fault.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"the recipe {path} cannot be read: {error}") from error
+    text = read_text(path, "the recipe")
     faults: list[Fault] = []
     tree = read_yaml(text, faults)
     if tree is FAULTY:

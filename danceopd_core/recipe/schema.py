@@ -152,7 +152,8 @@ class Recipe:
     """A training run."""
 
     model: Text
-    """Base model: a diffusers pipeline folder, a Hugging Face id (owner/name), or `shapes` for the embedded model."""
+    """Base model: a diffusers pipeline folder, a Hugging Face id (owner/name, or
+    owner/name@revision), or `shapes` for the embedded model."""
     routes: tuple[Route, ...]
     """The teachers with their prompts; at least one."""
     teachers: dict[str, Teacher]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import InputError
 from ..models.quantise import network_bytes
-from ..models.registry import default_targets
+from ..models.registry import default_targets, empty_network, family_of
 from ..recipe.schema import Recipe
 from ..shapes import locate
 from ..weights.linear_like import linear_shapes
@@ -66,8 +64,8 @@ def planned_memory(recipe: Recipe) -> Memory:
     """The memory of the recipe's weights; InputError for files that are missing or of another kind."""
     teachers, bytes_per_weight = recipe.teachers.values(), BYTES[recipe.dtype]
     folders = [locate(name) for name in dict.fromkeys([recipe.model, *filter(None, (t.model for t in teachers))])]
-    indices = [_read(folder / "model_index.json") for folder in folders]
-    network, *others = (_empty(folder, index) for folder, index in zip(folders, indices, strict=True))
+    indices = [family_of(folder)[1] for folder in folders]
+    network, *others = map(empty_network, folders)
     base = network_bytes(network, bytes_per_weight, recipe.quantise)
     files = [locate(teacher.lora) for teacher in teachers if teacher.lora]
     copies = sum(teacher.checkpoint is not None for teacher in teachers)
@@ -94,22 +92,7 @@ def trained_bytes(elements: int, average: bool = False) -> int:
     return 4 * (4 + average) * elements
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}): give the folder of a whole diffusers pipeline") from error
-
-
-def _empty(folder: Path, index: dict[str, Any]) -> nn.Module:
-    """The transformer on the meta device."""
-    import diffusers
-
-    with torch.device("meta"):
-        return getattr(diffusers, index["transformer"][1]).from_config(_read(folder / "transformer" / "config.json"))
-
-
-def _student(recipe: Recipe, network: nn.Module, index: dict[str, Any]) -> int:
+def _student(recipe: Recipe, network: nn.Module, index: Mapping[str, Any]) -> int:
     student = recipe.student
     if student.start != "fresh":
         return _elements(weights_file(locate(student.start)))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning
 from ..errors import Fault, InputError
 from ..models.backbone import Backbone
-from ..models.hub import fetched, is_hub_id
-from ..models.registry import family_of, open_backbone
+from ..models.hub import commit_of, fetched, is_hub_id, split_id
+from ..models.registry import family_of, folder_faults, open_backbone
 from ..models.sigma_schedule import folder_sigmas, size_multiple
 from ..recipe.file_names import is_live
 from ..recipe.graph import FieldSpec, ModelSpec
@@ -150,19 +150,27 @@ class FolderSource:
             folder = locate(self.name)
             family, index = family_of(folder)
             pipeline = index["_class_name"]
+            faults = tuple(Fault("model", line) for line in folder_faults(folder, self._files))
+            if faults:
+                return ModelFacts(faults)
             return ModelFacts((), size_multiple(folder), pipeline, family.pipelines[pipeline])
         except InputError as error:
             return ModelFacts((Fault("model", str(error)),))
 
     def notes(self) -> list[str]:
-        return []
+        """The commit that a Hugging Face id stood for: the id alone may stand for another one tomorrow."""
+        commit = commit_of(self.folder) if is_hub_id(self.name) else ""
+        return [f"model: {split_id(self.name)[0]}@{commit} is this very model"] if commit else []
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return folder_sigmas(self.folder, steps, width, height)
 
     def open(self, dtype: torch.dtype, device: torch.device | str) -> Backbone:
-        files = {part: Path(file) for part, file in self.components.items()}
-        return open_backbone(self.folder, dtype, device, files, self.quantise)
+        return open_backbone(self.folder, dtype, device, self._files, self.quantise)
+
+    @property
+    def _files(self) -> dict[str, Path]:
+        return {part: Path(file) for part, file in self.components.items()}
 
     def make_room(self, backbone: Backbone, recipe: Recipe, trained: int, samples: Sequence[Conditioning]) -> str:
         """Nothing else is on the device; `danceopd memory` estimates such a run beforehand."""

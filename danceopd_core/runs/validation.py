@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..algorithm.fields import Conditioning
 from ..data.csv_rows import Item
+from ..data.images import upright
 from ..errors import InputError
 from ..models.sampling import sample_pictures
 from ..weights.adapters import STUDENT
@@ -85,4 +86,4 @@ def preview(images: Sequence[np.ndarray]) -> Image.Image:
 
 def read_pictures(files: Sequence[Path]) -> torch.Tensor:
     """(n, H, W, 3) in [0, 1], as ComfyUI's IMAGE is."""
-    return torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float() / 255 for file in files])
+    return torch.stack([torch.from_numpy(np.array(upright(file))).float() / 255 for file in files])

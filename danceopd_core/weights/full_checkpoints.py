@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from .key_conversion import (
 from .lora_header import plain_variants
 from .lora_keys import COMPILED
 from .lora_layers import has_adapters
-from .safetensors_io import finite, listed, open_safetensors
+from .safetensors_io import finite, listed, open_safetensors, shards
 
 PREFIXES = ("", *MODEL_PARTS, "diffusion_model.", "transformer.", "model.", "module.")
 
@@ -154,11 +153,7 @@ def weight_files(path: Path) -> list[Path]:
     folder = path / "transformer" if (path / "transformer").is_dir() else path
     indices = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.safetensors.index.*.json"))
     if len(indices) == 1:
-        try:
-            shards = set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{indices[0]} is no index of shards: {error!r}; download it again") from error
-        return [folder / shard for shard in sorted(shards)]
+        return shards(indices[0])
     files = plain_variants(sorted(folder.glob("*.safetensors")))
     if len(files) != 1 or indices:
         raise InputError(

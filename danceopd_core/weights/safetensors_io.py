@@ -1,4 +1,4 @@
-"""Safetensors files: read with errors that name the file, written atomically."""
+"""Safetensors files and their indices: read with errors that name the file, written atomically."""
 
 from __future__ import annotations
 
@@ -17,21 +17,62 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import atomic
+from ..outside import MIB, read_head, read_json
+
+HEADER_LIMIT = 32 * MIB
+"""Of a file's header: names and shapes of some 10,000 weights take one MiB, kohya's metadata a few."""
+TENSOR_LIMIT = 200_000
 
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[Any]:
-    """Opens a safetensors file for reading; InputError, naming the file, if it is absent or unreadable."""
+    """Opens a safetensors file for reading; InputError, naming the file, if it is absent or unreadable.
+
+    The header's size is compared with the file's before anything else is read.
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file")
+    _check_header(path)
     try:
         with safe_open(path, framework="pt") as handle:
+            if len(handle.keys()) > TENSOR_LIMIT:
+                raise InputError(f"{path} names more than {TENSOR_LIMIT} tensors, the most that is read of a file")
             yield handle
     except (SafetensorError, OSError) as error:
+        raise unreadable(path, str(error)) from error
+
+
+def _check_header(path: Path) -> None:
+    head, size = read_head(path, "the file", 9)
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < 9 or length > size - 8 or head[8:] != b"{":
+        raise unreadable(path, "its header is not whole")
+    if length > HEADER_LIMIT:
+        raise unreadable(path, f"its header has more than {HEADER_LIMIT // MIB} MiB")
+
+
+def unreadable(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path} is not a readable safetensors file ({reason}): it may be truncated or of another format; "
+        "download it again, or save it as safetensors"
+    )
+
+
+def shards(index: Path) -> list[Path]:
+    """The files of sharded weights by their index, each beside it; InputError if it is no such index."""
+    content = read_json(index, "the index")
+    found = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not found or not all(_is_plain(name) for name in found.values()):
         raise InputError(
-            f"{path} is not a readable safetensors file ({error}): it may be truncated or of another format; "
-            "download it again, or save it as safetensors"
-        ) from error
+            f"{index} is no index of shards: its weight_map has to name safetensors files beside it; download it again"
+        )
+    return [index.parent / name for name in sorted(set(found.values()))]
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether it is the name of a file, and no path to elsewhere."""
+    plain = isinstance(name, str) and name.endswith(".safetensors") and len(name) < 256
+    return plain and os.path.basename(name) == name and not set(name) & set("\\/:\0") and name.isprintable()
 
 
 def write_safetensors(path: str | Path, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from ...danceopd_core.algorithm.fields import Sample, Value
 from ...danceopd_core.data.encoded_bucket import TEXT
 from ...danceopd_core.errors import InputError
+from ...danceopd_core.outside import parse_json
 
 SETTINGS = "settings"
 REFERENCES = "reference_latents"
@@ -71,11 +72,21 @@ def conditioning_of(sample: Sample) -> list[Any]:
     extras: dict[str, Any] = {}
     for name, value in sample.values.items():
         if name == SETTINGS and isinstance(value, Tensor):
-            extras |= json.loads(bytes(value.cpu().tolist()))
+            extras |= _settings(bytes(value.cpu().tolist()))
         elif name != TEXT:
             extras[name] = list(value) if isinstance(value, tuple) else value
     text = sample.values.get(TEXT)
     return [[text[None] if isinstance(text, Tensor) else None, extras]]
+
+
+def _settings(data: bytes) -> dict[str, Any]:
+    try:
+        found = parse_json(data.decode(), "the settings of a bucket's conditioning")
+    except UnicodeDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError("a bucket's conditioning has settings that are no mapping: queue its workflow again")
+    return found
 
 
 def model_conds(model: BaseModel, sample: Sample, x: Tensor) -> Conds:

@@ -17,7 +17,7 @@ from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from comfy.utils import detect_layer_quantization, load_torch_file
 from torch import Tensor
 
-from ...danceopd_core.models.sigma_schedule import read_config
+from ...danceopd_core.models.part_files import read_settings
 from ...danceopd_core.shapes import locate
 from .shapes_clip import shapes_clip
 from .shapes_vae import shapes_vae
@@ -61,7 +61,7 @@ def shapes_model(part: str = "shapes", weights: str = "float32", disable_dynamic
     disable_dynamic: as ComfyUI asks a loader for a copy whose weights are not streamed.
     """
     folder = locate("shapes") / "transformer" if part == "shapes" else locate(part)
-    config = Shapes(_settings(read_config(folder / "config.json")))
+    config = Shapes(_settings(read_settings(folder / "config.json")))
     state = convert_diffusers_mmdit(load_torch_file(str(folder / WEIGHTS), safe_load=True), "")
     dtype = torch.float32 if weights == "float32" else torch.bfloat16
     config.set_inference_dtype(dtype, None if weights != "fp8" else dtype)

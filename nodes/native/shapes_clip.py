@@ -14,7 +14,7 @@ from comfy.text_encoders.z_image import ZImageTokenizer
 from comfy.utils import load_torch_file
 from transformers import Qwen2Tokenizer
 
-from ...danceopd_core.models.sigma_schedule import read_config
+from ...danceopd_core.models.part_files import read_settings
 from ...danceopd_core.shapes import locate
 
 NAME = "shapes_qwen3"
@@ -67,7 +67,7 @@ class ShapesTextModel(sd1_clip.SDClipModel):
     """The hidden states before the last layer, as Z-Image takes them."""
 
     def __init__(self, device: Any = "cpu", dtype: torch.dtype | None = None, model_options: Any = None) -> None:
-        config = read_config(locate("shapes") / "text_encoder" / "config.json")
+        config = read_settings(locate("shapes") / "text_encoder" / "config.json")
         names = (
             "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
             "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "head_dim",

@@ -10,7 +10,7 @@ from comfy.sd import VAE
 from comfy.utils import load_torch_file
 from torch import Tensor
 
-from ...danceopd_core.models.sigma_schedule import read_config
+from ...danceopd_core.models.part_files import read_settings
 from ...danceopd_core.shapes import locate
 
 GROUPS = 32  # of every normalisation in ComfyUI's AutoencoderKL
@@ -19,7 +19,7 @@ GROUPS = 32  # of every normalisation in ComfyUI's AutoencoderKL
 def shapes_vae() -> VAE:
     """The VAE in float32: pictures in [0, 1], latents of 16 channels, one for 4 x 4 pixels."""
     folder = locate("shapes") / "vae"
-    config = read_config(folder / "config.json")
+    config = read_settings(folder / "config.json")
     weights = load_torch_file(str(folder / "diffusion_pytorch_model.safetensors"), safe_load=True)
     settings = _settings(config)
     vae = VAE(sd=_native(weights, config), config={"params": settings}, dtype=torch.float32)

@@ -13,9 +13,10 @@ from danceopd_core.cli.parser import main
 from danceopd_core.errors import InputError
 from danceopd_core.models import hub
 from danceopd_core.models.hub import fetched, is_hub_id
-from danceopd_core.recipe.io import parse_recipe, read_recipe
+from danceopd_core.recipe.io import checked, parse_recipe, read_recipe
 from danceopd_core.runs.opening import open_model
 from danceopd_core.runs.preflight import preflight
+from danceopd_core.runs.sources import FolderSource
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,13 @@ from danceopd_core.runs.preflight import preflight
         ("here/b", False),
         ("here/there", False),
         ("near/b", False),
+        ("Tongyi-MAI/Z-Image-Turbo@main", True),
+        ("stabilityai/stable-diffusion-3.5-medium@refs/pr/7", True),
+        ("a/b@0123abc", True),
+        ("a/b@", False),
+        ("a/b@../c", False),
+        ("a/b@c@d", False),
+        ("near/b@main", False),
     ],
 )
 def test_an_id_is_no_path(name, is_id, tmp_path, monkeypatch):
@@ -44,19 +52,29 @@ def test_an_id_is_no_path(name, is_id, tmp_path, monkeypatch):
     assert is_hub_id(name, "recipes") == is_id
 
 
+class Told(list[str]):
+    """The files that were asked for, and of which revisions."""
+
+    def __init__(self):
+        super().__init__()
+        self.revisions: list[str | None] = []
+
+
 @pytest.fixture
 def online(zimage_folder, monkeypatch, tmp_path):
     """A hub with one model: it copies what is asked for, and tells the files."""
     import huggingface_hub
 
-    told: list[str] = []
+    told = Told()
 
-    def one(name, file):
+    def one(name, file, revision=None):
+        told.revisions.append(revision)
         if name != "owner/tiny":
             raise huggingface_hub.errors.LocalEntryNotFoundError("no such model")
         return str(zimage_folder / file)
 
-    def all_of(name, allow_patterns, ignore_patterns):
+    def all_of(name, allow_patterns, ignore_patterns, revision=None):
+        told.revisions.append(revision)
         for file in sorted(path for path in zimage_folder.rglob("*") if path.is_file()):
             inside = file.relative_to(zimage_folder).as_posix()
             if any(fnmatch(inside, pattern) for pattern in allow_patterns):
@@ -80,6 +98,28 @@ def test_an_id_is_fetched_with_all_its_parts_and_nothing_else(online, opened_zim
         "model_index.json", "transformer", "vae", "text_encoder", "tokenizer", "scheduler"
     }  # fmt: skip
     assert all(file.endswith((".json", ".txt", ".jinja", ".safetensors")) for file in online)
+
+
+@pytest.mark.parametrize("revision", [None, "v1.0", "0123456789abcdef0123456789abcdef01234567"])
+def test_an_id_may_name_a_revision(online, tmp_path, monkeypatch, revision):
+    monkeypatch.chdir(tmp_path)
+    name = f"owner/tiny@{revision}" if revision else "owner/tiny"
+    assert fetched(name) == tmp_path / "cache"
+    assert online.revisions == [revision] * 2
+    recipe = parse_recipe(recipe_of(model=name))
+    assert recipe.model == name
+    assert checked(recipe).to_dict()["model"] == name
+
+
+def test_a_run_notes_the_commit_that_an_id_stood_for(online, zimage_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert FolderSource("owner/tiny").notes() == []
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = shutil.copytree(zimage_folder, tmp_path / "snapshots" / commit)
+    monkeypatch.setattr("danceopd_core.runs.sources.fetched", lambda *given: snapshot)
+    for name in ("owner/tiny", "owner/tiny@main"):
+        assert FolderSource(name).notes() == [f"model: owner/tiny@{commit} is this very model"]
+    assert FolderSource(str(snapshot)).notes() == []
 
 
 def test_weights_that_come_from_files_are_not_fetched(online, zimage_folder, tmp_path, monkeypatch):

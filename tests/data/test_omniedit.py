@@ -157,7 +157,7 @@ def test_an_interrupt_leaves_nothing(metadata, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", "[", "is not a readable .json file"),
+        ("a.json", "[", "is not valid JSON"),
         ("a.json", '{"a": [1], "b": [2]}', "is neither a list of rows"),
         ("a.jsonl", "", "holds no usable edits"),
         ("a.csv", "prompt,task\nx,y\n", r"has no column for the source \(src_img, source_image\): it has prompt, task"),
@@ -197,7 +197,8 @@ class Found:
                "edited_img": PIL.Image.new("RGB", (8, 8), "red")}
         yield {"task": "env", "edited_prompt_list": ["b"], "src_img": "in/a.png"}
 
-def load_dataset(name, split, streaming):
+def load_dataset(name, split, streaming, trust_remote_code, revision):
+    assert not trust_remote_code and revision is None
     if split != "dev":
         raise ValueError(f"Unknown split {split}")
     assert (name, streaming) == ("some/edits", True)

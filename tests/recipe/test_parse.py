@@ -156,8 +156,42 @@ def test_tags_run_nothing():
 def test_a_bomb_of_aliases_is_a_fault_of_one_line():
     text = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmn"))
     made, faults = read(text + "name: *n")
-    assert made.name is FAULTY
-    assert max(map(len, faults)) < 200
+    assert made is FAULTY
+    assert len(faults) == 1
+    assert len(faults[0]) < 200
+
+
+WIDE = "a: &a [" + "x, " * 3000 + "x]\nb: [" + "*a, " * 3000 + "*a]"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[" * 100_000, "64 deep"),
+        ("{a: " * 3000, "64 deep"),
+        ("\n".join(" " * depth + "a:" for depth in range(500)), "64 deep"),
+        ("? " * 3000, "64 deep"),
+        (WIDE, "50000 values"),
+        ("- x\n" * 60_000, "50000 values"),
+        ("a: &a {b: *a}", "inside of what it stands for"),
+        ("a: " + "x" * (4 * 2**20), "characters"),
+        ('a: "\\UFFFFFFFF"', "not valid YAML"),
+    ],
+    ids=["flow", "mappings", "block", "keys", "aliases", "values", "circle", "size", "escape"],
+)
+def test_a_document_that_would_take_all_memory_is_a_fault_of_one_line(text, told):
+    faults: list[Fault] = []
+    assert read_yaml(text, faults) is FAULTY
+    assert len(faults) == 1
+    assert told in str(faults[0])
+    assert len(str(faults[0])) < 200
+
+
+def test_aliases_stand_for_what_they_name():
+    faults: list[Fault] = []
+    made = read_yaml("a: &a [x, y]\nb: {c: *a, d: *a}", faults)
+    assert made == {"a": ["x", "y"], "b": {"c": ["x", "y"], "d": ["x", "y"]}}
+    assert not faults
 
 
 def test_short_stays_short():

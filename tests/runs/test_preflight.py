@@ -1,6 +1,7 @@
 """Laws of the preflight: a sound run passes; of an unsound one every fault is reported, in one error."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,20 +20,24 @@ from danceopd_core.runs.preflight_buckets import MAX_ROW_FAULTS
 from danceopd_core.runs.session import open_session
 from danceopd_core.runs.sources import ModelFacts
 
+from ..tiny_families import save_flux, save_qwen, save_sd3
+
+SAVED = {"StableDiffusion3Pipeline": save_sd3, "FluxPipeline": save_flux, "QwenImagePipeline": save_qwen}
+
 
 def described(folder: Path, pipeline: str) -> Path:
-    """What the preflight reads of a model."""
-    (folder / "vae").mkdir(exist_ok=True)
-    (folder / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL", "block_out_channels": [8, 8, 8, 8]}')
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    """The folder as one of another pipeline."""
+    if pipeline in SAVED:
+        shutil.rmtree(folder)
+        return SAVED[pipeline](folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": pipeline}))
     return folder
 
 
 @pytest.fixture
-def model(tmp_path) -> Path:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    return described(folder, "ZImagePipeline")
+def model(tmp_path, zimage_folder) -> Path:
+    return shutil.copytree(zimage_folder, tmp_path / "model")
 
 
 @pytest.fixture
@@ -164,6 +169,7 @@ def test_edits_need_a_model_that_edits(recipe, model, csv_file, picture_file, pi
     (line,) = faults_of(recipe)
     assert line.startswith("route 'edits': 6 of 6 rows have a source image")
     preflight(replace(recipe, routes=recipe.routes[:1], teachers={n: recipe.teachers[n] for n in ("base", "real")}))
+    described(model, "FluxPipeline")
     preflight(replace(recipe, model=str(described(model, "FluxKontextPipeline"))))
 
 
@@ -174,8 +180,10 @@ def test_the_models_own_files_are_looked_at(recipe, model):
     assert "PixArtPipeline" in line
     described(model, "ZImagePipeline")
     (model / "vae" / "config.json").unlink()
-    (line,) = faults_of(recipe)
-    assert line.startswith(f"model: {model / 'vae' / 'config.json'} cannot be read")
+    shutil.rmtree(model / "tokenizer")
+    lines = faults_of(recipe)
+    assert lines[0].startswith(f"model: the configuration {model / 'vae' / 'config.json'} cannot be read")
+    assert lines[1].startswith(f"model: {model} has no tokenizer folder")
 
 
 def test_a_method_that_learns_from_targets_needs_them(recipe, csv_file, picture_file):
