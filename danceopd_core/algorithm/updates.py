@@ -59,7 +59,7 @@ class Updater:
                 f"update {self.update + 1} has loss {dict(losses)} and gradient norm {norm}: lower the learning rate "
                 "or check the teachers; the weights of the last good update are kept"
             )
-        lr, before = float(self._optimizer.param_groups[0]["lr"]), self._optimizer_steps()
+        lr, before = float(self._optimizer.param_groups[0]["lr"]), self.update
         try:
             self._optimizer.step()
             self.clear_gradients()
@@ -69,8 +69,10 @@ class Updater:
                 # The decay rises from 0.18, so that the first weights do not hold the average back.
                 decay = min(self._settings.ema, (1 + self.update) / (10 + self.update))
                 torch._foreach_lerp_(self.average, [p.detach() for p in self._parameters], 1 - decay)
-        except BaseException:  # AdamW counts the step of a parameter before it changes anything of it
-            self.torn = self._optimizer_steps() != before
+        except BaseException:
+            # A step of a parameter is counted before anything of it is changed. Looked at here only: on a GPU the
+            # counts are there, and each one that is read is waited for.
+            self.torn = any(float(state["step"]) > before for state in self._optimizer.state.values())
             raise
         return lr
 
@@ -81,10 +83,6 @@ class Updater:
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
         }
-
-    def _optimizer_steps(self) -> float:
-        """Steps of all parameters together."""
-        return sum(float(state["step"]) for state in self._optimizer.state.values())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.update = state["update"]
