@@ -117,8 +117,8 @@ def _faults(args: Namespace, config: GenerationConfig) -> Iterator[str]:
     from ..models.hub import is_hub_id
     from ..models.registry import family_of
     from ..models.sigma_schedule import size_multiple
-    from ..weights.lora_header import check_lora
     from ..shapes import locate
+    from ..weights.lora_header import check_lora
 
     if args.limit is not None and args.limit < 1:
         yield f"--limit {args.limit}: give at least 1"

@@ -114,7 +114,9 @@ def empty_network(folder: Path) -> nn.Module:
 
     name = family_of(folder)[1]["transformer"][1]
     with torch.device("meta"):
-        return getattr(diffusers, name).from_config(read_json(folder / "transformer" / "config.json", "the configuration"))
+        return getattr(diffusers, name).from_config(
+            read_json(folder / "transformer" / "config.json", "the configuration")
+        )
 
 
 def default_targets(pipeline: str) -> tuple[str, ...]:

@@ -12,7 +12,16 @@ import torch
 from ..errors import InputError
 from .lora import Shapes
 from .lora_alpha import PeftSettings, peft_settings
-from .lora_keys import FULL_ENDS, LONGEST_KEY, describe_kind, describe_unknown, file_layer, key_parts, layer_names, peft_path
+from .lora_keys import (
+    FULL_ENDS,
+    LONGEST_KEY,
+    describe_kind,
+    describe_unknown,
+    file_layer,
+    key_parts,
+    layer_names,
+    peft_path,
+)
 from .original_layers import FileLayer
 from .safetensors_io import listed, open_safetensors
 

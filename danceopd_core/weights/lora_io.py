@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..errors import InputError
 from ..files import atomic
@@ -20,6 +19,7 @@ from .lora import Lora, Shapes
 from .lora_header import NO_NUMBERS, lora_header, refuse_lora, weights_file
 from .lora_keys import peft_path
 from .safetensors_io import finite, listed, open_safetensors
+
 
 def read_lora(path: str | Path, shapes: Shapes) -> Lora:
     """Reads a LoRA file, or a peft folder, as float32 factors with scale 1 by diffusers' module names.
