@@ -93,7 +93,12 @@ def test_files_that_would_be_misread_are_refused(tmp_path, content, message):
 
 @pytest.mark.parametrize(
     "header",
-    ["prompt, task, source_image", " prompt ,task ,\tsource_image", "\ufeffprompt, task,source_image ", '"prompt", "task", "source_image"'],
+    [
+        "prompt, task, source_image",
+        " prompt ,task ,\tsource_image",
+        "\ufeffprompt, task,source_image ",
+        '"prompt", "task", "source_image"',
+    ],
 )
 def test_spaces_around_the_names_of_columns_are_no_part_of_them(csv_file, tmp_path, header):
     for item in read_csv(csv_file(header, "make it blue, local_edit, a.png", '"add, too", local_edit, "a.png"')):
@@ -126,7 +131,9 @@ def test_quotes_within_quotes_and_lines_within_cells_are_kept(csv_file):
     ],
 )
 def test_a_quote_that_is_not_closed_is_told_with_its_line_and_swallows_nothing(csv_file, lines, line):
-    with pytest.raises(InputError, match=rf"prompts\.csv is not a readable CSV file: the row that begins in line {line}: "):
+    with pytest.raises(
+        InputError, match=rf"prompts\.csv is not a readable CSV file: the row that begins in line {line}: "
+    ):
         read_csv(csv_file("prompt,task", *lines))
 
 
@@ -157,7 +164,9 @@ def test_a_column_that_looks_like_a_known_one_is_told_with_it(csv_file, column, 
 
 @pytest.mark.parametrize("column", ["promt", "Prompt", "caption", "text", "prompts"])
 def test_a_misspelt_prompt_is_told(csv_file, column):
-    with pytest.raises(InputError, match=rf"has no column prompt: it has {column}, task \('{column}' looks like prompt"):
+    with pytest.raises(
+        InputError, match=rf"has no column prompt: it has {column}, task \('{column}' looks like prompt"
+    ):
         read_csv(csv_file(f"{column},task", "a,b"))
 
 

@@ -229,7 +229,9 @@ def test_a_prompt_is_refused_exactly_where_the_network_has_no_more_positions(zim
     x, sigma = torch.zeros(1, *backbone.latent_shape(32, 32)), torch.tensor([0.5])
     with torch.no_grad():
         assert backbone.velocity(x, sigma, backbone.encode([fits], [pictures])).isfinite().all()
-        with pytest.raises(InputError, match=r"the prompt 'xxx.* is too long: it needs \d+ positions, .* has 160: shorten"):
+        with pytest.raises(
+            InputError, match=r"the prompt 'xxx.* is too long: it needs \d+ positions, .* has 160: shorten"
+        ):
             backbone.encode([long], [pictures])
         backbone.network.register_to_config(axes_lens=[1024, 64, 64])
         with pytest.raises(IndexError):  # so it would have failed

@@ -106,7 +106,10 @@ def main(comfyui: Path, pack: Path) -> None:
             (teacher(lora="lokr.safetensors"), ("lora: ", "belong to LoKr")),
             (teacher(lora="torn.safetensors"), ("lora: ", "is not a readable safetensors file")),
             (teacher(lora="../x.safetensors"), ("lora: ", "is not in ComfyUI's folders")),
-            (starts(start="lokr.safetensors", over="torn.safetensors"), ("start: ", "LoKr", "over: ", "not a readable")),
+            (
+                starts(start="lokr.safetensors", over="torn.safetensors"),
+                ("start: ", "LoKr", "over: ", "not a readable"),
+            ),
             (loads(transformer="fp8.safetensors"), ("transformer: ", "quantised weights")),
             (teacher(lora="lokr.safetensors", checkpoint="fp8.safetensors"), ("LoKr", "checkpoint: ", "quantised")),
         ):

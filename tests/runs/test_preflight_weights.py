@@ -53,7 +53,9 @@ def lora_shapes(layer="layers.0.attention.to_q", width=32):
 
 def test_every_fault_of_every_kind_of_file_is_told_at_once(recipe, weights, opened_zimage):
     lokr = weights("lokr.safetensors", {"lycoris_layers_0_attention_to_q.lokr_w1": (2, 2)})
-    dora = weights("dora.safetensors", lora_shapes() | {"transformer.layers.0.attention.to_q.lora_magnitude_vector": (32,)})
+    dora = weights(
+        "dora.safetensors", lora_shapes() | {"transformer.layers.0.attention.to_q.lora_magnitude_vector": (32,)}
+    )
     other = weights("other.safetensors", lora_shapes("layers.7.attention.to_q"))
     wide = weights("wide.safetensors", lora_shapes(width=64))
     part = {name: tuple(tensor.shape) for name, tensor in opened_zimage.network.state_dict().items()}
@@ -79,7 +81,9 @@ def test_every_fault_of_every_kind_of_file_is_told_at_once(recipe, weights, open
     for setting, part in expected.items():
         assert part in found[setting], setting
     (line,) = faults_of(replace(recipe, student=Student(start=wide)))
-    assert line.startswith(f"student.start: {wide} cannot be used as a LoRA: 1 do not fit the network, (64, 2) times (2, 64)")
+    assert line.startswith(
+        f"student.start: {wide} cannot be used as a LoRA: 1 do not fit the network, (64, 2) times (2, 64)"
+    )
 
 
 def test_sound_files_pass(recipe, tmp_path, opened_zimage):
@@ -101,7 +105,9 @@ def test_files_of_another_family_are_told(recipe, tmp_path):
     save_file(to_native(tiny_sd3()), tmp_path / "sd3.safetensors")
     lines = faults_of(with_teachers(recipe, a=Teacher(str(tmp_path / "sd3.safetensors"))))
     assert len(lines) == 1
-    assert lines[0].startswith(f"teachers.a.checkpoint: {tmp_path / 'sd3.safetensors'} is not a checkpoint of this network")
+    assert lines[0].startswith(
+        f"teachers.a.checkpoint: {tmp_path / 'sd3.safetensors'} is not a checkpoint of this network"
+    )
 
 
 def test_a_teacher_of_another_model_is_held_against_that_model(recipe, weights, tmp_path, zimage_folder):

@@ -12,7 +12,9 @@ from danceopd_core.runs.records import RunRecord, unfinished
 from danceopd_core.runs.run_names import MOST_BYTES, check_name, check_place, check_twin, is_reserved
 
 
-@pytest.mark.parametrize("name", ["student", "a b", "猫" * 76, "é" * 100, "x" * 100, "v1.2", "console", "com10", "nullify", "auxiliary.txt"])
+@pytest.mark.parametrize(
+    "name", ["student", "a b", "猫" * 76, "é" * 100, "x" * 100, "v1.2", "console", "com10", "nullify", "auxiliary.txt"]
+)
 def test_names_that_every_system_takes_pass(name, tmp_path):
     assert check_name(name) == name
     (tmp_path / f"{name}.safetensors").touch()
@@ -21,7 +23,9 @@ def test_names_that_every_system_takes_pass(name, tmp_path):
 @pytest.mark.parametrize("name", ["猫" * 80, "猫" * 77, "𝒳" * 60])
 def test_a_name_is_as_long_as_its_bytes(name):
     assert len(name) <= 100
-    with pytest.raises(InputError, match=rf"takes {len(name.encode())} bytes, and file systems take {MOST_BYTES} of it"):
+    with pytest.raises(
+        InputError, match=rf"takes {len(name.encode())} bytes, and file systems take {MOST_BYTES} of it"
+    ):
         check_name(name)
 
 

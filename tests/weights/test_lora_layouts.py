@@ -225,6 +225,9 @@ def test_other_kinds_are_told_by_the_header_whatever_the_network(opened_zimage, 
 
 def test_a_lora_of_an_earlier_stable_diffusion_is_told(opened_zimage, tmp_path):
     key = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
-    save_file({f"{key}.lora_down.weight": torch.ones(4, 32), f"{key}.lora_up.weight": torch.ones(32, 4)}, tmp_path / "a.safetensors")
+    save_file(
+        {f"{key}.lora_down.weight": torch.ones(4, 32), f"{key}.lora_up.weight": torch.ones(32, 4)},
+        tmp_path / "a.safetensors",
+    )
     with pytest.raises(InputError, match=r"2 belong to a UNet \(Stable Diffusion 1 to XL\)"):
         check_lora(tmp_path / "a.safetensors", linear_shapes(opened_zimage.network))
