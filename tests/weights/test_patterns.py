@@ -18,7 +18,7 @@ NAMES = (
 )  # fmt: skip
 PIECES = (
     *"aqt_.^$|*+?()[]01-", "to_q", "layers", r"\.", r"\d", r"\w", r"\D", "[0-9]", "[^.]", ".*", "(?:", "{2}", "{1,}", "{,2}",
-    "{0,3}?", "w2", "+?", "linear",
+    "{,2}", "{0,3}?", "w2", "+?", "linear",
 )  # fmt: skip
 
 
@@ -57,24 +57,25 @@ def test_the_first_pattern_that_matches_counts_as_in_peft(patterns):
 
 
 HOSTILE = (
-    "(a+)+$", "(a|a)*$", "(a*)*b", "((a*)*)*c", "(.*)*x", r"(.*\.)*(.*\.)*(.*\.)*z", "(a|aa)+$", "([a-z]+)*!", "(.*a){20}$",
-    "^(([a-z])+.)+[A-Z]([a-z])+$", "(a?){200}a{200}", "((((((((((a+)+)+)+)+)+)+)+)+)+)+", "(" * 5000, "a{99999999}", "[",
-    "(a|b|ab)*" * 12, ".*" * 40,
+    "(a+)+$", "(a|a)*$", "(a*)*b", "((a*)*)*c", "(.*)*x", r"(.*\.)*(.*\.)*(.*\.)*z", "(a|aa)+$", "([a-z]+)*!",
+    "(.*a){20}$", "^(([a-z])+.)+[A-Z]([a-z])+$", "(a?){200}a{200}", "((((((((((a+)+)+)+)+)+)+)+)+)+)+", "(" * 5000,
+    "a{99999999}", "[", "(a|b|ab)*" * 12, ".*" * 40,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_pattern_takes_long(text):
     start = time.process_time()
+    pattern, refused = None, ""
     try:
         pattern = Pattern(text)
     except InputError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 200
-    else:
-        for name in ("a" * 200 + "!", "a" * 200, "a." * 100):
-            pattern.ends(name)
-            pattern.covers(name)
+        refused = str(error)
+    for name in ("a" * 200 + "!", "a" * 200, "a." * 100) if pattern else ():
+        pattern.ends(name)
+        pattern.covers(name)
+    assert len(refused.splitlines()) <= 1
+    assert len(refused) < 200
     assert time.process_time() - start < 0.3
 
 
