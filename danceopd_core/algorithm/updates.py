@@ -51,6 +51,12 @@ class Updater:
     def clear_gradients(self) -> None:
         self._optimizer.zero_grad(set_to_none=True)
 
+    def reserve(self) -> None:
+        """Takes the memory that `apply` will need on a GPU, and gives it back: what fails, fails before a weight changes."""
+        if self._parameters[0].is_cuda:
+            copies = 1 if self._optimizer.state else 3  # the square roots of a step, and moments before the first
+            _ = [[torch.empty_like(p) for p in self._parameters] for _ in range(copies)]
+
     def apply(self, losses: Mapping[str, float]) -> Applied:
         """Clips the gradients, updates the parameters, clears the gradients.
 

@@ -15,6 +15,10 @@ from ..errors import InputError
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
+EVERY_PART = (
+    "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "image_encoder", "feature_extractor",
+)  # fmt: skip
+"""The parts of pipelines that have weights."""
 VARIANTS = ("*.fp16*", "*.bf16*", "*.non_ema*")
 
 
@@ -49,3 +53,8 @@ def fetched(name: str, without: Collection[str] = ()) -> Path:
             f"({' '.join(str(error).split())[:300]}). Give the path of a diffusers folder, or go online and give the "
             "id of a model in diffusers' layout; for one with restricted access, log in with `hf auth login`"
         ) from error
+
+
+def configuration(name: str) -> Path:
+    """As `fetched`, but without any weights: only configurations are downloaded."""
+    return fetched(name, EVERY_PART)
