@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from .quantise import from_pretrained_kwargs
 from .single_files import load_single_file
+from .structure import frozen
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class ModelFolder:
     """A diffusers pipeline folder.
 
     files: by part, a single file whose weights replace those of the part's folder. quantise: quantisation of the
-    transformer, a name of `quantise.QUANTISATIONS`.
+    transformer, a name of `quantise.QUANTISATIONS`. empty_network: whether the transformer is opened without its weights,
+    on the meta device.
     """
 
     path: Path
     files: Mapping[str, Path] = field(default_factory=dict)
     quantise: str | None = None
+    empty_network: bool = False
 
 
 @cache
@@ -75,6 +78,8 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
     Both libraries initialise missing weights randomly and only warn; here that is an InputError. Unused weights (a
     language model's head) are accepted. Pickled weights are not read.
     """
+    if part == "transformer" and folder.empty_network:
+        return _empty_network(cls, folder, dtype)
     settings: dict[str, Any] = (
         {"dtype": dtype} if cls.__module__.startswith("transformers.") else {"torch_dtype": dtype}
     )
@@ -88,6 +93,19 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
             f"another shape ({', '.join(faults[:3])}). Download the model again"
         )
     return module.to(device).eval().requires_grad_(False)
+
+
+def _empty_network(cls: Any, folder: ModelFolder, dtype: torch.dtype) -> Any:
+    """The transformer by its configuration, on the meta device; InputError if it or the headers of its files are bad."""
+    subfolder = folder.path / "transformer"
+    if not subfolder.is_dir():
+        raise InputError(f"{folder.path} has no transformer folder: download the model again, with all its parts")
+    _check_class(cls, subfolder)
+    try:
+        with torch.device("meta"):
+            return frozen(cls.from_config(cls.load_config(subfolder, local_files_only=True)), dtype)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise InputError(f"{subfolder} cannot be read as a {cls.__name__}: {error}") from error
 
 
 def padded_ids(tokenizer: Any, text: str, length: int) -> Tensor:

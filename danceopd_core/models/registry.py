@@ -13,7 +13,7 @@ import torch
 
 from ..errors import InputError
 from .backbone import COMPONENTS, Backbone
-from .loading import ModelFolder
+from .loading import ModelFolder, load_module
 from .quantise import check_quantise
 
 
@@ -62,12 +62,14 @@ def open_backbone(
     device: torch.device | str = "cpu",
     components: Mapping[str, Path] | None = None,
     quantise: str | None = None,
+    empty_network: bool = False,
 ) -> Backbone:
     """Opens a local diffusers folder as a frozen backbone; InputError if it is none, or of an unknown family.
 
     components: single weight files, by the part (of `COMPONENTS`) whose weights they replace; the folder then needs
     only the configuration of that part. quantise: quantisation of the transformer's linear layers, a name of
-    `quantise.QUANTISATIONS`; not with a single file for the transformer.
+    `quantise.QUANTISATIONS`; not with a single file for the transformer. empty_network: opens the transformer without its
+    weights, on the meta device, for `load_network` to bring them later.
     """
     folder, files = Path(folder), dict(components or {})
     family, index = family_of(folder)
@@ -83,7 +85,20 @@ def open_backbone(
             )
         check_quantise(quantise, device)
     module = import_module(f".{family.module}", __package__)
-    return module.open_model(ModelFolder(folder, files, quantise), index, dtype, device)
+    return module.open_model(ModelFolder(folder, files, quantise, empty_network), index, dtype, device)
+
+
+def load_network(
+    backbone: Backbone,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    components: Mapping[str, Path],
+    quantise: str | None,
+) -> Backbone:
+    """A backbone that was opened with `empty_network`, with the weights of its transformer. Arguments as there."""
+    files = ModelFolder(folder, dict(components), quantise)
+    return backbone.with_network(load_module(type(backbone.network), files, "transformer", dtype, device))
 
 
 def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:

@@ -32,6 +32,11 @@ class RunPlan:
     def recipe(self) -> Recipe:
         return self.preflight.recipe
 
+    def quantised(self, kind: str | None) -> RunPlan:
+        """The plan with the base in this type, one of the recipe's `quantise`."""
+        recipe = replace(self.recipe, quantise=kind)  # type: ignore[arg-type]
+        return RunPlan(replace(self.preflight, recipe=recipe), self.method, self.source.quantised(kind))
+
     def items(self, bucket: Bucket) -> tuple[Item, ...]:
         """The items of one of the recipe's buckets; no CSV is read again."""
         return self.preflight.items(bucket)
