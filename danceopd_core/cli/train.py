@@ -28,6 +28,8 @@ def run(args: Namespace) -> None:
     recipe = read_recipe(args.recipe, args.overrides)
     refuse_live(recipe, args.recipe)
     folder = RunFolder(recipe.out)
+    if args.resume:
+        recipe = folder.base_kept(recipe)
     folder.claim(recipe, args.resume)
     if args.dry_run:
         _check(recipe)
@@ -63,7 +65,7 @@ def _train(recipe: Recipe, folder: Any, resume: bool) -> None:
     if device is not None:
         recipe = replace(recipe, device=str(device))
     main_log = log if processes.rank == 0 else lambda text: None
-    session = open_session(recipe, processes, main_log)
+    session = open_session(recipe, processes, main_log, resumed=resume)
     folder.begin(session, resume)
     with ProgressBar(session) as bar:
         train_loop(session, folder, bar)

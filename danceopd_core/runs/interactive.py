@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from shutil import copyfile
@@ -74,11 +74,11 @@ def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> N
         host.check()
         status.publish(message=text)
 
-    session = open_session(recipe, log=log, source=job.source)
+    resume = job.resume and _continues(earlier, identity, recipe) and run.folder.state.exists()
+    session = _opened(job, run.folder.base_kept(recipe) if resume else recipe, log, resume)
     status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
     items = job.validation.items(session.plan)
     samples = encode_items(session.backbone, items, recipe.width, recipe.height)
-    resume = job.resume and _continues(earlier, identity, recipe) and run.folder.state.exists()
     if not resume and (run.folder.state.exists() or run.folder.history()):  # a run without an update has no results
         run.set_aside()
     run.write("identity.json", identity)
@@ -89,6 +89,13 @@ def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> N
     observer = _LiveObserver(run, session, samples, [item.prompt for item in items], host, status, stop)
     state = train_loop(session, run.folder, observer, job.validation.every)
     status.publish(state=state)
+
+
+def _opened(job: Job, recipe: Recipe, log: Callable[[str], None], resume: bool) -> TrainingSession:
+    source = job.source
+    if source is not None and recipe.quantise != job.recipe.quantise:
+        source = source.quantised(recipe.quantise)
+    return open_session(recipe, log=log, source=source, resumed=resume)
 
 
 def _publish_finished(run: RunRecord, status: LiveStatus) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..models.quantise import check_quantise
 from ..recipe.schema import Recipe
 from .memory import GIB, Estimate, Memory, checkpoints_by_default
@@ -27,6 +27,7 @@ class Choice:
     """How a run is fitted into memory. recipe: with every setting decided. micro_batch: samples of a pass.
 
     encode_on_device: whether text encoders and VAE fit there. memory: the estimate, None where none was made. free: bytes.
+    note: why none could be made.
     """
 
     recipe: Recipe
@@ -34,6 +35,7 @@ class Choice:
     encode_on_device: bool = True
     memory: Memory | None = None
     free: int = 0
+    note: str = ""
 
     @property
     def fits(self) -> bool:
@@ -42,7 +44,9 @@ class Choice:
     def text(self) -> str:
         """One line of progress; empty where nothing was estimated."""
         if self.memory is None:
-            return ""
+            return self.note and f"memory: not estimated ({self.note}); gradient checkpointing is " + (
+                "on" if self.recipe.gradient_checkpointing else "off"
+            )
         recipe, parts = self.recipe, []
         if recipe.gradient_checkpointing:
             parts.append("gradient checkpointing")
@@ -76,13 +80,13 @@ def choose(estimate: Estimate, free: int, kinds: Collection[str]) -> Choice:
 def settle(
     recipe: Recipe,
     device: torch.device,
-    estimated: Callable[[], Estimate],
+    estimated: Callable[[], Estimate | None],
     free: Callable[[torch.device], int | None] | None = None,
     quantise: bool = True,
 ) -> Choice:
     """The choice for a run on this device: on a CPU, or with `memory: manual`, what the recipe says.
 
-    estimated: makes the estimate where it is needed; one that cannot be made (InputError) chooses checkpointing alone.
+    estimated: makes the estimate where it is needed; None, or an error, chooses checkpointing alone.
     free: bytes that are free on a device, None where that is unknown. quantise: whether the base may be quantised.
     """
     decided = replace(recipe, gradient_checkpointing=checkpoints_by_default(recipe, device.type))
@@ -91,13 +95,10 @@ def settle(
         return Choice(decided, recipe.batch)
     try:
         kinds = [kind for kind in LADDER_KINDS if quantise and _loads(kind, device)]
-        return choose(replace_recipe(estimated(), decided), available, kinds)
-    except InputError:
-        return Choice(decided, recipe.batch)
-
-
-def replace_recipe(estimate: Estimate, recipe: Recipe) -> Estimate:
-    return replace(estimate, recipe=recipe)
+        found = estimated()
+        return Choice(decided, recipe.batch) if found is None else choose(replace(found, recipe=decided), available, kinds)
+    except (InputError, RuntimeError, NotImplementedError, TypeError) as error:  # a run needs no estimate
+        return Choice(decided, recipe.batch, note=shown(str(error), 120))
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -50,6 +50,15 @@ class RunFolder:
             # A resumed run may change the number of steps, and nothing else.
             raise InputError(f"the recipe differs from the one of {self.path}: resume with that one, {old}")
 
+    def base_kept(self, recipe: Recipe) -> Recipe:
+        """The recipe with the type of the base that `memory: auto` chose for the run of this recipe in the folder."""
+        old = self.path / "recipe.yaml"
+        if recipe.quantise is not None or recipe.memory == "manual" or not old.exists():
+            return recipe
+        earlier = read_recipe(old)
+        same = replace(earlier, quantise=None, steps=recipe.steps).digest() == recipe.digest()
+        return replace(recipe, quantise=earlier.quantise) if same else recipe
+
     def begin(self, session: TrainingSession, resume: bool) -> None:
         """Writes the recipe; to resume, loads the saved state into the trainer and drops the history after it.
 

@@ -16,7 +16,7 @@ from ..algorithm.routers import router
 from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
 from ..data.prompt_assignment import PromptAssignment
-from ..errors import InputError, naming
+from ..errors import naming
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
 from ..models.sigma_schedule import path_sigmas
@@ -28,7 +28,7 @@ from ..weights.lora import Lora, fresh_lora
 from ..weights.lora_io import lora_metadata
 from .encoding import EncodedBuckets, encode_buckets
 from .ladder import Choice, settle
-from .memory import Estimate, estimate
+from .memory import estimate
 from .opening import DTYPES, open_teachers, pick_device
 from .other_models import load_others, open_others
 from .planning import RunPlan, plan_run, schedule_of
@@ -103,7 +103,9 @@ def open_session(
     plan.query_bins()  # refuses a query range without a state of the path
     device = pick_device(recipe.device)
     alone = processes is None or processes.size == 1  # otherwise processes could choose differently
-    choice = settle(recipe, device, lambda: _estimate(recipe), free, quantise=alone and not resumed)
+    choice = settle(
+        recipe, device, lambda: None if is_live(recipe.model) else estimate(recipe), free, quantise=alone and not resumed
+    )
     if told := choice.text():
         log(told)
     if choice.recipe.quantise != recipe.quantise:
@@ -145,12 +147,6 @@ def open_session(
     if relief is not None:
         relief.trainer = trainer
     return TrainingSession(plan, backbone, adapters, fields, trainer, device, choice, encoded.assignment)
-
-
-def _estimate(recipe: Recipe) -> Estimate:
-    if is_live(recipe.model):
-        raise InputError("the memory of a MODEL of ComfyUI is its memory manager's")
-    return estimate(recipe)
 
 
 def _student_start(recipe: Recipe, backbone: Backbone, adapters: Adapters, weights: Weights) -> Lora:
