@@ -20,7 +20,8 @@ def test_an_ending_signal_is_raised_and_its_handler_comes_back(number):
 
 def test_what_follows_the_first_signal_is_ignored_while_it_is_handled():
     done = []
-    with pytest.raises(Terminated, match="SIGTERM"), raised():
+
+    def work():
         try:
             signal.raise_signal(signal.SIGTERM)
         except Terminated:
@@ -28,25 +29,36 @@ def test_what_follows_the_first_signal_is_ignored_while_it_is_handled():
                 signal.raise_signal(number)
             done.append("saved")
             raise
+
+    with pytest.raises(Terminated, match="SIGTERM"), raised():
+        work()
     assert done == ["saved"]
 
 
 def test_who_presses_ctrl_c_again_after_a_while_does_not_want_to_wait(monkeypatch):
     monkeypatch.setattr("danceopd_core.signals.INSISTING", 0.0)
-    with pytest.raises(Terminated, match="SIGINT"), raised():
+
+    def work():
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
             signal.raise_signal(signal.SIGINT)
 
+    with pytest.raises(Terminated, match="SIGINT"), raised():
+        work()
+
 
 def test_a_held_signal_takes_effect_at_the_end_of_the_block():
     done = []
-    with pytest.raises(Terminated, match="SIGTERM"), raised():
+
+    def work():
         with held(), held():
             signal.raise_signal(signal.SIGTERM)
             done.append("whole")
         done.append("never")
+
+    with pytest.raises(Terminated, match="SIGTERM"), raised():
+        work()
     assert done == ["whole"]
 
 
