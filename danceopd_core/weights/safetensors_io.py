@@ -11,7 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, shown
+
+LONGEST_NAME = 160
+"""Of a name in an error message; longer ones are cut."""
 
 
 @contextmanager
@@ -38,4 +41,4 @@ def listed(names: Iterable[str], limit: int = 3) -> str:
     """The first few names and how many more there are, for an error message."""
     names = sorted(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(shown(name, LONGEST_NAME) for name in names[:limit]) + more
