@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from .agreement import disagreements
 from .backbone import COMPONENTS, Backbone
 from .loading import ModelFolder, check_part, empty_part
 from .part_files import read_settings
@@ -88,6 +89,8 @@ def open_backbone(
                 f"{files['transformer']} is a single file, which is not quantised: use the transformer of a folder"
             )
         check_quantise(quantise, device)
+    for fault in folder_faults(folder, files):
+        raise InputError(fault)
     module = import_module(f".{family.module}", __package__)
     return module.open_model(ModelFolder(folder, files, quantise), index, dtype, device)
 
@@ -134,16 +137,18 @@ def folder_faults(folder: Path, components: Mapping[str, Path] | None = None) ->
     components: as of `open_backbone`. InputError for an index that cannot be read.
     """
     family, index = family_of(folder)
-    opened = ModelFolder(folder, dict(components or {}))
+    opened, parts = ModelFolder(folder, dict(components or {})), {}
     for part, name in PARTS[family.module].items():
         if part in MAY_LACK and absent(index, MAY_LACK[0]):
             continue
         if part == "processor" and not family.pipelines[index["_class_name"]]:
             continue
         try:
-            check_part(opened, part, name)
+            parts[part] = check_part(opened, part, name)
         except InputError as error:
             yield str(error)
+    for line in disagreements(parts):
+        yield f"{folder} has parts of different models: {line}. Download the model again"
 
 
 def empty_network(folder: Path) -> nn.Module:
