@@ -129,7 +129,7 @@ def _read(path: str, folder: Path | None) -> bytes:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    if not path.is_file():
+    if not os.path.isfile(path):
         return f"{path} does not exist or is not a file"
     return f"{path} is not a readable picture ({' '.join(str(error).split()) or type(error).__name__}): save it again"
 

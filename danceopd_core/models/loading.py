@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -135,7 +136,7 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
 
 def _subfolder(folder: ModelFolder, part: str) -> Path:
     subfolder = folder.path / part
-    if not subfolder.is_dir():
+    if not os.path.isdir(subfolder):
         raise InputError(f"{folder.path} has no {part} folder: download the model again, with all its parts")
     return subfolder
 

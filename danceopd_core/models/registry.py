@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -98,7 +99,7 @@ def open_backbone(
 def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
     """The family of a diffusers folder, and the content of its model_index.json; InputError if there is none."""
     file = folder / "model_index.json"
-    if not file.exists():
+    if not os.path.lexists(file):
         raise InputError(
             f"{folder} is not a diffusers model folder: it has no model_index.json. Give the folder of a "
             "whole pipeline (transformer, text encoder, VAE, tokenizer, scheduler), not one file or subfolder"

@@ -68,7 +68,7 @@ def _sizes(recipe: Recipe, multiple: int) -> Iterator[Fault]:
 
 
 def _out(out: Path) -> Iterator[Fault]:
-    nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if os.path.exists(folder))
     if not nearest.is_dir():
         yield Fault("out", f"{nearest} is a file: give a folder")
     elif not os.access(nearest, os.W_OK):

@@ -7,6 +7,7 @@ ComfyUI reads no alpha from metadata, and diffusers rejects or ignores alpha ten
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,7 +147,7 @@ def lora_metadata(
 
 def weights_file(path: Path) -> Path:
     """The LoRA file itself, or the only safetensors file of a folder; InputError unless there is exactly one."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path
     files = sorted(path.glob("*.safetensors"))
     if len(files) != 1:
