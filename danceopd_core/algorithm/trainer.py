@@ -85,8 +85,8 @@ class Trainer:
     field: the student's velocity. sigmas: (N + 1,) of the rollout. latent_shape: of one sample. anchor: the field of
     Flow-OPD's optional anchor. processes: the processes that train together; None: this one alone. relief: called when
     an update runs out of memory, which is then repeated; None: the run ends. micro_batch: samples of a forward pass;
-    the parts of a batch draw what the whole batch draws. loss_scale: a power of two that keeps the gradients of a network
-    in float16 from vanishing; it falls, and the update is repeated, when they overflow.
+    the parts of a batch draw what the whole batch draws. loss_scale: a power of two that keeps the gradients of a
+    network in float16 from vanishing; it falls, and the update is repeated, when they overflow.
     """
 
     def __init__(

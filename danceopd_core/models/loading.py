@@ -25,8 +25,8 @@ class ModelFolder:
     """A diffusers pipeline folder.
 
     files: by part, a single file whose weights replace those of the part's folder. quantise: quantisation of the
-    transformer, a name of `quantise.QUANTISATIONS`. empty_network: whether the transformer is opened without its weights,
-    on the meta device.
+    transformer, a name of `quantise.QUANTISATIONS`. empty_network: whether the transformer is opened without its
+    weights, on the meta device.
     """
 
     path: Path
@@ -96,7 +96,7 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
 
 
 def _empty_network(cls: Any, folder: ModelFolder, dtype: torch.dtype) -> Any:
-    """The transformer by its configuration, on the meta device; InputError if it or the headers of its files are bad."""
+    """The transformer by its configuration, on the meta device; InputError if it cannot be built."""
     subfolder = folder.path / "transformer"
     if not subfolder.is_dir():
         raise InputError(f"{folder.path} has no transformer folder: download the model again, with all its parts")

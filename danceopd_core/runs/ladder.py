@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -19,15 +20,15 @@ from .memory import GIB, Estimate, Memory, checkpoints_by_default
 
 KEPT_FREE = 0.05
 """Of the free memory, for what is not counted: longer prompts, workspaces of kernels, memory in pieces."""
-LADDER_KINDS = ("int8", "nf4")
+LADDER_KINDS: tuple[Literal["int8", "nf4"], ...] = ("int8", "nf4")
 
 
 @dataclass(frozen=True)
 class Choice:
     """How a run is fitted into memory. recipe: with every setting decided. micro_batch: samples of a pass.
 
-    encode_on_device: whether text encoders and VAE fit there. memory: the estimate, None where none was made. free: bytes.
-    note: why none could be made.
+    encode_on_device: whether text encoders and VAE fit there. memory: the estimate, None where none was made. free:
+    bytes. note: why none could be made.
     """
 
     recipe: Recipe
@@ -58,7 +59,9 @@ class Choice:
             parts.append(f"the base in {recipe.quantise}")
         if not self.encode_on_device:
             parts.append("prompts encoded on the CPU")
-        told = f"memory: {_gib(self.memory.update)} at the peak, {_gib(self.free)} free: {', '.join(parts) or 'as it is'}"
+        told = (
+            f"memory: {_gib(self.memory.update)} at the peak, {_gib(self.free)} free: {', '.join(parts) or 'as it is'}"
+        )
         if self.fits:
             return told
         return f"{told}; it may run out of memory: lower width and height, student.rank or batch"
@@ -96,7 +99,9 @@ def settle(
     try:
         kinds = [kind for kind in LADDER_KINDS if quantise and _loads(kind, device)]
         found = estimated()
-        return Choice(decided, recipe.batch) if found is None else choose(replace(found, recipe=decided), available, kinds)
+        return (
+            Choice(decided, recipe.batch) if found is None else choose(replace(found, recipe=decided), available, kinds)
+        )
     except (InputError, RuntimeError, NotImplementedError, TypeError) as error:  # a run needs no estimate
         return Choice(decided, recipe.batch, note=shown(str(error), 120))
 
