@@ -52,7 +52,7 @@ class Updater:
         self._optimizer.zero_grad(set_to_none=True)
 
     def reserve(self) -> None:
-        """Takes the memory that `apply` will need on a GPU, and gives it back: a failure comes before a weight changes."""
+        """Takes the memory that `apply` will need on a GPU, and gives it back: failures come before a change."""
         if self._parameters[0].is_cuda:
             copies = 1 if self._optimizer.state else 3  # the square roots of a step, and moments before the first
             _ = [[torch.empty_like(p) for p in self._parameters] for _ in range(copies)]
