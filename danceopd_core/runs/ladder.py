@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from ..errors import InputError, shown
-from ..models.quantise import check_quantise
+from ..models.quantise import QUANTISATIONS, check_quantise
 from ..recipe.schema import Recipe
 from .memory import GIB, Estimate, Memory, checkpoints_by_default
 
@@ -57,6 +57,8 @@ class Choice:
             parts.append(f"{self.micro_batch} of the batch of {recipe.batch} at a time")
         if recipe.quantise:
             parts.append(f"the base in {recipe.quantise}")
+            if QUANTISATIONS[recipe.quantise].keeps_weights and not recipe.gradient_checkpointing:
+                parts.append("a 16-bit copy of every layer, for want of gradient checkpointing")
         if not self.encode_on_device:
             parts.append("prompts encoded on the CPU")
         told = (

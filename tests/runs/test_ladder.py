@@ -101,6 +101,7 @@ def test_explicit_settings_keep_their_meaning(recipe):
     found = choose(estimate(kept), 1, ALL)
     assert found.recipe.quantise == "int8"
     assert found.recipe.gradient_checkpointing is False
+    assert "a 16-bit copy of every layer, for want of gradient checkpointing" in found.text()
 
 
 def test_a_cpu_and_a_manual_run_are_left_as_they_are(recipe):
