@@ -220,7 +220,7 @@ def test_the_lora_under_the_student_is_checked(recipe, lora, checkpoint):
 
 def test_a_bucket_that_cannot_be_filled_is_told_by_route(recipe, tmp_path):
     (line,) = faults_of(with_csv(recipe, tmp_path / "absent.csv"))
-    assert line.startswith(f"route 'edits': {tmp_path / 'absent.csv'} cannot be read")
+    assert line.startswith(f"route 'edits': the CSV {tmp_path / 'absent.csv'} cannot be read")
 
 
 def with_router(recipe: Recipe, asked: Bucket, *buckets: Bucket) -> Recipe:
