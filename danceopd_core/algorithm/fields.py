@@ -80,6 +80,13 @@ class Conditioning:
         return Conditioning(tuple(sample.to(device) for sample in self.samples))
 
 
+class Samples(Protocol):
+    """The encoded samples of a bucket, by row: all at hand, as in a Conditioning, or read when they are asked for."""
+
+    def __len__(self) -> int: ...
+    def select(self, rows: Sequence[int], /) -> Conditioning: ...
+
+
 class VelocityField(Protocol):
     """A function (x, sigma, cond) -> v = dx/dsigma, for states x (B, ...) and noise levels sigma (B,); all float32."""
 

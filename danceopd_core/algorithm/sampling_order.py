@@ -62,10 +62,12 @@ def rows_in_order(seed: int, route: int, count: int, samples: int) -> Tensor:
     return shuffled(seed, route, 0, count)[: min(count, samples)]
 
 
-def updates_by_route(router: Router, routes: int, seed: int, updates: int) -> list[int]:
-    """How many of a run's updates train each route."""
+def updates_by_route(router: Router, routes: int, seed: int, updates: int, enough: int | None = None) -> list[int]:
+    """How many of a run's updates train each route; no more are counted once every route has `enough`."""
     counts = [0] * routes
     for update in range(updates):
         for number in router(update, seeded_generator(seed, "route", update)):
             counts[number] += 1
+        if enough is not None and min(counts) >= enough:
+            break
     return counts

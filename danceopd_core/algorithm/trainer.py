@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .fields import Conditioning, VelocityField
+from .fields import Samples, VelocityField
 from .flow import normal
 from .methods import Method, state_losses
 from .profiling import Stopwatch
@@ -27,17 +27,20 @@ from .updates import Diverged, Updater
 __all__ = ["Diverged", "ProcessGroup", "RouteData", "Settings", "StepResult", "Trainable", "Trainer"]
 
 
+class CleanLatents(Protocol):
+    """The clean latents of a bucket's targets, (n, ...): a tensor, or what reads them when they are asked for."""
+
+    def __getitem__(self, rows: list[int], /) -> Tensor: ...
+
+
 @dataclass(frozen=True, eq=False)
 class RouteData:
-    """A route, opened: its teacher and its bucket as encoded samples.
-
-    clean: (n, ...) latents of the targets, for a method that needs them.
-    """
+    """A route, opened: its teacher and its bucket as encoded samples. clean: for a method that needs it."""
 
     name: str
     teacher: VelocityField
-    samples: Conditioning
-    clean: Tensor | None = None
+    samples: Samples
+    clean: CleanLatents | None = None
 
 
 class Trainable(Protocol):

@@ -13,6 +13,7 @@ from ..algorithm.fields import VelocityField, mixed
 from ..algorithm.routers import router
 from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
+from ..data.cache_folder import CacheFolder, cache_folder, size_limit
 from ..data.prompt_assignment import PromptAssignment
 from ..errors import naming
 from ..models.backbone import Backbone
@@ -75,12 +76,15 @@ def open_session(
     processes: ProcessGroup | None = None,
     log: Callable[[str], None] = lambda text: None,
     source: ModelSource | None = None,
+    cache: str | Path | None = None,
 ) -> TrainingSession:
     """Opens everything for training. InputError for what does not fit, before a model is loaded where possible.
 
     processes: the processes that train together; None: this one alone. log: receives a line before each slow part.
-    source: of the model; None: what the recipe names.
+    source: of the model; None: what the recipe names. cache: the folder where encoded prompts are kept between runs,
+    "off" for none; None: the environment's or the system's (`data.cache_folder`).
     """
+    kept_in, kept_size = cache_folder(cache), size_limit()
     plan = plan_run(checked(recipe), source)
     recipe, weights = plan.recipe, plan.source.weights
     plan.query_bins()  # refuses a query range without a state of the path
@@ -97,13 +101,14 @@ def open_session(
         base_lora = recipe.student.base_lora
         adapters.start_student(start, weights.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None)
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
-    encoded = encode_buckets(plan, backbone, log, others)
+    kept = CacheFolder(kept_in, kept_size) if kept_in else None
+    encoded = encode_buckets(plan, backbone, log, others, processes, kept)
     for opened in (backbone, *(other.backbone for other in others.values())):
         opened.offload_encoders("cpu")
     if recipe.gradient_checkpointing:
         weights.enable_checkpointing(backbone.network)
     trained = sum(factor.numel() for factor in adapters.parameters())
-    if told := plan.source.make_room(backbone, recipe, trained, [bucket.samples for bucket in encoded.buckets]):
+    if told := plan.source.make_room(backbone, recipe, trained, [bucket.examples for bucket in encoded.buckets]):
         log(told)
     trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device)
     return TrainingSession(plan, backbone, adapters, fields, trainer, device, encoded.assignment)

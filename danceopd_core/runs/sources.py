@@ -25,6 +25,7 @@ from ..weights.adapters import Adapters
 from ..weights.full_checkpoints import load_full_checkpoint
 from ..weights.lora import Lora, Shapes
 from ..weights.lora_io import read_lora, write_lora
+from .encoding_identity import folder_identity
 
 
 class ModelFacts(NamedTuple):
@@ -73,6 +74,10 @@ class ModelSource(Protocol):
         ...
 
     def facts(self) -> ModelFacts: ...
+
+    def encoding_identity(self) -> str | None:
+        """What encodings by this model depend on, beside its type and device; None if that is not known."""
+        ...
 
     def notes(self) -> list[str]:
         """What the recipe's names of live models stand for, as lines of comment in the run's recipe file."""
@@ -153,6 +158,9 @@ class FolderSource:
             return ModelFacts((), size_multiple(folder), pipeline, family.pipelines[pipeline])
         except InputError as error:
             return ModelFacts((Fault("model", str(error)),))
+
+    def encoding_identity(self) -> str | None:
+        return folder_identity(self.folder, {part: Path(file) for part, file in self.components.items()})
 
     def notes(self) -> list[str]:
         return []
