@@ -25,6 +25,7 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
+from ..danceopd_core.data.cache_folder import FOLDER
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.files import write_bytes
 from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
@@ -40,6 +41,11 @@ BEAT = 10.0  # seconds; a client that hears nothing for two minutes gives the pr
 
 def output_folder() -> Path:
     return Path(folder_paths.get_output_directory())
+
+
+def encoding_cache() -> str:
+    """Where encoded prompts are kept between runs: what the environment says, else a folder that no page is shown."""
+    return os.environ.get(FOLDER) or folder_paths.get_system_user_directory("danceopd_cache")
 
 
 def device_name() -> str:

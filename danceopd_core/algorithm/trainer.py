@@ -18,6 +18,7 @@ from .fields import Samples, VelocityField
 from .flow import normal
 from .methods import Method, state_losses
 from .profiling import Stopwatch
+from .reading_ahead import CleanLatents, ReaderAhead
 from .rollout import Start
 from .routers import Router
 from .sampling_order import SamplingOrder, seeded_generator
@@ -25,12 +26,6 @@ from .settings import Settings
 from .updates import Diverged, Updater
 
 __all__ = ["Diverged", "ProcessGroup", "RouteData", "Settings", "StepResult", "Trainable", "Trainer"]
-
-
-class CleanLatents(Protocol):
-    """The clean latents of a bucket's targets, (n, ...): a tensor, or what reads them when they are asked for."""
-
-    def __getitem__(self, rows: list[int], /) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +107,7 @@ class Trainer:
         self.method, self.sigmas, self.shape = method, sigmas.to(device), tuple(latent_shape)
         self.settings, self.device, self.anchor = settings, device, anchor
         self.processes = processes or ProcessGroup()
+        self._reader = ReaderAhead(device)
         self._updater = Updater(student.parameters(), settings)
         self._order = SamplingOrder(
             [len(route.samples) for route in self.routes],
@@ -170,11 +166,12 @@ class Trainer:
         errors: dict[str, float] = {}
         indices: list[Tensor] = []
         sigmas: list[Tensor] = []
-        for number in chosen:
+        for place, number in enumerate(chosen):
             route, loss, error, states = self.routes[number], 0.0, 0.0, 0
             for micro in range(self.settings.accumulate):
                 generator = self._generator("micro", self.update, number, micro, self.processes.rank)
                 start = self._begin(route, self._order.rows(number, micro), generator)
+                self._look_ahead(chosen, place, micro)
                 for term in state_losses(
                     self.method,
                     watch.student(self.field),
@@ -210,8 +207,23 @@ class Trainer:
 
     def _begin(self, route: RouteData, rows: list[int], generator: torch.Generator) -> Start:
         noise = normal(torch.empty(len(rows), *self.shape, device=self.device), generator)
-        clean = None if route.clean is None else route.clean[rows].to(self.device)
-        return Start(route.samples.select(rows).to(self.device), noise, clean)
+        read = self._reader.take(route.samples, route.clean, rows)
+        return Start(read.cond, noise, read.clean)
+
+    def _look_ahead(self, chosen: Sequence[int], place: int, micro: int) -> None:
+        """Begins to read the samples of the micro-step after this one of the route at `place` among the chosen."""
+        accumulate = self.settings.accumulate
+        if micro + 1 < accumulate:
+            number, micro = chosen[place], micro + 1
+        elif place + 1 < len(chosen):
+            number, micro = chosen[place + 1], 0
+        elif self.update + 1 < self.settings.steps:
+            number = self.router(self.update + 1, self._generator("route", self.update + 1))[0]
+            micro = accumulate if number in chosen else 0  # this update's samples are not counted yet
+        else:
+            return
+        route = self.routes[number]
+        self._reader.ahead(route.samples, route.clean, self._order.rows(number, micro))
 
     def _fixed_error(self, number: int, samples: int) -> float:
         route, generator = self.routes[number], self._generator("validation", number)

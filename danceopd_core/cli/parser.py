@@ -11,12 +11,13 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import InputError
-from . import bench, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, train
+from . import bench, cache, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, train
 
 COMMANDS = {
     "demo": demo,
     "train": train,
     "memory": memory,
+    "cache": cache,
     "recipes": recipes,
     "sample": sample,
     "eval": evaluate,

@@ -17,6 +17,7 @@ def add_arguments(subparsers: Any) -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.lr=1e-4 steps=500")
     parser.add_argument("--resume", action="store_true", help="continue the run in the recipe's 'out' folder")
+    parser.add_argument("--cache", metavar="FOLDER", help="where encoded prompts are kept between runs; off: nowhere")
     parser.add_argument("--dry-run", action="store_true", help="check everything, open no model, write nothing")
 
 
@@ -32,7 +33,7 @@ def run(args: Namespace) -> None:
     if args.dry_run:
         _check(recipe)
     else:
-        _train(recipe, folder, args.resume)
+        _train(recipe, folder, args.resume, args.cache)
 
 
 def _check(recipe: Recipe) -> None:
@@ -51,7 +52,7 @@ def _check(recipe: Recipe) -> None:
         print(query_text(planned.query_bins()))
 
 
-def _train(recipe: Recipe, folder: Any, resume: bool) -> None:
+def _train(recipe: Recipe, folder: Any, resume: bool, cache: str | None) -> None:
     from dataclasses import replace
 
     from ..runs.distributed import join_process_group
@@ -63,7 +64,7 @@ def _train(recipe: Recipe, folder: Any, resume: bool) -> None:
     if device is not None:
         recipe = replace(recipe, device=str(device))
     main_log = log if processes.rank == 0 else lambda text: None
-    session = open_session(recipe, processes, main_log)
+    session = open_session(recipe, processes, main_log, cache=cache)
     folder.begin(session, resume)
     with ProgressBar(session) as bar:
         train_loop(session, folder, bar)

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,15 @@ def size_limit(environment: Mapping[str, str] = os.environ) -> int:
     if not 0 <= gib < 2**20:
         raise InputError(f"{SIZE}={text}: give the size of the cache in GiB, such as 100")
     return int(gib * 2**30)
+
+
+def can_be_written(folder: Path, log: Callable[[str], None]) -> bool:
+    """Whether a folder is there to be written, or can be made; `log` hears of it if not."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK):
+        return True
+    log(f"encoded prompts stay in memory: {folder} cannot be written (name another folder with {FOLDER})")
+    return False
 
 
 class CacheFolder:

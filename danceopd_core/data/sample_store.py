@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import RLock
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -71,32 +72,38 @@ class ShardStore:
         self._open: OrderedDict[Path, _Shard] = OrderedDict()
         self._waiting: dict[str, Sample] = {}
         self._size = 0
+        self._lock = RLock()  # samples are read ahead in another thread
         self.refresh()
 
     def __contains__(self, key: str) -> bool:
         return key in self._waiting or key in self._places
 
     def get(self, key: str) -> Sample | None:
-        if key in self._waiting:
-            return self._waiting[key]
-        path = self._places.get(key)
-        if path is None:
-            return None
-        try:
-            return self._shard(path).sample(key)
-        except (InputError, SafetensorError, OSError, KeyError, TypeError, ValueError):
-            self._forget(path)
-            return None
+        with self._lock:
+            if key in self._waiting:
+                return self._waiting[key]
+            path = self._places.get(key)
+            if path is None:
+                return None
+            try:
+                return self._shard(path).sample(key)
+            except (InputError, SafetensorError, OSError, KeyError, TypeError, ValueError):
+                self._forget(path)
+                return None
 
     def add(self, key: str, sample: Sample) -> None:
-        self._waiting[key] = sample
-        self._size += size_of(sample)
-        if self._size >= SHARD_BYTES or len(self._waiting) >= SHARD_SAMPLES:
-            self.flush()
+        with self._lock:
+            self._waiting[key] = sample
+            self._size += size_of(sample)
+            if self._size >= SHARD_BYTES or len(self._waiting) >= SHARD_SAMPLES:
+                self.flush()
 
     def flush(self) -> None:
-        if not self._waiting:
-            return
+        with self._lock:
+            if self._waiting:
+                self._write()
+
+    def _write(self) -> None:
         path = self._folder / f"{uuid4().hex}.safetensors"
         try:
             self._before(self._size)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..algorithm.fields import Conditioning, Sample, Samples
-from ..algorithm.trainer import CleanLatents, ProcessGroup
+from ..algorithm.reading_ahead import CleanLatents
+from ..algorithm.trainer import ProcessGroup
 from ..data.cache_folder import CacheFolder
 from ..data.csv_rows import Item
 from ..data.prompt_assignment import EncodedBucket
@@ -54,7 +55,7 @@ class Encoders:
         """Encodes these rows of a bucket, now; others when they are asked for."""
         clean = self._targets(items) if self.plan.method.needs_clean else None
         if clean is not None:
-            self._prepare(clean.stored, rows)
+            self._prepare(clean.targets, rows)
         size = self.plan.recipe.width, self.plan.recipe.height
         if any(items[row].conditioning is not None for row in rows[:1]):
             samples = encode_for(teachers, self.backbone, self.others, items, *size)

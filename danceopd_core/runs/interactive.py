@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
@@ -35,7 +36,7 @@ ERROR_SAMPLES = 8
 @dataclass(frozen=True)
 class Job:
     """A training of the node. resume: whether an unfinished run of this record continues. workflow: JSON to keep.
-    source: of the model; None: what the recipe names."""
+    source: of the model; None: what the recipe names. cache: the folder of encoded prompts, as of `open_session`."""
 
     recipe: Recipe
     run: RunRecord
@@ -43,6 +44,7 @@ class Job:
     resume: bool
     workflow: Any = None
     source: ModelSource | None = None
+    cache: str | Path | None = None
 
 
 def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
@@ -74,7 +76,7 @@ def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> N
         host.check()
         status.publish(message=text)
 
-    session = open_session(recipe, log=log, source=job.source)
+    session = open_session(recipe, log=log, source=job.source, cache=job.cache)
     status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
     items = job.validation.items(session.plan)
     samples = encode_items(session.backbone, items, recipe.width, recipe.height)

@@ -13,7 +13,7 @@ from ..algorithm.fields import VelocityField, mixed
 from ..algorithm.routers import router
 from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
-from ..data.cache_folder import CacheFolder, cache_folder, size_limit
+from ..data.cache_folder import CacheFolder, cache_folder, can_be_written, size_limit
 from ..data.prompt_assignment import PromptAssignment
 from ..errors import naming
 from ..models.backbone import Backbone
@@ -101,7 +101,7 @@ def open_session(
         base_lora = recipe.student.base_lora
         adapters.start_student(start, weights.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None)
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
-    kept = CacheFolder(kept_in, kept_size) if kept_in else None
+    kept = CacheFolder(kept_in, kept_size) if kept_in and can_be_written(kept_in, log) else None
     encoded = encode_buckets(plan, backbone, log, others, processes, kept)
     for opened in (backbone, *(other.backbone for other in others.values())):
         opened.offload_encoders("cpu")

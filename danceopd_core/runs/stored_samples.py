@@ -88,9 +88,12 @@ class StoredSamples:
             found = [sample or fresh[row] for row, sample in zip(rows, found, strict=True)]
         return [sample for sample in found if sample is not None]
 
-    def ready(self, rows: Sequence[int]) -> bool:
-        """Whether nothing has to be encoded for these rows."""
-        return all(self._key(row) in self.store for row in rows)
+    def stored(self, rows: Sequence[int]) -> list[Sample] | None:
+        """Those of these rows, if nothing has to be encoded for them; else None."""
+        if not all(row in self._keys and self._keys[row] in self.store for row in rows):
+            return None
+        found = [sample for row in rows if (sample := self.store.get(self._keys[row])) is not None]
+        return found if len(found) == len(rows) else None
 
     def _choose(self, rows: Sequence[int], share: Share) -> bool:
         """Picks where the samples are kept, by the size of the first; whether that is the lasting place."""
@@ -137,16 +140,13 @@ class StoredConditioning:
         return len(self.own)
 
     def select(self, rows: Sequence[int]) -> Conditioning:
-        views = {model: stored.samples(rows) for model, stored in self.views.items()}
-        return Conditioning(
-            tuple(
-                replace(sample, views={model: found[number] for model, found in views.items()})
-                for number, sample in enumerate(self.own.samples(rows))
-            )
-        )
+        return _joined(self.own.samples(rows), {model: part.samples(rows) for model, part in self.views.items()})
 
-    def ready(self, rows: Sequence[int]) -> bool:
-        return all(stored.ready(rows) for stored in self.parts())
+    def stored(self, rows: Sequence[int]) -> Conditioning | None:
+        """As `select`, if nothing has to be encoded for these rows; else None."""
+        own, views = self.own.stored(rows), {model: part.stored(rows) for model, part in self.views.items()}
+        found = {model: samples for model, samples in views.items() if samples is not None}
+        return _joined(own, found) if own is not None and len(found) == len(views) else None
 
     def parts(self) -> Iterator[StoredSamples]:
         yield self.own
@@ -157,13 +157,24 @@ class StoredConditioning:
 class StoredLatents:
     """The clean latents of a bucket's targets, (n, ...) by rows."""
 
-    stored: StoredSamples
+    targets: StoredSamples
 
     def __getitem__(self, rows: list[int]) -> Tensor:
-        return torch.stack([_latents(sample) for sample in self.stored.samples(rows)])
+        return torch.stack([_latents(sample) for sample in self.targets.samples(rows)])
 
-    def ready(self, rows: Sequence[int]) -> bool:
-        return self.stored.ready(rows)
+    def stored(self, rows: list[int]) -> Tensor | None:
+        """As by `[]`, if nothing has to be encoded for these rows; else None."""
+        found = self.targets.stored(rows)
+        return None if found is None else torch.stack(list(map(_latents, found)))
+
+
+def _joined(own: Sequence[Sample], views: Mapping[str, Sequence[Sample]]) -> Conditioning:
+    return Conditioning(
+        tuple(
+            replace(sample, views={model: found[number] for model, found in views.items()}) if views else sample
+            for number, sample in enumerate(own)
+        )
+    )
 
 
 def _latents(sample: Sample) -> Tensor:
