@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..errors import InputError
 from ..lookup import lookup
 from ..recipe.schema import Bucket
@@ -11,7 +13,7 @@ from .csv_rows import Item, read_csv
 from .encoded_bucket import read_encoded
 
 
-def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64) -> tuple[Item, ...]:
+def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64) -> Sequence[Item]:
     """The items of a bucket, at least one; those of the embedded world are generated from `seed`.
 
     Their pictures are square with the longer of the two sides, for `open_picture` to crop.

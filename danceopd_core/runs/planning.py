@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ class RunPlan:
     def recipe(self) -> Recipe:
         return self.preflight.recipe
 
-    def items(self, bucket: Bucket) -> tuple[Item, ...]:
+    def items(self, bucket: Bucket) -> Sequence[Item]:
         """The items of one of the recipe's buckets; no CSV is read again."""
         return self.preflight.items(bucket)
 
