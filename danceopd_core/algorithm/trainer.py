@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .fields import Samples, VelocityField
 from .flow import normal
-from .methods import Method, state_losses
+from .in_step import InStep
+from .methods import Method, StateLoss, state_losses
 from .profiling import Stopwatch
 from .reading_ahead import CleanLatents, ReaderAhead
 from .rollout import Start
@@ -77,7 +78,8 @@ class Trainer:
     """Distils the teachers of the routes into the student, with any method; independent of the model family.
 
     field: the student's velocity. sigmas: (N + 1,) of the rollout. latent_shape: of one sample. anchor: the field of
-    Flow-OPD's optional anchor. processes: the processes that train together; None: this one alone.
+    Flow-OPD's optional anchor. processes: the processes that train together; None: this one alone. in_step: keeps
+    them in step where they share the network's weights.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         anchor: VelocityField | None = None,
         processes: ProcessGroup | None = None,
+        in_step: InStep | None = None,
     ) -> None:
         for route in routes:
             if not len(route.samples):
@@ -106,7 +109,7 @@ class Trainer:
         self.student, self.field, self.routes, self.router = student, field, tuple(routes), router
         self.method, self.sigmas, self.shape = method, sigmas.to(device), tuple(latent_shape)
         self.settings, self.device, self.anchor = settings, device, anchor
-        self.processes = processes or ProcessGroup()
+        self.processes, self._in_step = processes or ProcessGroup(), in_step
         self._reader = ReaderAhead(device)
         self._updater = Updater(student.parameters(), settings)
         self._order = SamplingOrder(
@@ -172,15 +175,8 @@ class Trainer:
                 generator = self._generator("micro", self.update, number, micro, self.processes.rank)
                 start = self._begin(route, self._order.rows(number, micro), generator)
                 self._look_ahead(chosen, place, micro)
-                for term in state_losses(
-                    self.method,
-                    watch.student(self.field),
-                    watch.timed("teacher", route.teacher),
-                    start,
-                    self.sigmas,
-                    generator,
-                    self.anchor,
-                ):
+                student, teacher = watch.student(self.field), watch.timed("teacher", route.teacher)
+                for term in self._terms(student, teacher, start, generator):
                     with watch.phase("backward"):
                         (term.loss * share).backward()
                     loss += term.loss.item() / self.settings.accumulate
@@ -204,6 +200,15 @@ class Trainer:
             applied.lr,
             watch.seconds(),
         )
+
+    def _terms(
+        self, student: VelocityField, teacher: VelocityField, start: Start, generator: torch.Generator
+    ) -> Iterator[StateLoss]:
+        method, anchor, in_step = self.method, self.anchor, self._in_step
+        if in_step is not None:
+            method, student, teacher = in_step.method(method), in_step.student(student), in_step.teacher(teacher)
+            anchor = anchor and in_step.teacher(anchor)
+        return state_losses(method, student, teacher, start, self.sigmas, generator, anchor)
 
     def _begin(self, route: RouteData, rows: list[int], generator: torch.Generator) -> Start:
         noise = normal(torch.empty(len(rows), *self.shape, device=self.device), generator)

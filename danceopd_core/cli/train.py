@@ -18,6 +18,7 @@ def add_arguments(subparsers: Any) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.lr=1e-4 steps=500")
     parser.add_argument("--resume", action="store_true", help="continue the run in the recipe's 'out' folder")
     parser.add_argument("--cache", metavar="FOLDER", help="where encoded prompts are kept between runs; off: nowhere")
+    parser.add_argument("--fsdp", action="store_true", help="processes share the base model's weights, each a part")
     parser.add_argument("--dry-run", action="store_true", help="check everything, open no model, write nothing")
 
 
@@ -33,7 +34,7 @@ def run(args: Namespace) -> None:
     if args.dry_run:
         _check(recipe)
     else:
-        _train(recipe, folder, args.resume, args.cache)
+        _train(recipe, folder, args)
 
 
 def _check(recipe: Recipe) -> None:
@@ -52,7 +53,7 @@ def _check(recipe: Recipe) -> None:
         print(query_text(planned.query_bins()))
 
 
-def _train(recipe: Recipe, folder: Any, resume: bool, cache: str | None) -> None:
+def _train(recipe: Recipe, folder: Any, args: Namespace) -> None:
     from dataclasses import replace
 
     from ..runs.distributed import join_process_group
@@ -64,8 +65,8 @@ def _train(recipe: Recipe, folder: Any, resume: bool, cache: str | None) -> None
     if device is not None:
         recipe = replace(recipe, device=str(device))
     main_log = log if processes.rank == 0 else lambda text: None
-    session = open_session(recipe, processes, main_log, cache=cache)
-    folder.begin(session, resume)
+    session = open_session(recipe, processes, main_log, cache=args.cache, sharded=args.fsdp)
+    folder.begin(session, args.resume)
     with ProgressBar(session) as bar:
         train_loop(session, folder, bar)
     main_log(f"wrote {folder.student}")

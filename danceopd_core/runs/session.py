@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..algorithm.fields import VelocityField, mixed
+from ..algorithm.in_step import InStep
 from ..algorithm.routers import router
 from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
@@ -28,6 +29,7 @@ from .encoding import EncodedBuckets, encode_buckets
 from .opening import DTYPES, open_teachers, pick_device
 from .other_models import open_others
 from .planning import RunPlan, plan_run, schedule_of
+from .sharding import check_shardable, most, shard
 from .sources import ModelSource, Weights
 
 
@@ -77,20 +79,25 @@ def open_session(
     log: Callable[[str], None] = lambda text: None,
     source: ModelSource | None = None,
     cache: str | Path | None = None,
+    sharded: bool = False,
 ) -> TrainingSession:
     """Opens everything for training. InputError for what does not fit, before a model is loaded where possible.
 
     processes: the processes that train together; None: this one alone. log: receives a line before each slow part.
     source: of the model; None: what the recipe names. cache: the folder where encoded prompts are kept between runs,
-    "off" for none; None: the environment's or the system's (`data.cache_folder`).
+    "off" for none; None: the environment's or the system's (`data.cache_folder`). sharded: whether the processes share
+    the weights of the base model, each keeping a part.
     """
+    if sharded:
+        check_shardable(recipe, processes or ProcessGroup())
     kept_in, kept_size = cache_folder(cache), size_limit()
     plan = plan_run(checked(recipe), source)
     recipe, weights = plan.recipe, plan.source.weights
     plan.query_bins()  # refuses a query range without a state of the path
     device = pick_device(recipe.device)
     log("opening the model")
-    backbone = plan.source.open(DTYPES[recipe.dtype], device)
+    # A base that is to be shared may fit no device as a whole.
+    backbone = plan.source.open(DTYPES[recipe.dtype], "cpu" if sharded else device)
     backbone.latent_shape(recipe.width, recipe.height)  # refuses a size that the model does not have
     size = recipe.width, recipe.height
     others = open_others(recipe.teachers, plan.source, backbone, DTYPES[recipe.dtype], device, size, log)
@@ -101,6 +108,8 @@ def open_session(
         base_lora = recipe.student.base_lora
         adapters.start_student(start, weights.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None)
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
+    if sharded:
+        backbone.offload_encoders(device)
     kept = CacheFolder(kept_in, kept_size) if kept_in and can_be_written(kept_in, log) else None
     encoded = encode_buckets(plan, backbone, log, others, processes, kept)
     for opened in (backbone, *(other.backbone for other in others.values())):
@@ -110,7 +119,12 @@ def open_session(
     trained = sum(factor.numel() for factor in adapters.parameters())
     if told := plan.source.make_room(backbone, recipe, trained, [bucket.examples for bucket in encoded.buckets]):
         log(told)
-    trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device)
+    if sharded and processes is not None:
+        log(f"sharing the base model among {processes.size} processes")
+        shard(backbone.network, device, processes.size)
+        adapters.to(device)
+    in_step = InStep(backbone.network, most(device)) if sharded else None
+    trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device, in_step)
     return TrainingSession(plan, backbone, adapters, fields, trainer, device, encoded.assignment)
 
 
@@ -133,6 +147,7 @@ def _trainer(
     encoded: EncodedBuckets,
     processes: ProcessGroup | None,
     device: torch.device,
+    in_step: InStep | None,
 ) -> Trainer:
     recipe = plan.recipe
     size = recipe.rollout_steps, recipe.width, recipe.height
@@ -151,6 +166,7 @@ def _trainer(
         device=device,
         anchor=adapters.field(backbone.velocity, None) if recipe.anchor else None,
         processes=processes,
+        in_step=in_step,
     )
 
 
