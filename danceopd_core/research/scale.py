@@ -1,5 +1,6 @@
 """What a run costs by the size of its buckets, its routes, its length and its processes, on the embedded model.
 
+    python -m danceopd_core.research.scale shuffle     # what drawing the order of a bucket costs
     python -m danceopd_core.research.scale buckets     # 10 to 1,000,000 rows: seconds to the first update, memory
     python -m danceopd_core.research.scale edits       # the same for edits that are drawn, encoded and kept on disk
     python -m danceopd_core.research.scale routes      # 1 to 32 routes, and updates early and late in a run
@@ -91,8 +92,22 @@ def buckets(folder: Path) -> Iterator[tuple[str, ...]]:
             file.write("prompt\n")
             file.writelines(f"a red circle left of a blue square number {row}\n" for row in range(rows))
         recipe = _written(folder, "  - {name: one, teacher: base, bucket: {csv: prompts.csv}}", 10)
-        found = _run(recipe)
+        found = _run(recipe, "0", "2")
         yield f"{rows:,}", f"{found['first']:.1f}", f"{found['table']:.1f}", f"{found['memory']:.0f}"
+
+
+def shuffle(folder: Path) -> Iterator[tuple[str, ...]]:
+    from ..algorithm.sampling_order import SamplingOrder, shuffled
+
+    yield "rows", "ms to shuffle a pass", "ms a sample"
+    for rows in (1000, 1_000_000):
+        begin = time.process_time()
+        shuffled(0, 0, 0, rows)
+        passed = time.process_time() - begin
+        order, begin = SamplingOrder([rows], 1, 0), time.process_time()
+        for micro in range(10_000):
+            order.rows(0, micro)
+        yield f"{rows:,}", f"{1000 * passed:.2f}", f"{(time.process_time() - begin) / 10:.4f}"
 
 
 def edits(folder: Path) -> Iterator[tuple[str, ...]]:
@@ -109,7 +124,7 @@ def edits(folder: Path) -> Iterator[tuple[str, ...]]:
     pictures = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
     for number, picture in enumerate(pictures):
         Image.fromarray(picture).save(folder / f"{number}.png")
-    for rows in (100, 1000, 4000):
+    for rows in (100, 1000):
         lines = [f"make the circle red number {row},{row % 8}.png\n" for row in range(rows)]
         (folder / "edits.csv").write_text("prompt,source_image\n" + "".join(lines), encoding="utf-8")
         recipe = _written(folder, "  - {name: one, teacher: edit, bucket: {csv: edits.csv}}", rows)
@@ -125,7 +140,7 @@ def edits(folder: Path) -> Iterator[tuple[str, ...]]:
 
 def routes(folder: Path) -> Iterator[tuple[str, ...]]:
     yield "routes", "updates", "CPU ms an update, early", "at the end", "peak memory (MiB)"
-    for count, steps in ((1, 12), (4, 12), (32, 12), (4, 100)):
+    for count, steps in ((1, 12), (4, 12), (32, 12), (4, 60)):
         lines = [
             f"  - {{name: r{n}, teacher: base, bucket: {{prompts: [a red circle {n}, a square {n}]}}}}"
             for n in range(count)
@@ -175,6 +190,7 @@ def _run(recipe: Path, *arguments: str, processes: int = 1) -> dict[str, Any]:
 
 
 TABLES: dict[str, Callable[[Path], Iterator[tuple[str, ...]]]] = {
+    "shuffle": shuffle,
     "buckets": buckets,
     "edits": edits,
     "routes": routes,
