@@ -26,6 +26,7 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
+from ..danceopd_core.data.cache_folder import FOLDER
 from ..danceopd_core.errors import InputError, encodable, shown
 from ..danceopd_core.files import write_bytes
 from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
@@ -47,6 +48,11 @@ def readable_folders() -> tuple[Path, ...]:
     """Where the files that a table names have to lie: ComfyUI's input, output and temp folders."""
     folders = folder_paths.get_input_directory, folder_paths.get_output_directory, folder_paths.get_temp_directory
     return tuple(Path(folder()) for folder in folders)
+
+
+def encoding_cache() -> str:
+    """Where encoded prompts are kept between runs: what the environment says, else a folder that no page is shown."""
+    return os.environ.get(FOLDER) or folder_paths.get_system_user_directory("danceopd_cache")
 
 
 def device_name() -> str:

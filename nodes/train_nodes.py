@@ -16,6 +16,7 @@ from ._comfy import (
     blocked,
     device_name,
     display_node,
+    encoding_cache,
     heartbeat,
     io,
     output_folder,
@@ -96,7 +97,7 @@ class TrainStudent(io.ComfyNode):
         validation = Validation(lines_of(validation_prompts), sources, validate_every)
         workflow = {"prompt": cls.hidden.prompt, "workflow": (cls.hidden.extra_pnginfo or {}).get("workflow")}
         source = graph_source(routes.model, [route.field for route in routes.routes])
-        job = Job(recipe, run, validation, resume, workflow, source, readable_folders())
+        job = Job(recipe, run, validation, resume, workflow, source, readable_folders(), encoding_cache())
         status = LiveStatus(node, display_node(node), run.name, recipe.steps, send)
         with workspace(training=True), RUNS.running(node) as stop, heartbeat(status):
             train_job(job, ComfyHost(node, recipe.steps), status, stop)

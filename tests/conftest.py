@@ -40,6 +40,12 @@ def _one_thread():
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: each worker has one core
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Nothing is kept in, or read from, the cache of who runs the tests."""
+    os.environ["DANCEOPD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def zimage_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Z-Image pipeline on disk; read only."""

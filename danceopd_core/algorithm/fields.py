@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -28,12 +28,17 @@ class Sample:
     views: Mapping[str, Sample] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Sample:
-        def move(value: Value) -> Value:
-            return value.to(device) if isinstance(value, Tensor) else tuple(part.to(device) for part in value)
+        return self.moved(lambda tensor: tensor.to(device))
 
-        values = {name: move(value) for name, value in self.values.items()}
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Sample:
+        """The same sample with all its tensors as `move` gives them."""
+
+        def moved(value: Value) -> Value:
+            return move(value) if isinstance(value, Tensor) else tuple(map(move, value))
+
+        values = {name: moved(value) for name, value in self.values.items()}
         nulls, views = (
-            {key: sample.to(device) for key, sample in others.items()} for others in (self.nulls, self.views)
+            {key: sample.moved(move) for key, sample in others.items()} for others in (self.nulls, self.views)
         )
         return Sample(values, nulls, views)
 
@@ -77,7 +82,18 @@ class Conditioning:
         return Conditioning(tuple(replace(own, views={**own.views, model: other}) for own, other in pairs))
 
     def to(self, device: torch.device | str) -> Conditioning:
-        return Conditioning(tuple(sample.to(device) for sample in self.samples))
+        return self.moved(lambda tensor: tensor.to(device))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Conditioning:
+        """The same samples with all their tensors as `move` gives them."""
+        return Conditioning(tuple(sample.moved(move) for sample in self.samples))
+
+
+class Samples(Protocol):
+    """The encoded samples of a bucket, by row: all at hand, as in a Conditioning, or read when they are asked for."""
+
+    def __len__(self) -> int: ...
+    def select(self, rows: Sequence[int], /) -> Conditioning: ...
 
 
 class VelocityField(Protocol):

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..signals import held
-from .fields import Conditioning, VelocityField
+from .fields import Samples, VelocityField
 from .flow import normal
+from .in_step import InStep
 from .methods import Method, StateLoss, state_losses
 from .profiling import Stopwatch
+from .reading_ahead import CleanLatents, ReaderAhead
 from .relief import OutOfMemory, Relief, empty_caches, ran_out_of_memory
 from .rollout import Start
 from .routers import Router
@@ -35,15 +37,12 @@ LOSS_SCALE_STEP = 4
 
 @dataclass(frozen=True, eq=False)
 class RouteData:
-    """A route, opened: its teacher and its bucket as encoded samples.
-
-    clean: (n, ...) latents of the targets, for a method that needs them.
-    """
+    """A route, opened: its teacher and its bucket as encoded samples. clean: for a method that needs it."""
 
     name: str
     teacher: VelocityField
-    samples: Conditioning
-    clean: Tensor | None = None
+    samples: Samples
+    clean: CleanLatents | None = None
 
 
 class Trainable(Protocol):
@@ -70,7 +69,8 @@ class Trainer:
     Flow-OPD's optional anchor. processes: the processes that train together; None: this one alone. relief: called when
     an update runs out of memory, which is then repeated; None: the run ends. micro_batch: samples of a forward pass;
     the parts of a batch draw what the whole batch draws. loss_scale: a power of two that keeps the gradients of a
-    network in float16 from vanishing; it falls, and the update is repeated, when they overflow.
+    network in float16 from vanishing; it falls, and the update is repeated, when they overflow. in_step: keeps the
+    processes in step where they share the network's weights.
 
     last: the result of the last update, even if what interrupted the training did so before it was given.
     """
@@ -92,6 +92,7 @@ class Trainer:
         relief: Relief | None = None,
         micro_batch: int | None = None,
         loss_scale: float = 1.0,
+        in_step: InStep | None = None,
     ) -> None:
         for route in routes:
             if not len(route.samples):
@@ -104,9 +105,10 @@ class Trainer:
         self.student, self.field, self.routes, self.router = student, field, tuple(routes), router
         self.method, self.sigmas, self.shape = method, sigmas.to(device), tuple(latent_shape)
         self.settings, self.device, self.anchor = settings, device, anchor
-        self.processes = processes or ProcessGroup()
+        self.processes, self._in_step = processes or ProcessGroup(), in_step
         self.last: StepResult | None = None
         self.relief, self.micro_batch, self.loss_scale = relief, micro_batch or settings.batch, loss_scale
+        self._reader = ReaderAhead(device)
         self._updater = Updater(student.parameters(), settings)
         self._order = SamplingOrder(
             [len(route.samples) for route in self.routes],
@@ -191,24 +193,18 @@ class Trainer:
         chosen = self.router(self.update, self._generator("route", self.update))
         share = 1 / (len(chosen) * self.settings.accumulate)
         terms: dict[str, list[StateLoss]] = {}
-        for number in chosen:
+        for place, number in enumerate(chosen):
             route = self.routes[number]
             terms[route.name] = []
             for micro, part in self._passes():
                 # Every part of a batch draws as the whole batch does, from the same generator.
                 generator = self._generator("micro", self.update, number, micro, self.processes.rank)
                 start = self._begin(route, self._order.rows(number, micro), generator)
+                if part.stop == self.settings.batch:
+                    self._look_ahead(chosen, place, micro)
                 weight = len(part) / self.settings.batch
-                for term in state_losses(
-                    self.method,
-                    watch.student(self.field),
-                    watch.timed("teacher", route.teacher),
-                    start,
-                    self.sigmas,
-                    generator,
-                    self.anchor,
-                    part if weight < 1 else None,
-                ):
+                student, teacher = watch.student(self.field), watch.timed("teacher", route.teacher)
+                for term in self._terms(student, teacher, start, generator, part if weight < 1 else None):
                     with watch.phase("backward"):
                         (term.loss * (share * weight * self.loss_scale)).backward()
                     terms[route.name].append(term.detached())
@@ -232,10 +228,39 @@ class Trainer:
             for first in range(0, self.settings.batch, self.micro_batch):
                 yield micro, range(first, min(first + self.micro_batch, self.settings.batch))
 
+    def _terms(
+        self,
+        student: VelocityField,
+        teacher: VelocityField,
+        start: Start,
+        generator: torch.Generator,
+        part: range | None,
+    ) -> Iterator[StateLoss]:
+        method, anchor, in_step = self.method, self.anchor, self._in_step
+        if in_step is not None:
+            method, student, teacher = in_step.method(method), in_step.student(student), in_step.teacher(teacher)
+            anchor = anchor and in_step.teacher(anchor)
+        return state_losses(method, student, teacher, start, self.sigmas, generator, anchor, part)
+
     def _begin(self, route: RouteData, rows: list[int], generator: torch.Generator) -> Start:
         noise = normal(torch.empty(len(rows), *self.shape, device=self.device), generator)
-        clean = None if route.clean is None else route.clean[rows].to(self.device)
-        return Start(route.samples.select(rows).to(self.device), noise, clean)
+        read = self._reader.take(route.samples, route.clean, rows)
+        return Start(read.cond, noise, read.clean)
+
+    def _look_ahead(self, chosen: Sequence[int], place: int, micro: int) -> None:
+        """Begins to read the samples of the micro-step after this one of the route at `place` among the chosen."""
+        accumulate = self.settings.accumulate
+        if micro + 1 < accumulate:
+            number, micro = chosen[place], micro + 1
+        elif place + 1 < len(chosen):
+            number, micro = chosen[place + 1], 0
+        elif self.update + 1 < self.settings.steps:
+            number = self.router(self.update + 1, self._generator("route", self.update + 1))[0]
+            micro = accumulate if number in chosen else 0  # this update's samples are not counted yet
+        else:
+            return
+        route = self.routes[number]
+        self._reader.ahead(route.samples, route.clean, self._order.rows(number, micro))
 
     def _fixed_error(self, number: int, samples: int) -> float:
         route, generator = self.routes[number], self._generator("validation", number)

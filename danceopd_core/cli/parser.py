@@ -11,13 +11,14 @@ import argparse
 from collections.abc import Sequence
 
 from ..errors import InputError, shown
-from . import bench, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, soak, train
+from . import bench, cache, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, soak, train
 from .console import encode_anything, log, quiet_libraries
 
 COMMANDS = {
     "demo": demo,
     "train": train,
     "memory": memory,
+    "cache": cache,
     "recipes": recipes,
     "sample": sample,
     "eval": evaluate,

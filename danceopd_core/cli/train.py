@@ -21,6 +21,8 @@ def add_arguments(subparsers: Any) -> None:
     parser.add_argument(
         "--stalled", type=float, default=60.0, metavar="SECONDS", help="when to say which other process is waited for"
     )
+    parser.add_argument("--cache", metavar="FOLDER", help="where encoded prompts are kept between runs; off: nowhere")
+    parser.add_argument("--fsdp", action="store_true", help="processes share the base model's weights, each a part")
     parser.add_argument("--dry-run", action="store_true", help="check everything, open no model, write nothing")
 
 
@@ -80,7 +82,7 @@ def _train(recipe: Recipe, folder: RunFolder, args: Namespace) -> None:
         if device is not None:
             recipe = replace(recipe, device=str(device))
         main_log = log if processes.rank == 0 else lambda text: None
-        session = open_session(recipe, processes, main_log, resumed=args.resume)
+        session = open_session(recipe, processes, main_log, resumed=args.resume, cache=args.cache, sharded=args.fsdp)
         folder.begin(session, args.resume, main_log)
         with ProgressBar(session) as bar:
             train_loop(session, folder, bar)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
@@ -14,7 +15,7 @@ from .encoded_bucket import read_encoded
 from .roots import Roots, file_of
 
 
-def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64, roots: Roots = None) -> tuple[Item, ...]:
+def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64, roots: Roots = None) -> Sequence[Item]:
     """The items of a bucket, at least one; those of the embedded world are generated from `seed`.
 
     Their pictures are square with the longer of the two sides, for `open_picture` to crop. roots: where files have

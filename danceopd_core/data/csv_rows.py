@@ -5,15 +5,16 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import InputError, encodable, shown
 from ..lookup import lookup
-from .csv_text import CsvText, look_alikes
+from .csv_text import look_alikes
 from .images import Picture
+from .indexed_csv import Cells, IndexedCsv, Mapped
 from .roots import Roots, file_of
 
 if TYPE_CHECKING:
@@ -43,13 +44,22 @@ class Item:
             raise InputError(f"the prompt '{self.prompt}' holds half of a character (a lone surrogate): type it again")
 
 
+PICTURES = {"source": 1, "target": 2}
+"""The bit of a row's mark that says that it has this picture."""
+IN_MEMORY = 10_000
+"""Rows up to which a table is a tuple."""
+
+
 class CsvRow(NamedTuple):
     number: int
     """Line number in the file; the header is line 1."""
     item: Item
 
 
-def read_csv(path: str | Path, task: str | None = None, roots: Roots = None) -> tuple[Item, ...]:
+CsvRows = tuple[CsvRow, ...] | IndexedCsv[CsvRow]
+
+
+def read_csv(path: str | Path, task: str | None = None, roots: Roots = None) -> Sequence[Item]:
     """The rows of a CSV file that have a prompt, optionally those of one task only; InputError if there are none.
 
     Columns as in DanceOPD's trainer: prompt, or the first text of the mapping (JSON or Python) in
@@ -57,44 +67,56 @@ def read_csv(path: str | Path, task: str | None = None, roots: Roots = None) -> 
     folder. Unlike there, text that is not UTF-8, rows longer than the header, quotes that are not closed and columns
     that look like one of these are refused. roots: where the file and its pictures have to lie; None: anywhere.
     """
-    return tuple(row.item for row in numbered_rows(path, task, roots))
+    return items_of(numbered_rows(path, task, roots))
 
 
-def numbered_rows(path: str | Path, task: str | None = None, roots: Roots = None) -> tuple[CsvRow, ...]:
-    """`read_csv` with the line number of each item."""
-    rows = tuple(_rows(Path(path) if roots is None else file_of(path, Path(), roots), roots))
-    if not rows:
-        raise InputError(f"{path} holds no prompts: fill its column prompt")
-    if task is None:
-        return rows
-    tasks: dict[str, list[CsvRow]] = {}
-    for row in rows:
-        tasks.setdefault(row.item.task, []).append(row)
-    return tuple(lookup(tasks, " ".join(task.split()), f"task in {path}"))
-
-
-def _rows(path: Path, roots: Roots) -> Iterator[CsvRow]:
+def numbered_rows(path: str | Path, task: str | None = None, roots: Roots = None) -> CsvRows:
+    """`read_csv` with the line number of each item. The rows of a large file are read when they are asked for."""
+    path = Path(path) if roots is None else file_of(path, Path(), roots)
+    wanted = None if task is None else " ".join(task.split())
     folder = Path(os.path.realpath(path)).parent  # not resolve(), which raises RuntimeError for a circle of links
+    tasks: dict[str, None] = {}
 
-    def picture(text: str | None, row: int) -> Path | None:
-        text = (text or "").strip()
+    def build(number: int, cells: Cells) -> CsvRow:
         try:
-            return file_of(text, folder, roots) if text else None
-        except InputError as error:
-            raise InputError(f"{path}, row {row}: {error}") from None
-
-    table = CsvText(path)
-    _check_columns(path, table.columns)
-    for row in table.rows():
-        if row.longer:
-            raise InputError(
-                f'{path}, row {row.number}, is longer than the header: put prompts that hold commas in "quotes"'
+            source, target = (
+                file_of(text, folder, roots) if (text := _picture(cells, name)) else None for name in PICTURES
             )
-        prompt = _clean(row.cells.get("prompt")) or _from_mapping(row.cells.get("caption_dict") or "")
-        if prompt:
-            source, target = (picture(row.cells.get(name), row.number) for name in ("source_image", "target_image"))
-            task = _clean(row.cells.get("task")) or "default"
-            yield CsvRow(row.number, Item(prompt, source, target, task))
+            return CsvRow(number, Item(_prompt(cells), source, target, _task(cells)))
+        except InputError as error:
+            raise InputError(f"{path}, row {number}: {error}") from None
+
+    def mark(number: int, cells: Cells) -> int | None:
+        if not cells.get("prompt", "").strip() and not _prompt(cells):
+            return None
+        if wanted is not None:
+            tasks[own := _task(cells)] = None
+            if own != wanted:
+                return None
+        found = sum(bit for name, bit in PICTURES.items() if _picture(cells, name))
+        if found and roots is not None:
+            build(number, cells)  # what lies outside is told now, and not when its turn comes
+        return found
+
+    rows = IndexedCsv(path, lambda columns: _check_columns(path, columns), mark, build)
+    if not rows and not tasks:
+        raise InputError(f"{path} holds no prompts: fill its column prompt")
+    if wanted is not None:
+        lookup(tasks, wanted, f"task in {path}")
+    return tuple(rows) if len(rows) <= IN_MEMORY else rows
+
+
+def items_of(rows: CsvRows) -> Sequence[Item]:
+    """The items of rows, in their order."""
+    return tuple(row.item for row in rows) if isinstance(rows, tuple) else Mapped(rows, lambda row: row.item)
+
+
+def row_numbers(rows: CsvRows, column: Literal["source", "target"], filled: bool) -> list[int]:
+    """The numbers of the rows that have a picture in this column, or of those that have none."""
+    if isinstance(rows, tuple):
+        return [row.number for row in rows if (getattr(row.item, column) is not None) == filled]
+    bit = PICTURES[column]
+    return [number for number, byte in zip(rows.numbers, rows.marks, strict=True) if bool(byte & bit) == filled]
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -112,6 +134,18 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         raise InputError(
             f"{path} has a column that is not read, {named}: rename it, or, if it is something else, leave it out"
         )
+
+
+def _picture(cells: Cells, name: str) -> str:
+    return cells.get(f"{name}_image", "").strip()
+
+
+def _prompt(cells: Cells) -> str:
+    return _clean(cells.get("prompt")) or _from_mapping(cells.get("caption_dict", ""))
+
+
+def _task(cells: Cells) -> str:
+    return _clean(cells.get("task")) or "default"
 
 
 def _clean(value: object) -> str:

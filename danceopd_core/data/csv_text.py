@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import InputError, shown
-from ..outside import TABLE_LIMIT, read_text
+from ..outside import read_lines
 
 SOURCE_WORDS = {"source", "src", "input", "image", "img", "picture", "pic", "photo"}
 TARGET_WORDS = {"target", "tgt", "output", "edited", "result"}
@@ -35,12 +34,10 @@ class CsvText:
     column that is there twice, and, while the rows are read, for a quote that is not closed or not followed by a comma.
     """
 
-    def __init__(self, path: Path, text: str | None = None) -> None:
-        """text: of the file, if it has been read already."""
+    def __init__(self, path: Path, lines: Iterable[str] | None = None) -> None:
+        """lines: of the file with their ends, which may be part of a quoted cell; None: to be read."""
         self._path = path
-        text = read_text(path, "the CSV file", TABLE_LIMIT) if text is None else text
-        # Without translation of line ends: they may be part of a quoted cell.
-        self._reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+        self._reader = strict_reader(read_lines(path, "the CSV file") if lines is None else lines)
         self.columns = [name.strip() for name in self._next() or ()]
         twice = sorted({name for name in self.columns if name and self.columns.count(name) > 1})
         if twice:
@@ -50,8 +47,7 @@ class CsvText:
         """The rows that are left."""
         while (cells := self._next()) is not None:
             if cells:
-                named = dict.fromkeys(self.columns, "") | dict(zip(self.columns, cells, strict=False))
-                yield TextRow(self._reader.line_num, named, len(cells) > len(self.columns))
+                yield TextRow(self._reader.line_num, named(self.columns, cells), len(cells) > len(self.columns))
 
     def _next(self) -> list[str] | None:
         first = self._reader.line_num + 1
@@ -66,6 +62,16 @@ class CsvText:
         raise InputError(
             f"{self._path} is not a readable CSV file: the row that begins in line {first}: {shown(reason)}"
         )
+
+
+def named(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    """The cells by the names of their columns."""
+    return dict.fromkeys(columns, "") | dict(zip(columns, cells, strict=False))
+
+
+def strict_reader(lines: Iterable[str]) -> Any:
+    """Cells without what stands before them; csv.Error for a quote that is not closed, or not followed by a comma."""
+    return csv.reader(lines, strict=True, skipinitialspace=True)
 
 
 def look_alikes(columns: Sequence[str], known: Sequence[str]) -> dict[str, str]:

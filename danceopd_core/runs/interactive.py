@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -35,7 +36,8 @@ ERROR_SAMPLES = 8
 @dataclass(frozen=True)
 class Job:
     """A training of the node. resume: whether an unfinished run of this record continues. workflow: JSON to keep.
-    source: of the model; None: what the recipe names. roots: where the buckets' files have to lie; None: anywhere."""
+    source: of the model; None: what the recipe names. roots: where the buckets' files have to lie; None: anywhere.
+    cache: the folder of encoded prompts, as of `open_session`."""
 
     recipe: Recipe
     run: RunRecord
@@ -44,6 +46,7 @@ class Job:
     workflow: Any = None
     source: ModelSource | None = None
     roots: Roots = None
+    cache: str | Path | None = None
 
 
 def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
@@ -111,7 +114,7 @@ def _opened(job: Job, recipe: Recipe, log: Callable[[str], None], resume: bool) 
     source = job.source
     if source is not None and recipe.quantise != job.recipe.quantise:
         source = source.quantised(recipe.quantise)
-    return open_session(recipe, log=log, source=source, roots=job.roots, resumed=resume)
+    return open_session(recipe, log=log, source=source, roots=job.roots, resumed=resume, cache=job.cache)
 
 
 def _publish_finished(run: RunRecord, status: LiveStatus) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class RunPlan:
         recipe = replace(self.recipe, quantise=kind)  # type: ignore[arg-type]
         return RunPlan(replace(self.preflight, recipe=recipe), self.method, self.source.quantised(kind))
 
-    def items(self, bucket: Bucket) -> tuple[Item, ...]:
+    def items(self, bucket: Bucket) -> Sequence[Item]:
         """The items of one of the recipe's buckets; no CSV is read again."""
         return self.preflight.items(bucket)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..algorithm.optimizers import check_optimizer
 from ..data.buckets import load_bucket
-from ..data.csv_rows import CsvRow, Item
+from ..data.csv_rows import CsvRows, Item, items_of
 from ..data.roots import Roots
 from ..errors import Fault, InputError, refuse
 from ..models.compatibility import incompatibilities
@@ -30,20 +30,21 @@ class Preflight:
     """A recipe that passed, with the rows of its buckets that were read on the way."""
 
     recipe: Recipe
-    rows: Mapping[Bucket, tuple[CsvRow, ...]]
+    rows: Mapping[Bucket, CsvRows]
 
-    def items(self, bucket: Bucket) -> tuple[Item, ...]:
+    def items(self, bucket: Bucket) -> Sequence[Item]:
         """The items of one of the recipe's buckets, as `load_bucket` gives them; no file is read again."""
         if bucket.csv is None and bucket.encoded is None:  # images are rendered at the run's size when they are used
             return load_bucket(bucket, self.recipe.seed, self.recipe.width, self.recipe.height)
-        return tuple(row.item for row in self.rows[bucket])
+        return items_of(self.rows[bucket])
 
 
 def preflight(recipe: Recipe, source: ModelSource | None = None, roots: Roots = None) -> Preflight:
     """One InputError with every fault of a checked recipe's settings, files and buckets, if there are any.
 
-    Every image is decoded. A recipe constructed in Python has to be checked first (`recipe.io.checked`). source: of
-    its model; None: what the recipe names. roots: where the buckets' files have to lie; None: anywhere.
+    Every image that the run draws is decoded, in buckets that are not large every other one too. A recipe constructed
+    in Python has to be checked first (`recipe.io.checked`). source: of its model; None: what the recipe names. roots:
+    where the buckets' files have to lie; None: anywhere.
     """
     source = source or recipe_source(recipe)
     models = {None: source.facts()} | {name: other_source(source, name).facts() for name in _own_models(recipe)}

@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..algorithm.methods import METHODS
 from ..data.buckets import load_bucket
-from ..data.csv_rows import CsvRow, Item, numbered_rows
+from ..data.csv_rows import CsvRow, CsvRows, Item, items_of, numbered_rows, row_numbers
 from ..data.images import picture_fault
 from ..data.prompt_assignment import assignment_faults
 from ..data.roots import Roots
 from ..errors import Fault, InputError
 from ..recipe.file_names import is_live
 from ..recipe.schema import Bucket, Recipe, Route
+from .drawing import drawn_rows, launched
 from .sources import ModelFacts
 
 MAX_ROW_FAULTS = 10
-"""Rows of a bucket with an unusable image that are listed one by one; the rest are counted."""
+"""CsvRows of a bucket with an unusable image that are listed one by one; the rest are counted."""
 
-Rows = tuple[CsvRow, ...]
+DECODED = 10_000
+"""CsvRows of a bucket of which every image is decoded; of a larger one, the images that the run draws."""
 
 
 def check_buckets(
     recipe: Recipe, models: Mapping[str | None, ModelFacts], faults: list[Fault], roots: Roots = None
-) -> dict[Bucket, Rows]:
+) -> dict[Bucket, CsvRows]:
     """The rows of every bucket that can be read; what is wrong with them is added to `faults`.
 
     models: None for the run's, and those that teachers have for themselves by name. roots: where files have to lie.
     """
     method = METHODS[recipe.method]
-    loaded: dict[Bucket, Rows] = {}
+    loaded: dict[Bucket, CsvRows] = {}
     images: dict[Path, str] = {}  # image file -> what is wrong with it, or ""
     readers = [_readers(recipe, route) for route in recipe.routes]
     places = [("", f"route {route.name!r}", own) for route, own in zip(recipe.routes, readers, strict=True)]
     places.append(("learned_router", "", [model for own in readers for model in own]))
-    for number, ((setting, route, own_models), bucket) in enumerate(zip(places, recipe.buckets(), strict=False)):
+    for (setting, route, _), bucket in zip(places, recipe.buckets(), strict=False):
         try:
             if bucket not in loaded:
                 loaded[bucket] = _load(bucket, recipe.seed, roots)
         except InputError as error:
             faults.append(Fault(setting, f"{route}: {error}" if route else str(error)))
+    looked_at = _looked_at(recipe, loaded)
+    for number, ((setting, route, own_models), bucket) in enumerate(zip(places, recipe.buckets(), strict=False)):
+        if bucket not in loaded:
             continue
         rows, place = loaded[bucket], ", ".join(filter(None, (route, bucket.csv or bucket.encoded)))
         found = (models[model] for model in dict.fromkeys(own_models))
@@ -52,9 +57,11 @@ def check_buckets(
         if method.needs_clean:
             messages += _without_target(rows, recipe.method)
         faults += [Fault(setting, f"{place}: {message}" if place else message) for message in messages]
-        faults += [Fault(setting, f"{place}{message}") for message in _images(rows, method.needs_clean, images)]
+        faults += [
+            Fault(setting, f"{place}{message}") for message in _images(looked_at[number], method.needs_clean, images)
+        ]
     if recipe.learned_router is not None and len(loaded) == len(set(recipe.buckets())):
-        *own, unassigned = ([row.item for row in loaded[bucket]] for bucket in recipe.buckets())
+        *own, unassigned = (items_of(loaded[bucket]) for bucket in recipe.buckets())
         names = [route.name for route in recipe.routes]
         faults += [Fault("learned_router", message) for message in assignment_faults(names, own, unassigned)]
     return loaded
@@ -66,14 +73,14 @@ def _readers(recipe: Recipe, route: Route) -> list[str | None]:
     return [None, *(recipe.teachers[name].model for name in names)]
 
 
-def _load(bucket: Bucket, seed: int, roots: Roots) -> Rows:
+def _load(bucket: Bucket, seed: int, roots: Roots) -> CsvRows:
     if bucket.csv is not None:
         return numbered_rows(bucket.csv, bucket.task, roots)
     return tuple(CsvRow(i + 1, item) for i, item in enumerate(load_bucket(bucket, seed, roots=roots)))
 
 
-def _sources(rows: Rows, pipeline: str, sources: float) -> Iterator[str]:
-    edits = [row.number for row in rows if row.item.source is not None]
+def _sources(rows: CsvRows, pipeline: str, sources: float) -> Iterator[str]:
+    edits = row_numbers(rows, "source", True)
     if edits and sources < 1:
         yield (
             f"{len(edits)} of {len(rows)} rows have a source image ({_numbers(edits)}), which a {pipeline} does not "
@@ -81,9 +88,9 @@ def _sources(rows: Rows, pipeline: str, sources: float) -> Iterator[str]:
         )
 
 
-def _conditioning(rows: Rows, recipe: Recipe, number: int) -> Iterator[str]:
+def _conditioning(rows: CsvRows, recipe: Recipe, number: int) -> Iterator[str]:
     """What keeps the conditioning of bucket `number` from being used; nothing for prompts."""
-    given = [row.item for row in rows if row.item.conditioning is not None]
+    given = [row.item for row in rows if row.item.conditioning is not None] if isinstance(rows, tuple) else []
     if not given:
         return
     if not is_live(recipe.model):
@@ -106,8 +113,8 @@ def _holds_pictures(item: Item) -> bool:
     )
 
 
-def _both_kinds(rows: Rows) -> Iterator[str]:
-    without = [row.number for row in rows if row.item.source is None]
+def _both_kinds(rows: CsvRows) -> Iterator[str]:
+    without = row_numbers(rows, "source", False)
     if 0 < len(without) < len(rows):
         yield (
             f"{len(without)} of {len(rows)} rows have no source_image ({_numbers(without)}) and the others have: "
@@ -115,8 +122,8 @@ def _both_kinds(rows: Rows) -> Iterator[str]:
         )
 
 
-def _without_target(rows: Rows, method: str) -> Iterator[str]:
-    without = [row.number for row in rows if row.item.target is None]
+def _without_target(rows: CsvRows, method: str) -> Iterator[str]:
+    without = row_numbers(rows, "target", False)
     if without:
         yield (
             f"{len(without)} of {len(rows)} rows have no target_image ({_numbers(without)}), which {method} learns "
@@ -124,7 +131,20 @@ def _without_target(rows: Rows, method: str) -> Iterator[str]:
         )
 
 
-def _images(rows: Rows, targets: bool, seen: dict[Path, str]) -> Iterator[str]:
+def _looked_at(recipe: Recipe, loaded: Mapping[Bucket, CsvRows]) -> list[Sequence[CsvRow]]:
+    """By bucket of the recipe, the rows of which the images are decoded."""
+    own = [loaded.get(route.bucket, ()) for route in recipe.routes]
+    drawn: list[list[int]] = []
+    if recipe.learned_router is None and all(own) and any(len(rows) > DECODED for rows in own):
+        drawn = drawn_rows(recipe, [len(rows) for rows in own], launched())
+    found: list[Sequence[CsvRow]] = []
+    for number, bucket in enumerate(recipe.buckets()):
+        rows = loaded.get(bucket, ())
+        found.append([rows[row] for row in drawn[number]] if drawn and len(rows) > DECODED else rows)
+    return found
+
+
+def _images(rows: Sequence[CsvRow], targets: bool, seen: dict[Path, str]) -> Iterator[str]:
     """A message for each image file that cannot be decoded; `seen` holds the results of earlier buckets.
 
     targets: whether the target images are used too.

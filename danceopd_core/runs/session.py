@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from ..algorithm.fields import VelocityField, mixed
+from ..algorithm.in_step import InStep
 from ..algorithm.relief import empty_caches
 from ..algorithm.routers import router
 from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
+from ..data.cache_folder import CacheFolder, cache_folder, can_be_written, size_limit
 from ..data.prompt_assignment import PromptAssignment
 from ..data.roots import Roots
 from ..errors import naming
@@ -35,6 +37,7 @@ from .other_models import load_others, open_others
 from .planning import RunPlan, plan_run, schedule_of
 from .reading_ahead import RememberedLoras
 from .relief import LadderDown
+from .sharding import check_shardable, most, shard
 from .sources import FolderSource, ModelSource, Weights
 
 LOSS_SCALE = 2.0**16
@@ -91,6 +94,8 @@ def open_session(
     roots: Roots = None,
     resumed: bool = False,
     free: Callable[[torch.device], int | None] | None = None,
+    cache: str | Path | None = None,
+    sharded: bool = False,
 ) -> TrainingSession:
     """Opens everything for training. InputError for what does not fit, before a model is loaded where possible.
 
@@ -99,15 +104,20 @@ def open_session(
     processes: the processes that train together; None: this one alone. log: receives a line before each slow part.
     source: of the model; None: what the recipe names. roots: where the buckets' files have to lie; None: anywhere.
     resumed: whether it goes on with an earlier run, whose base keeps its type. free: bytes that are free on a device;
-    None: what it reports.
+    None: what it reports. cache: the folder where encoded prompts are kept between runs, "off" for none; None: the
+    environment's or the system's (`data.cache_folder`). sharded: whether the processes share the weights of the base
+    model, each keeping a part.
     """
+    if sharded:
+        check_shardable(recipe, processes or ProcessGroup())
+    kept_in, kept_size = cache_folder(cache), size_limit()
     plan = plan_run(checked(recipe), source, roots)
     recipe, weights, dtype = plan.recipe, plan.source.weights, DTYPES[plan.recipe.dtype]
     plan.query_bins()  # refuses a query range without a state of the path
     device = pick_device(recipe.device)
     alone = processes is None or processes.size == 1  # otherwise processes could choose differently
     choice = settle(
-        recipe,
+        replace(recipe, memory="manual") if sharded else recipe,
         device,
         lambda: None if is_live(recipe.model) else estimate(recipe),
         free,
@@ -126,12 +136,14 @@ def open_session(
     others = open_others(recipe.teachers, plan.source, backbone, dtype, encoding, size, log)
     remembered = RememberedLoras(weights)
     remembered.read_ahead(recipe, backbone)  # what does not fit is refused before prompts are encoded
-    encoded = encode_buckets(plan, backbone, log, others)
+    kept = CacheFolder(kept_in, kept_size) if kept_in and can_be_written(kept_in, log) else None
+    encoded = encode_buckets(plan, backbone, log, others, processes, kept)
     for opened in (backbone, *(other.backbone for other in others.values())):
         opened.offload_encoders("cpu")
     empty_caches()
     log("loading the transformer")
-    backbone = plan.source.load_network(backbone, dtype, device)
+    # A base that is to be shared may fit no device as a whole.
+    backbone = plan.source.load_network(backbone, dtype, torch.device("cpu") if sharded else device)
     others = load_others(others, plan.source, dtype, device)
     files = isinstance(plan.source, FolderSource)
     offloader = TeacherOffloader(device, active=choice.recipe.offload) if choice.recipe.offload or files else None
@@ -144,15 +156,23 @@ def open_session(
     if choice.recipe.gradient_checkpointing:
         weights.enable_checkpointing(backbone.network)
     trained = sum(factor.numel() for factor in adapters.parameters())
-    if told := plan.source.make_room(backbone, choice.recipe, trained, [bucket.samples for bucket in encoded.buckets]):
+    if told := plan.source.make_room(backbone, choice.recipe, trained, [bucket.examples for bucket in encoded.buckets]):
         log(told)
+    in_step = None
+    if sharded and processes is not None:
+        log(f"sharing the base model among {processes.size} processes")
+        shard(backbone.network, device, processes.size)
+        adapters.to(device)
+        in_step = InStep(backbone.network, most(device))
     relief = None
-    if recipe.memory == "auto":
+    if recipe.memory == "auto" and not sharded:
         checkpoint = (
             None if choice.recipe.gradient_checkpointing else partial(weights.enable_checkpointing, backbone.network)
         )
         relief = LadderDown(log, checkpoint, offloader if files else None)
-    trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device, relief, choice.micro_batch)
+    trainer = _trainer(
+        plan, backbone, adapters, fields, encoded, processes, device, relief, choice.micro_batch, in_step
+    )
     if relief is not None:
         relief.trainer = trainer
     return TrainingSession(plan, backbone, adapters, fields, trainer, device, choice, encoded.assignment)
@@ -179,6 +199,7 @@ def _trainer(
     device: torch.device,
     relief: LadderDown | None,
     micro_batch: int,
+    in_step: InStep | None,
 ) -> Trainer:
     recipe = plan.recipe
     size = recipe.rollout_steps, recipe.width, recipe.height
@@ -200,6 +221,7 @@ def _trainer(
         relief=relief,
         micro_batch=micro_batch,
         loss_scale=LOSS_SCALE if recipe.dtype == "float16" else 1.0,
+        in_step=in_step,
     )
 
 

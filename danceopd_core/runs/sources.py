@@ -26,6 +26,7 @@ from ..weights.full_checkpoints import load_full_checkpoint, weight_files
 from ..weights.lora import Lora, Shapes
 from ..weights.lora_io import read_lora, write_lora
 from ..weights.safetensors_io import open_safetensors
+from .encoding_identity import folder_identity
 
 
 class ModelFacts(NamedTuple):
@@ -77,6 +78,10 @@ class ModelSource(Protocol):
         ...
 
     def facts(self) -> ModelFacts: ...
+
+    def encoding_identity(self) -> str | None:
+        """What encodings by this model depend on, beside its type and device; None if that is not known."""
+        ...
 
     def notes(self) -> list[str]:
         """What the recipe's names of live models stand for, as lines of comment in the run's recipe file."""
@@ -173,6 +178,9 @@ class FolderSource:
             return ModelFacts((), size_multiple(folder), pipeline, family.pipelines[pipeline])
         except InputError as error:
             return ModelFacts((Fault("model", str(error)),))
+
+    def encoding_identity(self) -> str | None:
+        return folder_identity(self.folder, {part: Path(file) for part, file in self.components.items()})
 
     def notes(self) -> list[str]:
         """The commit that a Hugging Face id stood for: the id alone may stand for another one tomorrow."""

@@ -75,6 +75,12 @@ class Adapters:
 
         return frozen
 
+    def to(self, device: torch.device | str) -> None:
+        """Moves all factors; an optimizer of the student has to be made after that."""
+        for layer in self._layers.values():
+            for factor in (*layer.down.values(), *layer.up.values()):
+                factor.data = factor.data.to(device)
+
     def remove(self) -> None:
         """Takes all adapters off: the network is the bare base."""
         for layer in self._layers.values():

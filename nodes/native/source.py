@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import comfyui_version
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
@@ -141,6 +142,9 @@ class NativeSource:
 
     def facts(self) -> ModelFacts:
         return ModelFacts((), self.model.space.size_multiple, self.model.space.title)
+
+    def encoding_identity(self) -> str:
+        return f"{comfyui_version.__version__} {self.model.digest} {self.model.edit}"
 
     def notes(self) -> list[str]:
         lines = ["This run is over models of ComfyUI: `danceopd train` of this file tells how to queue it again."]
