@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from ..algorithm.fields import Sample, Value
 from ..errors import InputError
 from ..files import atomic
 from ..outside import parse_json
+from ..weights.safetensors_io import checked_safetensors
 
 FORMAT = "danceopd encoded samples 1"
 HEADER = "danceopd_encoded"
@@ -146,7 +147,7 @@ class _Shard:
     """An open file; InputError if it is not one of these, or not whole."""
 
     def __init__(self, path: Path) -> None:
-        self._file = safe_open(path, framework="pt")
+        self._file = checked_safetensors(path)
         text = (self._file.metadata() or {}).get(HEADER, "")
         header = parse_json(text, str(path)) if text else None
         if not isinstance(header, dict) or header.get("format") != FORMAT:

@@ -110,7 +110,7 @@ class Encoders:
 
     def _wait(self) -> None:
         """Until all processes have come here: their mean is known to none before."""
-        self.processes.mean([torch.zeros(1, device=next(self.backbone.network.parameters()).device)])
+        self.processes.mean([torch.zeros(1)])
 
     def _store(self, model: str | None) -> ShardStore | None:
         if model not in self._stores:

@@ -49,7 +49,7 @@ def join_process_group(
 
     def mean(tensors: Sequence[Tensor]) -> None:
         # One message instead of one a layer: a LoRA has hundreds of small factors.
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        flat = torch.cat([tensor.flatten() for tensor in tensors]).to(state.device)
         try:
             with meeting():
                 torch.distributed.all_reduce(flat)

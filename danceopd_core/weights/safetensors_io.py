@@ -32,16 +32,26 @@ def open_safetensors(path: Path) -> Iterator[Any]:
 
     The header's size is compared with the file's before anything else is read.
     """
+    with checked_safetensors(path) as handle:
+        try:
+            yield handle
+        except (SafetensorError, OSError) as error:
+            raise unreadable(path, str(error)) from error
+
+
+def checked_safetensors(path: Path) -> Any:
+    """As `open_safetensors`, for one that holds the file open; it is closed with the last reference to it."""
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist or is not a file")
     _check_header(path)
     try:
-        with safe_open(path, framework="pt") as handle:
-            if len(handle.keys()) > TENSOR_LIMIT:
-                raise InputError(f"{path} names more than {TENSOR_LIMIT} tensors, the most that is read of a file")
-            yield handle
+        handle = safe_open(path, framework="pt")
+        count = len(handle.keys())
     except (SafetensorError, OSError) as error:
         raise unreadable(path, str(error)) from error
+    if count > TENSOR_LIMIT:
+        raise InputError(f"{path} names more than {TENSOR_LIMIT} tensors, the most that is read of a file")
+    return handle
 
 
 def _check_header(path: Path) -> None:
