@@ -1,5 +1,6 @@
 import copy
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def _one_thread():
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Nothing is kept in, or read from, the cache of who runs the tests."""
     os.environ["DANCEOPD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def _signals_are_heard():
+    """A shell ignores them for what it runs in the background, and so would the runs that tests end by one."""
+    for name, handler in (
+        ("SIGINT", signal.default_int_handler),
+        ("SIGTERM", signal.SIG_DFL),
+        ("SIGHUP", signal.SIG_DFL),
+    ):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
