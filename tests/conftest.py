@@ -47,6 +47,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     os.environ["DANCEOPD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True, scope="session")
 def _signals_are_heard():
     """A shell ignores them for what it runs in the background, and so would the runs that tests end by one."""
     for name, handler in (
