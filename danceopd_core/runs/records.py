@@ -41,6 +41,8 @@ class RunRecord:
         self.path = output / "danceopd" / self.name
         self.lora = output / "loras" / f"{self.name}.safetensors"
         self.folder = RunFolder(self.path)
+        self._adopted: tuple[int, int] | None = None
+        """Size and time of the LoRA file that was found to be this run's, until it is written."""
 
     def check_free(self, used: Iterable[str | None] = ()) -> None:
         """InputError if the run's folder or LoRA file exists and is not this run's, or if another differs from it in
@@ -62,6 +64,7 @@ class RunRecord:
             raise InputError(
                 f"name: the LoRA {self.lora} exists and was not trained by this run: choose another name, or move it"
             )
+        self._adopted = self._stamp()
 
     def owns_lora(self) -> bool:
         """Whether the LoRA file is of this run, or of an earlier one of its name that was set aside with a copy of it.
@@ -76,10 +79,14 @@ class RunRecord:
 
     def publish(self, session: TrainingSession) -> None:
         """Writes the student to output/loras; under a further name if another file came there since the run began."""
-        if self.lora.exists() and not self.owns_lora():
+        if self.lora.exists() and self._stamp() != self._adopted and not self.owns_lora():
             self.lora = next(file for file in self._names() if not file.exists())
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         session.write_student(self.lora, date, self.folder.id)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        stat = self.lora.stat() if self.lora.exists() else None
+        return stat and (stat.st_size, stat.st_mtime_ns)
 
     def restore_lora(self) -> None:
         """Writes the LoRA of a finished run again if it is gone."""

@@ -148,6 +148,8 @@ class RunFolder:
             run = read_run(self.path)
             run.write(self.path, run.id or new_run_id(), stamps or file_stamps(session.recipe))
             write_recipe(self.path / "recipe.yaml", session.recipe, session.plan.source.notes())
+            if update and not self._checkpoint(update).exists():  # killed between the state and the student
+                self._write_student(session)
             router = self.path / "router.json"
             router.unlink(missing_ok=True)  # of an earlier run that was cancelled before its first update
             if session.assignment is not None:
@@ -178,8 +180,14 @@ class RunFolder:
         state = {**trainer.state_dict(), "under": session.adapters.base_lora_digest()}
         state |= {"recipe": past_digest(recipe), "seed": recipe.seed, "processes": trainer.processes.size}
         self.states.save({**state, "routed": _assigned(session)} if session.assignment else state, recipe.keep_states)
+        self._write_student(session)
+
+    def _checkpoint(self, update: int) -> Path:
+        return self.path / "checkpoints" / f"student-{update:06d}.safetensors"
+
+    def _write_student(self, session: TrainingSession) -> None:
         date, run = datetime.now(timezone.utc).isoformat(timespec="seconds"), self.id
-        session.write_student(self.path / "checkpoints" / f"student-{trainer.update:06d}.safetensors", date, run)
+        session.write_student(self._checkpoint(session.trainer.update), date, run)
         session.write_student(self.student, date, run)
 
     def _cut(self, update: int, tell: Callable[[str], None]) -> None:

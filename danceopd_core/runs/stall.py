@@ -46,6 +46,7 @@ class Meetings:
             yield
         finally:
             over.set()
+            thread.join()  # a thread within the store's code at the interpreter's end would abort the process
 
     def _waiting(self, count: int) -> str:
         """Who is missing, in words; "" where another process tells it."""

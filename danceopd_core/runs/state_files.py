@@ -98,9 +98,6 @@ def check_counters(state: dict[str, Any], path: Path) -> None:
     counters = [update, state.get("processes", 1), *(taken if isinstance(taken, list) else [None])]
     if isinstance(schedule := state.get("schedule"), dict):
         done = schedule.get("last_epoch")
-    if (
-        not all(type(number) is int and 0 <= number <= MOST**2 for number in counters)
-        or done != update
-        or update > MOST
-    ):
+    valid = all(type(number) is int and 0 <= number <= MOST**2 for number in counters)
+    if not valid or done != update or update > MOST:
         raise InputError(f"{path} is damaged: its counters {counters} are not those of a run")

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from shutil import copyfile
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from danceopd_core.runs import interactive
 from danceopd_core.runs import live_status as live
 from danceopd_core.runs import records as runs
 from danceopd_core.runs.identity import run_identity
+from danceopd_core.runs.run_id import run_of_lora
+from danceopd_core.runs.run_lock import RunLock
 from danceopd_core.runs.train_state import load_state
 from danceopd_core.runs.validation import Validation, read_pictures
 
@@ -52,10 +55,10 @@ def go(zimage_folder, tmp_path):
 
     def train(
         name="run", steps=4, resume=True, cancel_at=10**9, stop_at=10**9, validation=None, student=None, more="",
-        transformer=None, **settings,
+        transformer=None, teacher=None, **settings,
     ):  # fmt: skip
         model = specs.ModelSpec(str(zimage_folder), "float32", transformer)
-        base = specs.FieldSpec(model, "base", ((core.Teacher(guidance=2.0), 1.0),))
+        base = specs.FieldSpec(model, "base", ((core.Teacher(guidance=2.0, lora=teacher), 1.0),))
         prompts = specs.PromptSpec(core.Bucket(prompts=("a red circle", "a blue square")), "prompts")
         run = runs.RunRecord(tmp_path, name)
         settings = {"width": 32, "height": 32, "rollout_steps": 2, "accumulate": 1, "device": "cpu", **settings}
@@ -303,6 +306,101 @@ def test_a_lora_of_someone_else_is_not_overwritten(go, tmp_path):
     save_file({"a": torch.zeros(1)}, status.files.lora)
     with pytest.raises(InputError, match="not trained by this run"):
         status.run()
+
+
+@pytest.mark.parametrize("written_by", ["another run", "version 0.1.0"])
+def test_a_lora_of_another_run_is_not_overwritten(go, tmp_path, written_by):
+    """Such as a student of the command line that somebody put there under this name."""
+    other = go(name="other")
+    other.run()
+    status = go()
+    if written_by == "another run":
+        copyfile(other.files.folder.student, status.files.lora)
+    else:
+        metadata = {"danceopd": json.dumps({"recipe": {}, "digest": "0", "update": 4})}
+        save_file(load_file(other.files.lora), status.files.lora, metadata)
+    before = status.files.lora.read_bytes()
+    with pytest.raises(InputError, match="not trained by this run"):
+        status.run()
+    assert status.files.lora.read_bytes() == before
+    assert not status.files.path.exists()
+
+
+def test_a_lora_of_version_0_1_0_is_the_runs_own_if_its_folder_has_the_same_weights(go):
+    go(steps=2).run()
+    run = go(steps=4).files
+    save_file(load_file(run.lora), run.lora, {"danceopd": "{}"})
+    go(steps=4).run()
+    assert run_of_lora(run.lora) == run.folder.id != ""
+
+
+def test_a_lora_that_comes_in_mid_run_is_kept_and_the_students_gets_a_further_name(go):
+    status = go(save_every=2)
+    progress = status.host.progress
+
+    def intrude(value, total, picture=None):
+        if value == 3:
+            save_file({"a": torch.zeros(1)}, status.files.lora)
+        progress(value, total, picture)
+
+    status.host.progress = intrude
+    status.run()
+    assert list(load_file(status.files.lora.with_name("run.safetensors"))) == ["a"]
+    assert status.files.lora.name == "run.1.safetensors"
+    assert equal(student_of(status), load_file(status.files.folder.student))
+
+
+def test_the_teachers_own_file_is_no_name_for_the_student(go, tmp_path):
+    first = go()
+    first.run()
+    before = first.files.lora.read_bytes()
+    link = tmp_path / "teacher.safetensors"
+    link.symlink_to(first.files.lora)
+    with pytest.raises(InputError, match="trained from"):
+        go(teacher=str(link)).run()
+    assert first.files.lora.read_bytes() == before
+
+
+def test_a_run_that_is_cancelled_before_its_first_update_publishes_nothing(go):
+    status = go(cancel_at=0)
+    with pytest.raises(Cancelled):
+        status.run()
+    assert not status.files.lora.exists()
+    assert not status.files.folder.student.exists()
+
+
+def test_a_run_in_a_folder_that_another_process_has_is_refused(go):
+    status = go()
+    with RunLock(status.files.path), pytest.raises(InputError, match="in use by process"):
+        status.run()
+    go().run()
+
+
+def test_a_deleted_state_of_a_node_run_is_refused_and_resume_off_begins_anew(go):
+    go(stop_at=3).run()
+    status = go()
+    for state in status.files.path.glob("state*"):
+        state.unlink()
+    with pytest.raises(InputError, match="is gone"):
+        status.run()
+    anew = go(resume=False)
+    anew.run()
+    assert anew.files.path.with_name("run.1").exists()
+
+
+def test_a_damaged_state_of_a_node_run_is_told_and_what_came_after_is_dropped(go):
+    whole = go(name="whole")
+    whole.run()
+    with pytest.raises(Cancelled):
+        go(cancel_at=3, save_every=1, validation=Validation(every=1)).run()
+    status = go(validation=Validation(every=1))
+    state = status.files.folder.state
+    state.write_bytes(state.read_bytes()[:-1])
+    status.run()
+    assert any("goes on from the state before it, of update 2" in sent["message"] for sent in status.sent)
+    assert [entry["update"] for entry in status.files.validations()] == [1, 2, 3, 4]
+    assert [entry["update"] for entry in status.files.folder.history()] == [1, 2, 3, 4]
+    assert equal(student_of(status), student_of(whole))
 
 
 def test_a_run_that_the_servers_end_cut_off_counts_as_cancelled_and_goes_on(go):

@@ -141,6 +141,14 @@ def test_a_flipped_bit_is_refused(part, resume, place):
     assert "state.safetensors" in resume(status=2)
 
 
+def test_a_process_killed_between_a_state_and_its_student_leaves_no_gap(runs, part, resume):
+    (part / "checkpoints/student-000004.safetensors").unlink()
+    resume()
+    assert {path.name for path in (part / "checkpoints").iterdir()} == {
+        path.name for path in (runs / "whole/checkpoints").iterdir()
+    }
+
+
 def test_a_deleted_state_is_no_reason_to_begin_anew(part, resume):
     for state in part.glob("state*"):
         state.unlink()

@@ -7,11 +7,12 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ...runs.run_lock import HOLDER
@@ -40,8 +41,13 @@ device: cpu
 KILLED = ("SIGKILL",)
 MOST_KILLS = 6
 """Of one run, which is then left to end."""
-EARLY = 0.2
-"""Share of the kills that come while a process starts; the others come from the moment at which it has its run."""
+EARLY = 0.25
+"""Share of the kills that come before a process has made an update; the others come after it."""
+LIBRARIES = (
+    "danceopd_core.cli.train", "danceopd_core.runs.session", "danceopd_core.runs.loop", "diffusers.pipelines.z_image",
+    "diffusers.models.transformers.transformer_z_image", "diffusers.optimization", "transformers.models.qwen3",
+)  # fmt: skip
+"""Imported once, by the process from which the runs are forked: an import takes longer than the run."""
 PATIENCE = 600.0
 """Seconds that one process of a run may take."""
 
@@ -64,13 +70,15 @@ def kills(
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
-    began, whole = time.monotonic(), folder / "whole"
+    whole = folder / "whole"
     process = _train(recipe, whole, False)
-    _await_run(process, whole)
-    start = time.monotonic() - began
-    if (status := process.wait(PATIENCE)) != 0:
+    _await(process, lambda: HOLDER in _names(whole))
+    held = time.monotonic()
+    _await(process, lambda: bool(_updates(whole)))
+    begun = time.monotonic()
+    if (status := _ended(process)) != 0:
         raise RuntimeError(f"the run that nobody kills ended with {status}: see {_said(whole)}")
-    training = time.monotonic() - began - start
+    updating, opening, steps = time.monotonic() - begun, begun - held, _updates(whole)
     while counts["kills"] < count:
         counts["runs"] += 1
         run = folder / f"killed-{counts['runs']:03d}"
@@ -78,20 +86,21 @@ def kills(
         for _ in range(min(MOST_KILLS, count - counts["kills"])):
             process = _train(recipe, run, run.exists())
             chosen = getattr(signal, draw.choice(signals))
-            early, moment = draw.random() < EARLY, draw.random()
-            if not early:
-                _await_run(process, run)
-            try:
-                process.wait(moment * (start if early else training))
+            early, moment, before = draw.random() < EARLY, draw.random(), _stamp(run)
+            _await(process, lambda: HOLDER in _names(run) if early else _stamp(run) != before)  # noqa: B023
+            process.join(moment * (opening if early else updating))
+            if process.exitcode is not None:
+                fine &= process.exitcode == 0
                 break  # it was done before
-            except subprocess.TimeoutExpired:
-                process.send_signal(chosen)
-            status = process.wait(PATIENCE)
+            os.kill(process.pid or 0, chosen)
+            status = _ended(process)
             counts["kills"] += 1
             counts["in the training" if _updates(run) else "before the first update"] += 1
             fine &= status in (0, -chosen, 128 + chosen)
             log(f"{chosen.name} after {_updates(run)} updates: status {status}")
-        fine &= _train(recipe, run, run.exists()).wait(PATIENCE) == 0
+            if _updates(run) >= steps:
+                break
+        fine &= _ended(_train(recipe, run, run.exists())) == 0
         same = fine and equal_runs(whole, run)
         counts["failed"] += not fine
         counts["differ"] += not same
@@ -125,16 +134,30 @@ def _history(run: Path) -> list[dict[str, object]]:
     return [{**json.loads(line), "seconds": None} for line in lines]
 
 
-def _await_run(process: subprocess.Popen[bytes], run: Path) -> None:
-    """Waits until the process holds the run's folder, or has ended."""
-    holder = f'"process": {process.pid},'
-    while process.poll() is None:
-        try:
-            if holder in (run / HOLDER).read_text(encoding="utf-8"):
-                return
-        except OSError:
-            pass
-        time.sleep(0.01)
+def _await(process: BaseProcess, condition: Callable[[], bool]) -> None:
+    """Waits until the condition holds, or the process has ended."""
+    while process.exitcode is None and not condition():
+        time.sleep(0.005)
+
+
+def _ended(process: BaseProcess) -> int:
+    """The status of a process, once it has ended."""
+    process.join(PATIENCE)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return -1
+    return process.exitcode
+
+
+def _names(run: Path) -> list[str]:
+    return os.listdir(run) if run.exists() else []
+
+
+def _stamp(run: Path) -> tuple[int, int]:
+    """Changes when the history does."""
+    file = run / "history.jsonl"
+    return (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else (0, 0)
 
 
 def _updates(run: Path) -> int:
@@ -146,10 +169,23 @@ def _said(run: Path) -> Path:
     return run.with_name(f"{run.name}.log")
 
 
-def _train(recipe: Path, run: Path, resume: bool) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "danceopd_core", "train", str(recipe), f"out={run}", *["--resume"] * resume]
-    root = str(Path(__file__).parents[3])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    with _said(run).open("ab") as log:
-        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+def _train(recipe: Path, run: Path, resume: bool) -> BaseProcess:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(LIBRARIES))
+    words = ["train", str(recipe), f"out={run}", *["--resume"] * resume]
+    process = context.Process(target=_command, args=(words, str(_said(run))))
+    process.start()
+    return process
+
+
+def _command(words: list[str], log: str) -> None:
+    """A command of the command line, in this process."""
+    from torch import set_num_threads
+
+    from ...cli import main
+
+    set_num_threads(1)
+    with open(log, "ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    sys.exit(main(words))
