@@ -75,9 +75,7 @@ class StudentLora(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, start=FRESH, over=NONE):
         choices = lora_choices()
-        return faults_of(
-            lora_check("start", {FRESH: None, **choices}, start), lora_check("over", choices, over)
-        )
+        return faults_of(lora_check("start", {FRESH: None, **choices}, start), lora_check("over", choices, over))
 
     @classmethod
     def execute(cls, start, rank, alpha, targets, over=NONE):

@@ -87,7 +87,7 @@ def _rows(path: Path, roots: Roots) -> Iterator[CsvRow]:
     for row in table.rows():
         if row.longer:
             raise InputError(
-                f"{path}, row {row.number}, is longer than the header: put prompts that hold commas in \"quotes\""
+                f'{path}, row {row.number}, is longer than the header: put prompts that hold commas in "quotes"'
             )
         prompt = _clean(row.cells.get("prompt")) or _from_mapping(row.cells.get("caption_dict") or "")
         if prompt:

@@ -63,7 +63,9 @@ class CsvText:
             reason = "its quote is not closed: close it, or write a quote as two"
         elif "expected after" in reason:
             reason = 'a quote in it is followed by text: write a quote within "quotes" as two, "" for "'
-        raise InputError(f"{self._path} is not a readable CSV file: the row that begins in line {first}: {shown(reason)}")
+        raise InputError(
+            f"{self._path} is not a readable CSV file: the row that begins in line {first}: {shown(reason)}"
+        )
 
 
 def look_alikes(columns: Sequence[str], known: Sequence[str]) -> dict[str, str]:

@@ -130,8 +130,8 @@ def _check_columns(metadata: str, columns: set[str]) -> set[str]:
         near = [name for name in columns if not columns.intersection(names) and get_close_matches(name, names, 1, 0.8)]
         if near:
             raise InputError(
-                f"{metadata} has the column {shown(near[0], 60)!r}, which is not read and looks like that of the {kind} "
-                f"({', '.join(names)}): rename it"
+                f"{metadata} has the column {shown(near[0], 60)!r}, which is not read and looks like that of the "
+                f"{kind} ({', '.join(names)}): rename it"
             )
     return columns
 

@@ -93,8 +93,8 @@ class ZImage(DiffusersBackbone):
         last = last_position([len(segment) for segment in segments])
         if last >= config.axes_lens[0]:
             raise InputError(
-                f"the prompt {shown(prompt, 60)!r} is too long: it needs {last + 1} positions, and this {self.title} model "
-                f"has {config.axes_lens[0]}: shorten it"
+                f"the prompt {shown(prompt, 60)!r} is too long: it needs {last + 1} positions, and this {self.title} "
+                f"model has {config.axes_lens[0]}: shorten it"
             )
 
     def _segment(self, text: str, cache: EncodingCache) -> Tensor:

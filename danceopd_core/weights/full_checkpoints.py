@@ -104,7 +104,9 @@ def _matched(
     prefix = max(PREFIXES, key=matches)
     beside = tuple(part for part in NEIGHBOURS if part != prefix)
     weights = {
-        key: weight for key, weight in weights.items() if not key.startswith(beside) or key.removeprefix(prefix) in expected
+        key: weight
+        for key, weight in weights.items()
+        if not key.startswith(beside) or key.removeprefix(prefix) in expected
     }
     named = {
         key.removeprefix(prefix) if key.startswith(prefix) else f"(no {prefix}){key}": weights[key] for key in weights

@@ -83,7 +83,7 @@ class Pattern:
         self._steps: dict[tuple[frozenset[int], str], frozenset[int]] = {}
 
     def ends(self, name: str) -> bool:
-        """Whether it matches the whole name, or what follows one of the name's dots: peft's rule for ranks and alphas."""
+        """Whether it matches the whole name or what follows one of its dots: peft's rule for ranks and alphas."""
         return self._match(name, ends=True)
 
     def covers(self, name: str) -> bool:

@@ -43,7 +43,9 @@ def patched(patcher: ModelPatcher, name: str, strength: float = 1.0) -> ModelPat
 def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
     """The same for the tensors of a file; `name` is what errors call it."""
     to_load = comfy.lora.model_lora_keys_unet(model, {})
-    state = convert_lora(_renamed({key: tensor for key, tensor in state.items() if not _adds_zeros(key, tensor)}, to_load))
+    state = convert_lora(
+        _renamed({key: tensor for key, tensor in state.items() if not _adds_zeros(key, tensor)}, to_load)
+    )
     if odd := [key for key, tensor in state.items() if key.endswith(".alpha") and tensor.numel() != 1]:
         raise InputError(f"{name} cannot be used as a LoRA: {odd[0]} is no single number")
     patches = comfy.lora.load_lora(state, to_load, log_missing=False)

@@ -91,6 +91,95 @@ def test_files_that_would_be_misread_are_refused(tmp_path, content, message):
     assert "bad.csv" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "prompt, task, source_image",
+        " prompt ,task ,\tsource_image",
+        "\ufeffprompt, task,source_image ",
+        '"prompt", "task", "source_image"',
+    ],
+)
+def test_spaces_around_the_names_of_columns_are_no_part_of_them(csv_file, tmp_path, header):
+    for item in read_csv(csv_file(header, "make it blue, local_edit, a.png", '"add, too", local_edit, "a.png"')):
+        assert (item.task, item.source) == ("local_edit", tmp_path / "a.png")
+
+
+def test_a_cell_in_quotes_behind_a_space_is_one_cell(csv_file, tmp_path):
+    (item,) = read_csv(csv_file("task, prompt, source_image", 'edit, "a cat, sitting", a.png'))
+    assert (item.prompt, item.source) == ("a cat, sitting", tmp_path / "a.png")
+
+
+def test_quotes_within_quotes_and_lines_within_cells_are_kept(csv_file):
+    rows = numbered_rows(csv_file("prompt,task", '"say ""hello""",a', '"two', 'lines",b', "last,c"))
+    assert [(row.number, row.item.prompt, row.item.task) for row in rows] == [
+        (2, 'say "hello"', "a"),
+        (4, "two lines", "b"),
+        (5, "last", "c"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (['"a cat,edit', "a dog,edit", "a bird,edit"], 2),
+        (["a cat,edit", '"a dog,edit', "a bird,edit"], 3),
+        (['"a cat,edit', '"a dog",edit'], 2),
+        (["a cat,edit", "", '"a "dog",edit'], 4),
+        (["a cat,edit", 'a bird,"edit'], 3),
+        (['"a cat"s,edit'], 2),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_told_with_its_line_and_swallows_nothing(csv_file, lines, line):
+    with pytest.raises(
+        InputError, match=rf"prompts\.csv is not a readable CSV file: the row that begins in line {line}: "
+    ):
+        read_csv(csv_file("prompt,task", *lines))
+
+
+@pytest.mark.parametrize(
+    ("column", "known"),
+    [
+        ("source", "source_image"),
+        ("image", "source_image"),
+        ("Source_Image", "source_image"),
+        ("source image", "source_image"),
+        ("sourceimage", "source_image"),
+        ("input_image", "source_image"),
+        ("src_img", "source_image"),
+        ("image_path", "source_image"),
+        ("sorce_image", "source_image"),
+        ("target", "target_image"),
+        ("edited_image", "target_image"),
+        ("output image", "target_image"),
+        ("Task", "task"),
+        ("tasks", "task"),
+    ],
+)
+def test_a_column_that_looks_like_a_known_one_is_told_with_it(csv_file, column, known):
+    with pytest.raises(InputError, match=rf"column that is not read, '{column}' looks like {known}: rename it"):
+        read_csv(csv_file(f"prompt,{column}", "a,b"))
+    assert prompts(csv_file(f"prompt,{known},{column}", "a,,b")) == ["a"]  # then it is something else
+
+
+@pytest.mark.parametrize("column", ["promt", "Prompt", "caption", "text", "prompts"])
+def test_a_misspelt_prompt_is_told(csv_file, column):
+    with pytest.raises(
+        InputError, match=rf"has no column prompt: it has {column}, task \('{column}' looks like prompt"
+    ):
+        read_csv(csv_file(f"{column},task", "a,b"))
+
+
+@pytest.mark.parametrize("column", ["extra", "mask", "id", "score", "width", "notes", "seed", "category", ""])
+def test_other_columns_are_passed_over(csv_file, column):
+    assert prompts(csv_file(f"prompt,{column}", "a,b")) == ["a"]
+
+
+def test_a_column_that_is_there_twice_is_refused(csv_file):
+    with pytest.raises(InputError, match="has the column prompt twice"):
+        read_csv(csv_file("prompt,task, prompt", "a,b,c"))
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     for path in (tmp_path / "absent.csv", tmp_path):
         with pytest.raises(InputError, match=f"{path} cannot be read"):

@@ -238,3 +238,18 @@ def test_the_command_says_what_it_wrote_and_what_it_left_out(metadata, tmp_path,
     assert "left out row 2" in err
     assert f"wrote {tmp_path / 'out' / 'edits.csv'}: 1 global_edit, 1 local_edit" in err
     assert len(os.listdir(tmp_path / "out" / "source")) == 2
+
+
+def test_names_with_spaces_around_them_are_read_and_misspelt_ones_told(metadata, tmp_path):
+    spaced = {f" {name} ": value for name, value in row().items()}
+    for kind in ("json", "jsonl"):
+        assert convert_omniedit(metadata([spaced], kind), tmp_path / f"out-{kind}").tasks == {"local_edit": 1}
+    wrong = {name.replace("edited_img", "edited_imgs"): value for name, value in row().items()}
+    with pytest.raises(InputError, match=r"'edited_imgs', which is not read and looks like that of the target"):
+        convert_omniedit(metadata([wrong]), tmp_path / "out")
+
+
+def test_an_open_quote_in_metadata_is_told(tmp_path):
+    (tmp_path / "rows.csv").write_text('prompt,task,src_img\n"a,swap,b.png\nc,swap,d.png\n')
+    with pytest.raises(InputError, match=r"rows\.csv is not a readable CSV file: the row that begins in line 2"):
+        convert_omniedit(str(tmp_path / "rows.csv"), tmp_path / "out")

@@ -1,11 +1,19 @@
 """Laws of pictures: upright, opaque, eight bits, cropped at the centre, of the requested size."""
 
+import io
+import os
+import random
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from danceopd_core.data.images import open_picture, picture_fault
+from danceopd_core.data.images import open_picture, picture_fault, upright, upright_size
+from danceopd_core.data.orientation import exif_orientation
 from danceopd_core.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of broken metadata
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -115,3 +123,107 @@ def test_the_smallest_picture_is_one(tmp_path):
     for suffix in ("png", "jpg"):
         Image.new("RGB", (1, 1), RED).save(tmp_path / f"a.{suffix}", quality=100)
         one_colour(tmp_path / f"a.{suffix}", 4, 4)
+
+
+def jpeg(*segments: bytes) -> bytes:
+    """A picture of red above blue, 48 x 32, with these application segments."""
+    image = Image.new("RGB", (48, 32), RED)
+    image.paste(BLUE, (0, 16, 48, 32))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    data = buffer.getvalue()
+    extra = b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in segments)
+    return data[:2] + extra + data[2:]
+
+
+def exif(*tags: bytes, order: str = "<", count: int | None = None, rest: bytes = b"") -> bytes:
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
+    return b"Exif\0\0" + head + struct.pack(f"{order}H", len(tags) if count is None else count) + b"".join(tags) + rest
+
+
+def turned(value: int, order: str = "<", kind: int = 3) -> bytes:
+    return struct.pack(f"{order}HHIHH", 0x0112, kind, 1, value, 0)
+
+
+BROKEN = {
+    "XMP that is no UTF-8": ((b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>caf\xa8\xe9</x:xmpmeta>",), False),
+    "XMP with an orientation alone": ((b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>',), False),
+    "0 of 0 in a resolution": (
+        (exif(turned(6), struct.pack("<HHII", 0x011B, 5, 1, 50), rest=bytes(16)),),
+        True,
+    ),
+    "-1 of 0 in a resolution": (
+        (exif(turned(6), struct.pack("<HHII", 0x011B, 10, 1, 38), rest=struct.pack("<ii", -1, 0)),),
+        True,
+    ),
+    "cut short behind the orientation": ((exif(turned(6), count=40),), True),
+    "cut short before it": ((exif(count=40),), False),
+    "a type that does not exist": ((exif(struct.pack("<HHII", 0x010F, 99, 7, 1 << 31), turned(6)),), True),
+    "a place far behind the end": ((exif(struct.pack("<HHII", 0x8769, 4, 1, 1 << 31), turned(6)),), True),
+    "big ends first": ((exif(turned(6, ">"), order=">"),), True),
+    "an orientation of 99": ((exif(turned(99)),), False),
+    "an orientation of another type": ((exif(turned(6, kind=2)),), False),
+    "no order of bytes": ((b"Exif\0\0XX*\0\x08\0\0\0",), False),
+    "nothing but its name": ((b"Exif\0\0",), False),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_picture_with_broken_metadata_is_turned_by_the_one_tag_that_says_it(tmp_path, case):
+    segments, swapped = BROKEN[case]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(*segments))
+    assert not picture_fault(path)
+    size = (32, 48) if swapped else (48, 32)
+    assert upright(path).size == upright_size(path.read_bytes()) == size
+    picture = open_picture(path, *size)
+    first, last = (picture[24, -4], picture[24, 4]) if swapped else (picture[4, 24], picture[-4, 24])
+    assert first[0] > 200 > last[0]
+    assert last[2] > 200 > first[2]
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_every_orientation_is_that_of_pil(tmp_path, value, suffix):
+    from PIL import ImageOps
+
+    image = Image.new("RGB", (48, 32), RED)
+    image.paste(BLUE, (0, 0, 16, 16))
+    tags = Image.Exif()
+    tags[0x0112] = value
+    image.save(tmp_path / f"a.{suffix}", exif=tags)
+    with Image.open(tmp_path / f"a.{suffix}") as opened:
+        expected = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+    assert np.array_equal(np.array(upright(tmp_path / f"a.{suffix}")), expected)
+    assert upright_size((tmp_path / f"a.{suffix}").read_bytes()) == expected.shape[1::-1]
+
+
+def told(call) -> str:
+    try:
+        call()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_the_dry_run_and_the_run_say_the_same_of_damaged_files(tmp_path):
+    """Bytes anywhere in a file changed at random, and files cut off anywhere."""
+    draw, path = random.Random(0), tmp_path / "a.jpg"
+    whole = jpeg(exif(turned(6), struct.pack("<HHII", 0x011B, 5, 1, 50), rest=bytes(16)))
+    for _ in range(300):
+        data = bytearray(whole[: draw.randrange(len(whole))] if draw.random() < 0.3 else whole)
+        for _ in range(draw.randrange(1, 6) if data else 0):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        path.write_bytes(data)
+        early = picture_fault(path)
+        late = told(lambda: open_picture(path, 8, 8))
+        assert bool(early) == bool(late)
+        assert "\n" not in late
+        if data:
+            assert exif_orientation(bytes(data[draw.randrange(len(data)) :])) in range(1, 9)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    assert "is not a file" in picture_fault(tmp_path / "a.png")

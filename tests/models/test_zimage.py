@@ -205,6 +205,46 @@ def test_a_size_that_does_not_fit_is_refused(opened_zimage):
         opened_zimage.encode(["cat"], [[torch.zeros(40, 48, 3)]])
 
 
+def longest(backbone, pictures):
+    """The longest prompt of one letter that is encoded, and the one that is a letter longer."""
+    low, high = 1, 512
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            backbone.encode(["x" * middle], [pictures])
+            low = middle
+        except InputError:
+            high = middle
+    return "x" * low, "x" * high
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_a_prompt_is_refused_exactly_where_the_network_has_no_more_positions(zimage, edit):
+    backbone = zimage.with_network(zimage.network)
+    backbone.network.register_to_config(axes_lens=[160, 64, 64])  # as a small network may have
+    backbone.network.rope_embedder.axes_lens = [160, 64, 64]
+    backbone.network.rope_embedder.freqs_cis = None
+    pictures = [torch.zeros(32, 32, 3)] if edit else None
+    fits, long = longest(backbone, pictures)
+    x, sigma = torch.zeros(1, *backbone.latent_shape(32, 32)), torch.tensor([0.5])
+    with torch.no_grad():
+        assert backbone.velocity(x, sigma, backbone.encode([fits], [pictures])).isfinite().all()
+        with pytest.raises(
+            InputError, match=r"the prompt 'xxx.* is too long: it needs \d+ positions, .* has 160: shorten"
+        ):
+            backbone.encode([long], [pictures])
+        backbone.network.register_to_config(axes_lens=[1024, 64, 64])
+        with pytest.raises(IndexError):  # so it would have failed
+            backbone.velocity(x, sigma, backbone.encode([long], [pictures]))
+
+
+def test_a_picture_beyond_the_networks_positions_is_refused(opened_zimage):
+    side = 64 * 16
+    opened_zimage.latent_shape(side, 16)
+    with pytest.raises(InputError, match=rf"16 x {side + 16} pixels: its sides are {side} at most"):
+        opened_zimage.latent_shape(16, side + 16)
+
+
 @needs_diffusers("0.37")
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("sizes", [[(16, 16)], [(16, 16), (10, 14)]])

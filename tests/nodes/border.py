@@ -6,6 +6,7 @@ Usage: border.py COMFYUI PACK
 # ruff: noqa: PT017 (a script, without pytest)
 import importlib.util
 import sys
+import tempfile
 import weakref
 from pathlib import Path
 
@@ -79,6 +80,45 @@ def main(comfyui: Path, pack: Path) -> None:
             assert "source" in str(error)
         else:
             raise AssertionError("it was taken")
+    # Files of weights that no model can use are refused when a prompt is validated, by their headers.
+    import folder_paths
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as name:
+        for kind in ("loras", "diffusion_models"):
+            (Path(name) / kind).mkdir()
+            folder_paths.add_model_folder_path(kind, str(Path(name) / kind), is_default=True)
+        loras, one = Path(name) / "loras", torch.ones(2, 2)
+        save_file({"a.lora_A.weight": one, "a.lora_B.weight": one.clone()}, loras / "good.safetensors")
+        save_file({"lora_unet_a.lokr_w1": one}, loras / "lokr.safetensors")
+        save_file({"lora_te_a.lora_down.weight": one}, loras / "te.SAFETENSORS")
+        (loras / "torn.safetensors").write_bytes((loras / "good.safetensors").read_bytes()[:-3])
+        save_file({"a.weight": one, "a.weight_scale": one.clone()}, Path(name) / "diffusion_models" / "fp8.safetensors")
+        nodes = sys.modules["pack"].__name__ + ".nodes"
+        fields, student = (importlib.import_module(f"{nodes}.{part}") for part in ("field_nodes", "student_nodes"))
+        teacher, starts, loads = (
+            node.validate_inputs for node in (fields.TeacherField, student.StudentLora, fields.LoadModel)
+        )
+        assert teacher() is starts() is loads() is True  # inputs that other nodes give
+        assert teacher(lora="good.safetensors", checkpoint="none") is starts(start="good.safetensors") is True
+        assert teacher(lora="shapes:edit") is starts(start="fresh", over="none") is True
+        for told, parts in (
+            (teacher(lora="lokr.safetensors"), ("lora: ", "belong to LoKr")),
+            (teacher(lora="torn.safetensors"), ("lora: ", "is not a readable safetensors file")),
+            (teacher(lora="../x.safetensors"), ("lora: ", "is not in ComfyUI's folders")),
+            (
+                starts(start="lokr.safetensors", over="torn.safetensors"),
+                ("start: ", "LoKr", "over: ", "not a readable"),
+            ),
+            (loads(transformer="fp8.safetensors"), ("transformer: ", "quantised weights")),
+            (teacher(lora="lokr.safetensors", checkpoint="fp8.safetensors"), ("LoKr", "checkpoint: ", "quantised")),
+        ):
+            assert isinstance(told, str), told
+            assert all(part in told for part in parts), told
+
+        folder_paths.set_input_directory(name)
+        (Path(name) / "prompts.CSV").write_text("prompt\na\n")
+        assert border.csv_choices() == {"prompts.CSV": str(Path(name) / "prompts.CSV")}
     (picture,) = border.as_arrays(torch.ones(1, 4, 6, 4), "source")
     assert picture.shape == (4, 6, 3)
     print("\nheld")

@@ -135,7 +135,12 @@ def test_what_is_written_before_a_layers_name_changes_nothing():
         model, file = tiny_backbone(name).model, diffusers_file(layers)
         plain = lora_of(file, model, "the file")
         bare = {key.removeprefix("transformer.").removeprefix("diffusion_model."): t for key, t in file.items()}
-        for prefix in ("base_model.model.", "base_model.model.transformer.", "transformer._orig_mod.", "diffusion_model."):
+        for prefix in (
+            "base_model.model.",
+            "base_model.model.transformer.",
+            "transformer._orig_mod.",
+            "diffusion_model.",
+        ):
             same(lora_of({prefix + key: t for key, t in bare.items()}, model, "the file"), plain)
         for prefix in ("lora_transformer_", "lora_unet_", "lycoris_"):
             kohya = {}
