@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.outside import parse_json
-from ..danceopd_core.runs.records import NAME
+from ..danceopd_core.runs.records import check_name
 
 JSON = "application/json"
 BODY_LIMIT = 4096
@@ -95,4 +95,7 @@ def number(text: str | None, name: str, default: int | None, least: int) -> int 
 
 def is_name(text: str) -> bool:
     """Whether a run can have that name; no run has one with folders, control characters or halves of characters."""
-    return NAME.fullmatch(text) is not None
+    try:
+        return check_name(text) == text
+    except InputError:
+        return False

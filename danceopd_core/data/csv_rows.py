@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def numbered_rows(path: str | Path, task: str | None = None, roots: Roots = None
 
 
 def _rows(path: Path, roots: Roots) -> Iterator[CsvRow]:
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(path)).parent  # not resolve(), which raises RuntimeError for a circle of links
 
     def picture(text: str | None, row: int) -> Path | None:
         text = (text or "").strip()

@@ -20,7 +20,6 @@ from .lora_keys import peft_path
 from .safetensors_io import finite, listed, open_safetensors, write_safetensors
 
 
-
 def read_lora(path: str | Path, shapes: Shapes) -> Lora:
     """Reads a LoRA file, or a peft folder, as float32 factors with scale 1 by diffusers' module names.
 
