@@ -104,8 +104,8 @@ class TrainStudent(io.ComfyNode):
 
 
 def _settings(
-    model: ModelSpec, out: Path, learning_rate, width, height, schedule, warmup, ema, k, bias, shift=0.0,
-    sigma_low=0.0, sigma_high=0.0, **same_names,
+    model: ModelSpec, out: Path, learning_rate, width, height, schedule, warmup, ema, k, bias, gradient_checkpointing,
+    shift=0.0, sigma_low=0.0, sigma_high=0.0, **same_names,
 ):  # fmt: skip
     """The widgets as the keys of a recipe."""
     from ..danceopd_core.runs.opening import size_or_default
@@ -118,6 +118,7 @@ def _settings(
         "optimizer": {"lr": learning_rate, "schedule": schedule, "warmup": warmup, "ema": ema},
         "query": {"bias": bias, "k": k, "sigma": [sigma_low, sigma_high] if sigma_low or sigma_high else None},
         "sigmas": {"shift": shift} if shift else "model",
+        "gradient_checkpointing": gradient_checkpointing or None,
         "device": device_name(),
         "out": str(out),
     }

@@ -18,7 +18,7 @@ ORDER = (
 RESEARCH_FREE = ("runs", "evaluation", "nodes")
 FILES = sorted([*CORE.rglob("*.py"), *(ROOT / "nodes").rglob("*.py")])
 HEAVY = ("diffusers", "transformers", "peft", "accelerate", "matplotlib", "scipy", "pandas", "pyarrow")
-METHOD_FREE = {"danceopd_core.algorithm.fields", "danceopd_core.algorithm.flow"}
+METHOD_FREE = {"danceopd_core.algorithm.fields", "danceopd_core.algorithm.flow", "danceopd_core.algorithm.relief"}
 """All that weights, models and data may import of the algorithm."""
 MOST_LINES = 300
 

@@ -112,13 +112,20 @@ def of_model(field: VelocityField, model: str, shape: Sequence[int]) -> Velocity
 
 
 def mixed(fields_and_weights: Sequence[tuple[VelocityField, float]]) -> VelocityField:
-    """The weighted sum of fields; InputError unless the weights sum to 1, or paths would not end at sigma 0."""
+    """The weighted sum of fields; InputError unless the weights sum to 1, or paths would not end at sigma 0.
+
+    The field that was asked last is asked first the next time: of two that take turns on the device it is still there.
+    """
     parts = tuple(fields_and_weights)
     total = sum(weight for _, weight in parts)
     if abs(total - 1) > 1e-6:
         raise InputError(f"the weights of mixed fields sum to {total:g}, not 1: divide them by their sum")
 
+    order = list(range(len(parts)))
+
     def velocity(x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        return torch.stack([weight * part(x, sigma, cond) for part, weight in parts]).sum(0)
+        found = {index: parts[index][1] * parts[index][0](x, sigma, cond) for index in order}
+        order.reverse()
+        return torch.stack([found[index] for index in range(len(parts))]).sum(0)
 
     return velocity

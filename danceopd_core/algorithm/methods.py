@@ -91,21 +91,26 @@ def state_losses(
     sigmas: Tensor,
     generator: torch.Generator,
     anchor: VelocityField | None = None,
+    part: range | None = None,
 ) -> Iterator[StateLoss]:
     """Rolls the student out, evaluates teacher and student at the queried states, and yields the loss state by state.
 
     Call backward on each term before taking the next, so that only one graph is alive at a time. The teacher is
     evaluated first: fields that share one network can then switch adapters without touching the student's graph.
+    part: the rows of the start that are rolled out; they are drawn as in the whole start. None: all.
     """
+    cond = start.cond if part is None else start.cond.select(part)
     for path in range(method.group):
         begin = start if path == 0 else start._replace(noise=normal(start.noise, generator))
         indices = method.query(sigmas, len(start.cond), generator)
+        if part is not None:
+            begin, indices = begin.rows(part), indices[part.start : part.stop]
         terms = indices.shape[1] if method.over_states == "mean" else 1
         for state in method.states(student, begin, sigmas, indices, generator):
             with torch.no_grad():
-                v_teacher = teacher(state.x, state.sigma, start.cond)
-                v_anchor = None if anchor is None else anchor(state.x, state.sigma, start.cond)
-            v = student(state.x, state.sigma, start.cond)
+                v_teacher = teacher(state.x, state.sigma, cond)
+                v_anchor = None if anchor is None else anchor(state.x, state.sigma, cond)
+            v = student(state.x, state.sigma, cond)
             losses = method.objective(Prediction(v, v_teacher, state, len(sigmas) - 1, v_anchor))
             loss = losses.mean() / (terms * method.group)
             yield StateLoss(loss, state.index, state.sigma, _relative_error(v.detach(), v_teacher))

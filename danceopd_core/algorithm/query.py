@@ -68,7 +68,7 @@ class BySigma:
             raise InputError(f"a range of sigma from {self.low:g} to {self.high:g} is empty: give low < high")
 
     def __call__(self, sigmas: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-        states = sigmas[:-1].double().cpu()
+        states = sigmas[:-1].cpu().double()  # float64 is not on every device
         inside = ((states >= self.low - 1e-6) & (states <= self.high + 1e-6)).nonzero().flatten()
         if not len(inside):
             raise InputError(
@@ -96,9 +96,9 @@ def query_distribution(query: QuerySampler, sigmas: Tensor, max_bins: int = 16) 
     """
     states = len(sigmas) - 1
     drawn = query(sigmas, max(1, min(2**16, 2**22 // states)), torch.Generator().manual_seed(0)).flatten()
-    counts = torch.bincount(drawn, minlength=states).double()
+    counts = torch.bincount(drawn, minlength=states).cpu().double()
     bin_size = -(-states // max_bins)
-    parts = zip(sigmas[:-1].double().cpu().split(bin_size), (counts / counts.sum()).split(bin_size), strict=True)
+    parts = zip(sigmas[:-1].cpu().double().split(bin_size), (counts / counts.sum()).split(bin_size), strict=True)
     return [QueryBin(float((s * p).sum() / p.sum()), float(p.sum())) for s, p in parts if p.sum() >= 0.005]
 
 

@@ -18,11 +18,29 @@ from .flow import euler, interpolate, normal, sde_transition
 
 
 class Start(NamedTuple):
-    """Where paths begin, one row per sample; `clean` (the target's latents) only for rollouts to the data."""
+    """Where paths begin, one row per sample; `clean` (the target's latents) only for rollouts to the data.
+
+    part, batch: which rows of a batch of how many samples these are; None: the whole batch.
+    """
 
     cond: Conditioning
     noise: Tensor
     clean: Tensor | None = None
+    part: range | None = None
+    batch: int = 0
+
+    def rows(self, part: range) -> Start:
+        """Some neighbouring rows of the whole batch."""
+        rows = slice(part.start, part.stop)
+        clean = None if self.clean is None else self.clean[rows]
+        return Start(self.cond.select(part), self.noise[rows], clean, part, len(self.noise))
+
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """Standard normal noise for each row, drawn for the whole batch."""
+        if self.part is None:
+            return normal(self.noise, generator)
+        whole = normal(self.noise.new_empty(self.batch, *self.noise.shape[1:]), generator)
+        return whole[self.part.start : self.part.stop]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +103,7 @@ class Sde:
 
         def step(x: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor, samples: list[int]) -> Tensor:
             # Drawn for the whole batch, so that no sample's noise depends on when another one finishes.
-            noise = normal(start.noise, generator)[samples]
+            noise = start.drawn(generator)[samples]
             mean, std = sde_transition(x, v, sigma, sigma_next, self.eta)
             return mean + std * noise
 

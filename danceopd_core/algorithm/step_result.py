@@ -41,8 +41,9 @@ class Told(NamedTuple):
     grad_norm: float
 
 
-def told_of(terms: Mapping[str, Sequence[StateLoss]], accumulate: int, norm: Tensor) -> Told:
-    """terms: by route, those of all its micro-steps in order. accumulate: their number. norm: of the gradients."""
+def told_of(terms: Mapping[str, Sequence[StateLoss]], accumulate: int, batch: int, norm: Tensor) -> Told:
+    """terms: by route, those of all its micro-steps in order, each of a batch or a part of one. accumulate: the number
+    of micro-steps. batch: samples of one. norm: of the gradients."""
     every = [term for of_route in terms.values() for term in of_route]
     parts = [
         torch.stack([norm, *(term.loss.detach() for term in every), *(term.error.mean() for term in every)]),
@@ -56,6 +57,7 @@ def told_of(terms: Mapping[str, Sequence[StateLoss]], accumulate: int, norm: Ten
     losses, errors, first = {}, {}, 0
     for name, of_route in terms.items():
         rows = slice(first, first := first + len(of_route))
-        losses[name] = sum(value / accumulate for value in loss[rows])
-        errors[name] = sum(error[rows]) / len(of_route)
+        weights = [len(term.sigma) / batch for term in of_route]
+        losses[name] = sum(value / accumulate * weight for value, weight in zip(loss[rows], weights, strict=True))
+        errors[name] = sum(value * weight for value, weight in zip(error[rows], weights, strict=True)) / sum(weights)
     return Told(losses, errors, [int(index) for index in indices], sigmas, grad_norm)

@@ -19,6 +19,7 @@ from .fields import Conditioning, VelocityField
 from .flow import normal
 from .methods import Method, StateLoss, state_losses
 from .profiling import Stopwatch
+from .relief import OutOfMemory, Relief, empty_caches, ran_out_of_memory
 from .rollout import Start
 from .routers import Router
 from .sampling_order import SamplingOrder, seeded_generator
@@ -27,6 +28,9 @@ from .step_result import StepResult, told_of
 from .updates import Diverged, Updater
 
 __all__ = ["Diverged", "ProcessGroup", "RouteData", "Settings", "StepResult", "Trainable", "Trainer"]
+
+LOSS_SCALE_STEP = 4
+"""By how much the loss scale falls when gradients overflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,10 @@ class Trainer:
     """Distils the teachers of the routes into the student, with any method; independent of the model family.
 
     field: the student's velocity. sigmas: (N + 1,) of the rollout. latent_shape: of one sample. anchor: the field of
-    Flow-OPD's optional anchor. processes: the processes that train together; None: this one alone.
+    Flow-OPD's optional anchor. processes: the processes that train together; None: this one alone. relief: called when
+    an update runs out of memory, which is then repeated; None: the run ends. micro_batch: samples of a forward pass;
+    the parts of a batch draw what the whole batch draws. loss_scale: a power of two that keeps the gradients of a
+    network in float16 from vanishing; it falls, and the update is repeated, when they overflow.
 
     last: the result of the last update, even if what interrupted the training did so before it was given.
     """
@@ -82,6 +89,9 @@ class Trainer:
         device: torch.device | str = "cpu",
         anchor: VelocityField | None = None,
         processes: ProcessGroup | None = None,
+        relief: Relief | None = None,
+        micro_batch: int | None = None,
+        loss_scale: float = 1.0,
     ) -> None:
         for route in routes:
             if not len(route.samples):
@@ -96,6 +106,7 @@ class Trainer:
         self.settings, self.device, self.anchor = settings, device, anchor
         self.processes = processes or ProcessGroup()
         self.last: StepResult | None = None
+        self.relief, self.micro_batch, self.loss_scale = relief, micro_batch or settings.batch, loss_scale
         self._updater = Updater(student.parameters(), settings)
         self._order = SamplingOrder(
             [len(route.samples) for route in self.routes],
@@ -118,7 +129,7 @@ class Trainer:
     def __iter__(self) -> Iterator[StepResult]:
         """One result per update until `settings.steps` of them are done."""
         while self.update < self.settings.steps:
-            yield self._step()
+            yield self._repeated()
 
     def validate(self, samples: int = 8) -> dict[str, float]:
         """By route, the student's relative velocity error on fixed samples, noises and states of its own paths.
@@ -140,6 +151,7 @@ class Trainer:
             **self._updater.state_dict(),
             "taken": list(self._order.taken),
             "student": self.student.state_dict(),
+            **({} if self.loss_scale == 1 else {"loss_scale": self.loss_scale}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -148,7 +160,30 @@ class Trainer:
             raise InputError("the saved state is of other routes or of another ema: resume with the same recipe")
         self.student.load_state_dict(state["student"])
         self._order.taken = list(state["taken"])
+        self.loss_scale = state.get("loss_scale", self.loss_scale)
         self._updater.load_state_dict(state)
+
+    def _repeated(self) -> StepResult:
+        """The next update, made again after memory ran out or scaled gradients overflowed.
+
+        It is the same update: its draws depend on counters that move with the update alone.
+        """
+        while True:
+            try:
+                return self._step()
+            except Diverged:
+                if self.loss_scale <= 1:
+                    raise
+                self.loss_scale = max(1.0, self.loss_scale / LOSS_SCALE_STEP)
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if self.relief is None or isinstance(error, OutOfMemory) or not ran_out_of_memory(error) or self.torn:
+                    raise
+                reported = str(error)
+            # Out of the handler, where the error's frames would hold the tensors of the update.
+            self._updater.clear_gradients()
+            empty_caches()
+            self.relief(self.update, reported)
 
     def _step(self) -> StepResult:
         watch = Stopwatch(self.device)
@@ -159,9 +194,11 @@ class Trainer:
         for number in chosen:
             route = self.routes[number]
             terms[route.name] = []
-            for micro in range(self.settings.accumulate):
+            for micro, part in self._passes():
+                # Every part of a batch draws as the whole batch does, from the same generator.
                 generator = self._generator("micro", self.update, number, micro, self.processes.rank)
                 start = self._begin(route, self._order.rows(number, micro), generator)
+                weight = len(part) / self.settings.batch
                 for term in state_losses(
                     self.method,
                     watch.student(self.field),
@@ -170,13 +207,17 @@ class Trainer:
                     self.sigmas,
                     generator,
                     self.anchor,
+                    part if weight < 1 else None,
                 ):
                     with watch.phase("backward"):
-                        (term.loss * share).backward()
+                        (term.loss * (share * weight * self.loss_scale)).backward()
                     terms[route.name].append(term.detached())
         with watch.phase("optimizer"):
             self.processes.mean(self._updater.gradients())
-            told = told_of(terms, self.settings.accumulate, self._updater.clip())
+            if self.loss_scale != 1:
+                torch._foreach_mul_(self._updater.gradients(), 1 / self.loss_scale)
+            self._updater.reserve()
+            told = told_of(terms, self.settings.accumulate, self.settings.batch, self._updater.clip())
         with held():  # an update is applied and counted as a whole
             with watch.phase("optimizer"):
                 lr = self._updater.apply(told.losses, told.grad_norm)
@@ -184,6 +225,12 @@ class Trainer:
                 self._order.advance(number, self.settings.accumulate)
             self.last = StepResult(self.update, *told, lr, watch.seconds())
         return self.last
+
+    def _passes(self) -> Iterator[tuple[int, range]]:
+        """The micro-steps of a route's update, each with the rows of its batch that go through the network together."""
+        for micro in range(self.settings.accumulate):
+            for first in range(0, self.settings.batch, self.micro_batch):
+                yield micro, range(first, min(first + self.micro_batch, self.settings.batch))
 
     def _begin(self, route: RouteData, rows: list[int], generator: torch.Generator) -> Start:
         noise = normal(torch.empty(len(rows), *self.shape, device=self.device), generator)

@@ -48,6 +48,13 @@ class Updater:
         """Scales the gradients to the largest norm allowed; gives their norm before, on its device."""
         return nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
 
+    def reserve(self) -> None:
+        """Takes the memory that `apply` will need on a GPU, and gives it back: what fails, fails before a weight
+        changes."""
+        if self._parameters[0].is_cuda:
+            copies = 1 if self._optimizer.state else 3  # the square roots of a step, and moments before the first
+            _ = [[torch.empty_like(p) for p in self._parameters] for _ in range(copies)]
+
     def apply(self, losses: Mapping[str, float], norm: float) -> float:
         """Updates the parameters by the clipped gradients, and clears these; gives the learning rate of the update.
 

@@ -1,34 +1,62 @@
-"""`danceopd memory`: how much memory a recipe's weights take."""
+"""`danceopd memory`: how much memory a recipe takes at its peak."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .console import say
 
+if TYPE_CHECKING:
+    from ..runs.memory import Estimate
+
 
 def add_arguments(subparsers: Any) -> None:
-    parser = subparsers.add_parser("memory", help="the memory that a recipe's weights take, without reading any")
+    parser = subparsers.add_parser("memory", help="the memory that a recipe takes at its peak, without reading any weight")
     parser.add_argument("recipe", type=Path, nargs="?")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--like", metavar="NAME", help="a table for the shape of a released model: zimage or sd35m")
+    parser.add_argument(
+        "--like", metavar="NAME", help="a table for the shape of a released model: zimage, sd35m, flux or qwen"
+    )
+    parser.add_argument("--rank", type=int, action="append", help="with --like: ranks of the table; 16 and 128")
+    parser.add_argument("--edits", action="store_true", help="with --like: every prompt has a source picture")
+    parser.add_argument(
+        "--free", type=float, metavar="GIB", help="what `memory: auto` would choose where this much is free on the GPU"
+    )
 
 
 def run(args: Namespace) -> None:
     from ..recipe.io import read_recipe
-    from ..runs.memory import planned_memory
+    from ..runs.memory import checkpoints_by_default, estimate
     from ..runs.queueing import refuse_live
-    from ..runs.released import memory_table
+    from ..runs.released import RANKS, memory_table, released_estimate
 
     if (args.recipe is None) == (args.like is None):
         raise InputError("memory: give a recipe, or --like with the name of a released model")
-    if args.like is not None:
-        lines = memory_table(args.like)
+    ranks = args.rank or RANKS
+    if min(ranks) < 1:
+        raise InputError(f"memory: a rank of {min(ranks)} is none: give --rank 1 or more")
+    if args.like is not None and args.free is None:
+        lines = memory_table(args.like, ranks, args.edits)
+    elif args.like is not None:
+        lines = [f"rank {rank}: {_chosen(released_estimate(args.like, rank, args.edits), args.free)}" for rank in ranks]
     else:
         recipe = read_recipe(args.recipe, args.overrides)
         refuse_live(recipe, args.recipe)
-        lines = planned_memory(recipe).lines()
+        found = estimate(recipe)
+        lines = found.memory(recipe, checkpoints_by_default(recipe), recipe.batch).lines()
+        lines += [] if args.free is None else [_chosen(found, args.free)]
     say("\n".join(lines))
+
+
+def _chosen(found: Estimate, free: float) -> str:
+    """As on a GPU that has the libraries of every quantisation."""
+    from ..models.quantise import QUANTISATIONS
+    from ..runs.ladder import choose
+    from ..runs.memory import GIB
+
+    if not free > 0:
+        raise InputError(f"memory: --free {free:g} is no memory: give the free GiB of the GPU")
+    return choose(found, int(free * GIB), tuple(QUANTISATIONS)).text()

@@ -32,6 +32,8 @@ def run(args: Namespace) -> None:
     recipe = read_recipe(args.recipe, args.overrides)
     refuse_live(recipe, args.recipe)
     folder = RunFolder(recipe.out)
+    if args.resume:
+        recipe = folder.base_kept(recipe)
     if args.dry_run:
         folder.claim(recipe, args.resume)
         _check(recipe)
@@ -78,7 +80,7 @@ def _train(recipe: Recipe, folder: RunFolder, args: Namespace) -> None:
         if device is not None:
             recipe = replace(recipe, device=str(device))
         main_log = log if processes.rank == 0 else lambda text: None
-        session = open_session(recipe, processes, main_log)
+        session = open_session(recipe, processes, main_log, resumed=args.resume)
         folder.begin(session, args.resume, main_log)
         with ProgressBar(session) as bar:
             train_loop(session, folder, bar)

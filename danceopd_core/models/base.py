@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning, Sample, Value
 from ..errors import InputError
 from .backbone import Sources
+from .decoding import decode_nearby
 from .registry import FAMILIES
 from .sigma_schedule import scheduled
 from .vaes import Vae
@@ -120,7 +121,7 @@ class DiffusersBackbone(ABC):
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
-        pixels = self.vae.decode(x.to(self.vae.module.device, self.vae.module.dtype)).float()
+        pixels = decode_nearby(self.vae, x).float()
         return (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
     @property

@@ -16,6 +16,10 @@ from ..outside import read_json
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*)?", re.ASCII)
 """owner/name, or owner/name@revision: a branch, a tag, or a commit, which alone stays what it is."""
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
+EVERY_PART = (
+    "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "image_encoder", "feature_extractor",
+)  # fmt: skip
+"""The parts of pipelines that have weights."""
 VARIANTS = ("*.fp16*", "*.bf16*", "*.non_ema*")
 
 
@@ -68,3 +72,8 @@ def fetched(name: str, without: Collection[str] = ()) -> Path:
 def commit_of(folder: Path) -> str:
     """The commit of a downloaded folder, which the hub's cache is arranged by; "" for any other folder."""
     return folder.name if folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name) else ""
+
+
+def configuration(name: str) -> Path:
+    """As `fetched`, but without any weights: only configurations are downloaded."""
+    return fetched(name, EVERY_PART)

@@ -35,12 +35,14 @@ class ModelFolder:
     """A diffusers pipeline folder.
 
     files: by part, a single file whose weights replace those of the part's folder. quantise: quantisation of the
-    transformer, a name of `quantise.QUANTISATIONS`.
+    transformer, a name of `quantise.QUANTISATIONS`. empty_network: whether the transformer is opened without its weights,
+    on the meta device.
     """
 
     path: Path
     files: Mapping[str, Path] = field(default_factory=dict)
     quantise: str | None = None
+    empty_network: bool = False
 
 
 @cache
@@ -98,7 +100,9 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
     language model's head) are accepted. Pickled weights are not read, and the configuration is compared with the
     weights' headers before memory is spent.
     """
-    empty_part(cls, folder, part)
+    empty = empty_part(cls, folder, part)
+    if part == "transformer" and folder.empty_network:
+        return frozen(empty, dtype)
     subfolder, config = folder.path / part, settings_of(folder, part, class_name(cls))
     source = folder.files.get(part, subfolder)
     with _reading(source, cls):
@@ -171,6 +175,11 @@ def _reading(source: Path, cls: Any) -> Iterator[None]:
 def _unreadable(source: Path, cls: Any, error: BaseException) -> InputError:
     reason = shown(" ".join(str(error).split()), 300) or type(error).__name__
     return InputError(f"{source} cannot be read as a {cls.__name__}: {reason}")
+
+
+def frozen(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """The module without gradients, in this dtype if it is one. diffusers' own `to` would warn of it."""
+    return (nn.Module.to(module, dtype) if dtype else module).eval().requires_grad_(False)
 
 
 def padded_ids(tokenizer: Any, text: str, length: int) -> Tensor:

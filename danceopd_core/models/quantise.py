@@ -22,7 +22,8 @@ class Quantisation:
     """A kind of quantisation.
 
     package, min_version: required to load it. config: compute dtype -> diffusers' quantization_config. weight_bytes:
-    (out, in) of a linear layer -> bytes of its stored weight, including scales.
+    (out, in) of a linear layer -> bytes of its stored weight, including scales. keeps_weights: whether a layer keeps the
+    weight that it dequantised until the backward pass.
     """
 
     package: str
@@ -30,6 +31,7 @@ class Quantisation:
     config: Callable[[torch.dtype], Any]
     weight_bytes: Callable[[int, int], int]
     needs_gpu: bool = False
+    keeps_weights: bool = True
 
 
 def _int8(dtype: torch.dtype) -> Any:
@@ -71,7 +73,7 @@ QUANTISATIONS = {
     # Each row has a float32 scale, and with int8 a zero point of one byte.
     "int8": Quantisation("torchao", "0.16.0", _int8, lambda outputs, inputs: outputs * (inputs + 5)),
     "fp8": Quantisation("torchao", "0.16.0", _fp8, lambda outputs, inputs: outputs * (inputs + 4)),
-    "nf4": Quantisation("bitsandbytes", "0.43.3", _nf4, _nf4_bytes, needs_gpu=True),
+    "nf4": Quantisation("bitsandbytes", "0.43.3", _nf4, _nf4_bytes, needs_gpu=True, keeps_weights=False),
 }
 
 
@@ -114,3 +116,22 @@ def network_bytes(network: nn.Module, itemsize: int, name: str | None) -> int:
     weights = [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
     weight_bytes = QUANTISATIONS[name].weight_bytes
     return plain - sum(itemsize * weight.numel() - weight_bytes(*weight.shape) for weight in weights)
+
+
+def dequantised_bytes(network: nn.Module, itemsize: int, name: str | None, checkpointing: bool) -> int:
+    """Bytes of the weights in `itemsize` bytes that a backward pass needs of a quantised network at its peak.
+
+    torchao's layers keep the weight that they multiplied by until the backward pass: all layers', or with
+    `checkpointing` those of one block. bitsandbytes makes it again, one layer's at a time.
+    """
+    if name is None:
+        return 0
+    blocks = [block for part in network.modules() if isinstance(part, nn.ModuleList) for block in part]
+    if QUANTISATIONS[name].keeps_weights:
+        within = [network] if not checkpointing else blocks or [network]
+        return itemsize * max(sum(map(_linear_elements, block.modules())) for block in within)
+    return itemsize * max(map(_linear_elements, network.modules()))
+
+
+def _linear_elements(module: nn.Module) -> int:
+    return module.weight.numel() if isinstance(module, nn.Linear) else 0

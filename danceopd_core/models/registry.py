@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import InputError
 from .backbone import COMPONENTS, Backbone
-from .loading import ModelFolder, check_part, empty_part
+from .loading import ModelFolder, check_part, empty_part, frozen, load_module
 from .part_files import read_settings
 from .part_rules import PARTS
 from .quantise import check_quantise
@@ -68,12 +68,14 @@ def open_backbone(
     device: torch.device | str = "cpu",
     components: Mapping[str, Path] | None = None,
     quantise: str | None = None,
+    empty_network: bool = False,
 ) -> Backbone:
     """Opens a local diffusers folder as a frozen backbone; InputError if it is none, or of an unknown family.
 
     components: single weight files, by the part (of `COMPONENTS`) whose weights they replace; the folder then needs
     only the configuration of that part. quantise: quantisation of the transformer's linear layers, a name of
-    `quantise.QUANTISATIONS`; not with a single file for the transformer.
+    `quantise.QUANTISATIONS`; not with a single file for the transformer. empty_network: opens the transformer without its
+    weights, on the meta device, for `load_network` to bring them later.
     """
     folder, files = Path(folder), dict(components or {})
     family, index = family_of(folder)
@@ -89,7 +91,20 @@ def open_backbone(
             )
         check_quantise(quantise, device)
     module = import_module(f".{family.module}", __package__)
-    return module.open_model(ModelFolder(folder, files, quantise), index, dtype, device)
+    return module.open_model(ModelFolder(folder, files, quantise, empty_network), index, dtype, device)
+
+
+def load_network(
+    backbone: Backbone,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    components: Mapping[str, Path],
+    quantise: str | None,
+) -> Backbone:
+    """A backbone that was opened with `empty_network`, with the weights of its transformer. Arguments as there."""
+    files = ModelFolder(folder, dict(components), quantise)
+    return backbone.with_network(load_module(type(backbone.network), files, "transformer", dtype, device))
 
 
 def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
@@ -148,10 +163,18 @@ def folder_faults(folder: Path, components: Mapping[str, Path] | None = None) ->
 
 def empty_network(folder: Path) -> nn.Module:
     """The transformer of a folder by its configuration, without memory for its weights, which need not be there."""
-    import diffusers
+    return empty_module_of(folder, "transformer")
 
-    name = PARTS[family_of(folder)[0].module]["transformer"]
-    return empty_part(getattr(diffusers, name), ModelFolder(folder), "transformer", here=False)
+
+def empty_module_of(folder: Path, part: str, dtype: torch.dtype | None = None) -> nn.Module:
+    """A network, text encoder or VAE of a folder by its configuration, on the meta device, frozen. dtype: of its
+    weights; None: that of its class."""
+    import diffusers
+    import transformers
+
+    name = PARTS[family_of(folder)[0].module][part]
+    cls = getattr(diffusers, name, None) or getattr(transformers, name)
+    return frozen(empty_part(cls, ModelFolder(folder), part, here=False), dtype)
 
 
 def absent(index: Mapping[str, Any], part: str) -> bool:

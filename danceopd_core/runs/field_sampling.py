@@ -18,7 +18,7 @@ from ..recipe.schema import Teacher
 from .encoding import check_samples, encode_for
 from .host import Host, step_counter
 from .opening import DTYPES, open_teachers
-from .other_models import open_others
+from .other_models import load_others, open_others
 from .sources import graph_source
 
 
@@ -61,6 +61,7 @@ def _sample_fields(
     backbone.latent_shape(*size)
     host.check()
     others = open_others(teachers, source, backbone, DTYPES[model.dtype], settings.device, size)
+    others = load_others(others, source, DTYPES[model.dtype], settings.device)
     _, opened = open_teachers(teachers, backbone, weights=source.weights, others=others)
     samples = encode_for(list(teachers.values()), backbone, others, items, *size)
     check_samples(backbone, others, samples, size)

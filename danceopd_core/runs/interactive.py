@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -87,11 +87,11 @@ def _train_locked(
         host.check()
         status.publish(message=text)
 
-    session = open_session(recipe, log=log, source=job.source, roots=job.roots)
+    resume = continues and run.folder.states.exist()
+    session = _opened(job, run.folder.base_kept(recipe) if resume else recipe, log, resume)
     status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
     items = job.validation.items(session.plan)
     samples = encode_items(session.backbone, items, recipe.width, recipe.height)
-    resume = continues and run.folder.states.exist()
     if not resume and (run.folder.states.exist() or run.folder.history()):  # a run without an update has no results
         run.set_aside()
         locks.enter_context(run.folder.lock())
@@ -105,6 +105,13 @@ def _train_locked(
     observer = _LiveObserver(run, session, samples, [item.prompt for item in items], host, status, stop)
     state = train_loop(session, run.folder, observer, job.validation.every)
     status.publish(state=state)
+
+
+def _opened(job: Job, recipe: Recipe, log: Callable[[str], None], resume: bool) -> TrainingSession:
+    source = job.source
+    if source is not None and recipe.quantise != job.recipe.quantise:
+        source = source.quantised(recipe.quantise)
+    return open_session(recipe, log=log, source=source, roots=job.roots, resumed=resume)
 
 
 def _publish_finished(run: RunRecord, status: LiveStatus) -> bool:

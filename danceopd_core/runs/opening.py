@@ -58,8 +58,8 @@ def open_teachers(
 ) -> tuple[Adapters, dict[str, VelocityField]]:
     """The adapters of the backbone's network, and every teacher's field by name, with its guidance.
 
-    offloader: keeps full checkpoints in host memory and moves one at a time to the device; None: all stay on the
-    device. weights: where the teachers' LoRAs and checkpoints are read. others: the opened models that teachers have
+    offloader: keeps full checkpoints in host memory, if it is active, and moves one at a time to the device; None: all
+    stay on the device. weights: where the teachers' LoRAs and checkpoints are read. others: the opened models that teachers have
     for themselves, by name.
     """
     own = {name: teacher for name, teacher in teachers.items() if not teacher.model}
@@ -78,7 +78,8 @@ def _open_own(
     for name, teacher in teachers.items():
         if teacher.checkpoint:
             with naming(f"teachers.{name}.checkpoint"):
-                checkpoints[name] = weights.checkpoint(teacher.checkpoint, backbone)
+                waits = offloader is not None and offloader.active
+                checkpoints[name] = weights.checkpoint(teacher.checkpoint, backbone, waits)
             if offloader is not None:
                 offloader.offload(checkpoints[name].network, backbone.network)
     adapters = weights.adapters(backbone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ def open_others(
 ) -> dict[str, OtherModel]:
     """The models that teachers have for themselves, by name; InputError for one with other latents than `backbone`.
 
-    source: of the run's model. size: width and height in pixels.
+    Their networks come with `load_others`. source: of the run's model. size: width and height in pixels.
     """
     opened = {}
     for name in own_models(teachers.values()):
@@ -55,10 +55,21 @@ def open_others(
         log(f"opening the model of the teacher '{of}'")
         other = other_source(source, name)
         with of_teacher(of):
-            theirs = other.open(dtype, device)
+            theirs = other.open_encoders(dtype, device)
             check_latents(backbone, theirs, *size)
         opened[name] = OtherModel(of, theirs, other.weights, theirs.latent_shape(*size))
     return opened
+
+
+def load_others(
+    others: Mapping[str, OtherModel], source: ModelSource, dtype: torch.dtype, device: torch.device | str
+) -> dict[str, OtherModel]:
+    """The same models, with the weights of their networks. source: of the run's model."""
+    loaded = {}
+    for name, other in others.items():
+        with of_teacher(other.teacher):
+            loaded[name] = replace(other, backbone=other_source(source, name).load_network(other.backbone, dtype, device))
+    return loaded
 
 
 @contextmanager

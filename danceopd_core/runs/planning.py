@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ..algorithm.losses import ClippedPolicy, OdeKl
 from ..algorithm.methods import Method, method
 from ..algorithm.query import QUERIES, Beta, BySigma, QueryBin, QuerySampler, Uniform, query_distribution
 from ..algorithm.rollout import Sde
-from ..data.csv_rows import Item
+from ..data.csv_rows import Item, read_csv
 from ..data.roots import Roots
 from ..lookup import lookup
 from ..models.sigma_schedule import path_sigmas
 from ..recipe.schema import Bucket, Recipe, Route, Teacher
+from ..shapes.language import KINDS, T2I
 from .preflight import Preflight, preflight
 from .sources import ModelSource, recipe_source
 
@@ -30,6 +32,11 @@ class RunPlan:
     @property
     def recipe(self) -> Recipe:
         return self.preflight.recipe
+
+    def quantised(self, kind: str | None) -> RunPlan:
+        """The plan with the base in this type, one of the recipe's `quantise`."""
+        recipe = replace(self.recipe, quantise=kind)  # type: ignore[arg-type]
+        return RunPlan(replace(self.preflight, recipe=recipe), self.method, self.source.quantised(kind))
 
     def items(self, bucket: Bucket) -> tuple[Item, ...]:
         """The items of one of the recipe's buckets; no CSV is read again."""
@@ -63,6 +70,17 @@ def plan_run(recipe: Recipe, source: ModelSource | None = None, roots: Roots = N
     """
     source = source or recipe_source(recipe)
     return RunPlan(preflight(recipe, source, roots), build_method(recipe), source)
+
+
+def edits(recipe: Recipe) -> bool:
+    """Whether some prompt of the recipe has a source image, as far as its files say without a picture being opened."""
+    return any(_edits(bucket) for bucket in recipe.buckets())
+
+
+def _edits(bucket: Bucket) -> bool:
+    if bucket.csv is not None:
+        return any(item.source is not None for item in read_csv(Path(bucket.csv)))
+    return bucket.shapes is not None and not set(lookup(KINDS, bucket.shapes, "kind of the embedded world")) <= set(T2I)
 
 
 def build_method(recipe: Recipe) -> Method:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..lookup import lookup
-from ..models.quantise import network_bytes
+from ..models.loading import frozen
 from ..models.registry import default_targets
+from ..recipe.schema import Bucket, Recipe, Route, Student, Teacher
 from ..weights.linear_like import linear_shapes
-from .memory import Memory, lora_elements, trained_bytes
+from .memory import GIB, Estimate
+from .walk_inputs import Pass, compression, latent_channels, shapeless_lora
 
 Settings = Mapping[str, Any]
 
@@ -28,24 +30,32 @@ class Released:
     transformer: str
     settings: Settings
     encoders: tuple[tuple[str, str, Settings], ...]
+    vae: str = "AutoencoderKL"
 
     def network(self) -> nn.Module:
-        """The transformer on the meta device."""
+        """The transformer on the meta device, in bfloat16."""
         import diffusers
 
         with torch.device("meta"):
-            return getattr(diffusers, self.transformer)(**self.settings)
+            network = getattr(diffusers, self.transformer)(**self.settings)
+        return frozen(network, torch.bfloat16)
+
+    def autoencoder(self) -> nn.Module:
+        """The VAE on the meta device, in bfloat16."""
+        import diffusers
+
+        with torch.device("meta"):
+            vae = getattr(diffusers, self.vae)(**(VAE if self.vae == "AutoencoderKL" else {}))
+        return frozen(vae, torch.bfloat16)
 
     def encoder_elements(self) -> int:
         """The weights of the text encoders and the VAE."""
-        import diffusers
         import transformers
 
         with torch.device("meta"):
             parts = [getattr(transformers, cls)(getattr(transformers, config)(**settings))
                      for cls, config, settings in self.encoders]  # fmt: skip
-            parts.append(diffusers.AutoencoderKL(**VAE))
-        return sum(p.numel() for part in parts for p in part.parameters())
+        return sum(p.numel() for part in (*parts, self.autoencoder()) for p in part.parameters())
 
 
 VAE: Settings = {
@@ -56,6 +66,8 @@ VAE: Settings = {
     "layers_per_block": 2,
     "use_quant_conv": False,
     "use_post_quant_conv": False,
+    "scaling_factor": 0.3611,
+    "shift_factor": 0.1159,
 }
 CLIP_L: Settings = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "projection_dim": 768}
 CLIP_G: Settings = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "projection_dim": 1280}
@@ -65,6 +77,13 @@ T5_XXL: Settings = {
 QWEN3_4B: Settings = {
     "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
     "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+}  # fmt: skip
+QWEN25_VL: Settings = {
+    "text_config": {
+        "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+        "num_attention_heads": 28, "num_key_value_heads": 4,
+    },
+    "vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584},
 }  # fmt: skip
 RELEASED = {
     "zimage": Released(
@@ -95,39 +114,87 @@ RELEASED = {
             ("T5EncoderModel", "T5Config", T5_XXL),
         ),
     ),
+    "flux": Released(
+        "FLUX.1-dev",
+        "FluxPipeline",
+        "FluxTransformer2DModel",
+        {"guidance_embeds": True},
+        (("CLIPTextModel", "CLIPTextConfig", CLIP_L), ("T5EncoderModel", "T5Config", T5_XXL)),
+    ),
+    "qwen": Released(
+        "Qwen-Image",
+        "QwenImageEditPlusPipeline",
+        "QwenImageTransformer2DModel",
+        {},
+        (("Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLConfig", QWEN25_VL),),
+        "AutoencoderKLQwenImage",
+    ),
 }
+
 BASES = {"bf16": None, "int8": "int8", "nf4": "nf4"}
 RANKS = (16, 128)
 HALF = 2  # bytes of a bfloat16
+SIDE = 1024
 
 
-def memory_table(name: str) -> list[str]:
-    """A Markdown table, in GiB, of what is on the device in training by the base's kind, without activations.
+def released_estimate(name: str, rank: int, edit: bool = False, full: bool = False) -> Estimate:
+    """Of a run on the shape of a released model in bfloat16 at 1024 x 1024 pixels, without any of its files.
 
-    Teachers' LoRAs have the student's rank. Separate copies: a bfloat16 transformer for the student and one for each
-    teacher, with the same student.
+    Two teachers are LoRAs of the student's rank; full: one teacher is a full checkpoint instead. edit: every prompt
+    has a source picture.
     """
     model = lookup(RELEASED, name, "released model")
-    network, encoders = model.network(), HALF * model.encoder_elements()
-    bases = {title: network_bytes(network, HALF, kind) for title, kind in BASES.items()}
-    one = lora_elements(linear_shapes(network), default_targets(model.pipeline))
+    network, vae = model.network(), model.autoencoder()
+    factor = compression(model.vae, dict(vae.config))  # type: ignore[arg-type]
+    of = Pass(model.pipeline, network, latent_channels(vae), factor, torch.bfloat16, SIDE, SIDE, edit)
+    lora = shapeless_lora(linear_shapes(network), rank, default_targets(model.pipeline))
+    size = sum(factor.numel() for factors in (lora.down, lora.up) for factor in factors.values())
+    return Estimate(_recipe(rank, full), of, vae, lora, 0 if full else 2 * HALF * size, model.encoder_elements(), int(full))
+
+
+def _recipe(rank: int, full: bool) -> Recipe:
+    """A recipe of the table's runs; its files are in no place."""
+    teachers = {"full": Teacher("full")} if full else {"one": Teacher(lora="one"), "two": Teacher(lora="two")}
+    routes = tuple(Route(name, name, Bucket(prompts=("a",))) for name in teachers)
+    return Recipe("released", routes, teachers, Student(rank=rank))
+
+
+def memory_table(name: str, ranks: Sequence[int] = RANKS, edit: bool = False) -> list[str]:
+    """A Markdown table, in GiB, of the peak of an update by the base's kind, at batch 1 with gradient checkpointing.
+
+    Separate copies: a bfloat16 transformer for the student and one for each teacher, with the same student.
+    """
+    title = lookup(RELEASED, name, "released model").title
     lines = [
-        f"| {model.title}, GiB | {' | '.join(BASES)} | separate copies |",
-        f"|---|{'---|' * (len(BASES) + 1)}",
+        f"| {title}{', edits' * edit}, GiB | {' | '.join(BASES)} | bf16 without checkpointing | separate copies |",
+        f"|---|{'---|' * (len(BASES) + 2)}",
     ]
-    for teachers, loras, full in (("two LoRA teachers", 2, 0), ("one full checkpoint", 0, 1)):
-        for rank in RANKS:
-            shared = {
-                title: Memory(base, HALF * loras * rank * one, trained_bytes(rank * one), full * base, 0, encoders)
-                for title, base in bases.items()
+    found = None
+    for rank in ranks:
+        found = released_estimate(name, rank, edit)
+        for teachers, made in (("two LoRA teachers", found), ("one full checkpoint", _with_checkpoint(found))):
+            peaks = {
+                kind: made.memory(replace(made.recipe, quantise=base), True, 1).update
+                for kind, base in BASES.items()
+                if base is None or not made.copies
             }
-            copies = shared["bf16"].device + loras * bases["bf16"]
-            cells = ["-" if full and BASES[title] else _gib(memory.device) for title, memory in shared.items()]
-            lines.append(f"| {teachers}, rank {rank} | {' | '.join([*cells, _gib(copies)])} |")
-    opened = [_gib(base + encoders) for base in bases.values()]
-    lines.append(f"| while prompts are encoded, with text encoders and VAE | {' | '.join(opened)} | |")
+            kept = made.memory(made.recipe, False, 1).update
+            copies = peaks["bf16"] + (0 if made.copies else 2 * made.memory(made.recipe, True, 1).base)
+            cells = [_gib(peaks[kind]) if kind in peaks else "-" for kind in BASES]
+            lines.append(f"| {teachers}, rank {rank} | {' | '.join([*cells, _gib(kept), _gib(copies)])} |")
+    if found is not None:
+        memory = found.memory(found.recipe, True, 1)
+        opened, whole = _gib(memory.opening), _gib(memory.base + memory.encoders)
+        lines.append(f"| while prompts are encoded | {' | '.join([opened] * len(BASES))} | {opened} | {whole} |")
     return lines
 
 
+def _with_checkpoint(found: Estimate) -> Estimate:
+    """The estimate with one full checkpoint as its teacher, for what was walked already."""
+    made = replace(found, recipe=_recipe(found.recipe.student.rank, True), loras=0, copies=1)
+    made.__dict__.update({name: found.__dict__[name] for name in ("checkpointed", "kept") if name in found.__dict__})
+    return made
+
+
 def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f}"
+    return f"{size / GIB:.1f}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,15 @@ class RunFolder:
                 f"run: restore what was there, or {ANEW}={self.student}, in another 'out'"
             )
         self.check_state()
+
+    def base_kept(self, recipe: Recipe) -> Recipe:
+        """The recipe with the type of the base that `memory: auto` chose for the run of this recipe in the folder."""
+        old = self.path / "recipe.yaml"
+        if recipe.quantise is not None or recipe.memory == "manual" or not old.exists():
+            return recipe
+        earlier = read_recipe(old)
+        same = recipe_digest(replace(earlier, quantise=None)) == recipe_digest(recipe)
+        return replace(recipe, quantise=earlier.quantise) if same else recipe
 
     def check_state(self) -> None:
         """InputError if the run has trained but its states are gone: it would begin anew and overwrite the student."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ..algorithm.fields import VelocityField, mixed
+from ..algorithm.relief import empty_caches
 from ..algorithm.routers import router
 from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
@@ -19,23 +21,32 @@ from ..errors import naming
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
 from ..models.sigma_schedule import path_sigmas
+from ..recipe.file_names import is_live
 from ..recipe.io import checked
 from ..recipe.schema import Recipe, Route
 from ..weights.adapters import STUDENT, Adapters
 from ..weights.lora import Lora, fresh_lora
 from ..weights.lora_io import lora_metadata
 from .encoding import EncodedBuckets, encode_buckets
+from .ladder import Choice, settle
+from .memory import estimate
 from .opening import DTYPES, open_teachers, pick_device
-from .other_models import open_others
+from .other_models import load_others, open_others
 from .planning import RunPlan, plan_run, schedule_of
-from .sources import ModelSource, Weights
+from .reading_ahead import RememberedLoras
+from .relief import LadderDown
+from .sources import FolderSource, ModelSource, Weights
+
+LOSS_SCALE = 2.0**16
+"""Of the gradients of a network in float16, whose smallest number is 6e-8."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSession:
     """An opened recipe. `fields` holds every teacher by its name, with its guidance, and the student as STUDENT.
 
-    assignment: the prompts that the learned router assigned to routes, if the recipe has one.
+    assignment: the prompts that the learned router assigned to routes, if the recipe has one. choice: how the run was
+    fitted into memory.
     """
 
     plan: RunPlan
@@ -44,6 +55,7 @@ class TrainingSession:
     fields: dict[str, VelocityField]
     trainer: Trainer
     device: torch.device
+    choice: Choice
     assignment: PromptAssignment | None = None
 
     @property
@@ -77,38 +89,67 @@ def open_session(
     log: Callable[[str], None] = lambda text: None,
     source: ModelSource | None = None,
     roots: Roots = None,
+    resumed: bool = False,
+    free: Callable[[torch.device], int | None] | None = None,
 ) -> TrainingSession:
     """Opens everything for training. InputError for what does not fit, before a model is loaded where possible.
 
+    Prompts are encoded before the transformer is loaded, so that both are never on the device together.
+
     processes: the processes that train together; None: this one alone. log: receives a line before each slow part.
     source: of the model; None: what the recipe names. roots: where the buckets' files have to lie; None: anywhere.
+    resumed: whether it goes on with an earlier run, whose base keeps its type. free: bytes that are free on a device;
+    None: what it reports.
     """
     plan = plan_run(checked(recipe), source, roots)
-    recipe, weights = plan.recipe, plan.source.weights
+    recipe, weights, dtype = plan.recipe, plan.source.weights, DTYPES[plan.recipe.dtype]
     plan.query_bins()  # refuses a query range without a state of the path
     device = pick_device(recipe.device)
+    alone = processes is None or processes.size == 1  # otherwise processes could choose differently
+    choice = settle(
+        recipe, device, lambda: None if is_live(recipe.model) else estimate(recipe), free, quantise=alone and not resumed
+    )
+    if told := choice.text():
+        log(told)
+    if choice.recipe.quantise != recipe.quantise:
+        plan = plan.quantised(choice.recipe.quantise)
+        recipe = plan.recipe
     log("opening the model")
-    backbone = plan.source.open(DTYPES[recipe.dtype], device)
+    encoding = device if choice.encode_on_device else torch.device("cpu")
+    backbone = plan.source.open_encoders(dtype, encoding)
     backbone.latent_shape(recipe.width, recipe.height)  # refuses a size that the model does not have
     size = recipe.width, recipe.height
-    others = open_others(recipe.teachers, plan.source, backbone, DTYPES[recipe.dtype], device, size, log)
-    offloader = TeacherOffloader(device) if recipe.offload else None
-    adapters, fields = open_teachers(recipe.teachers, backbone, offloader, weights, others)
-    start = _student_start(recipe, backbone, adapters, weights)
-    with naming("student.base_lora"):
-        base_lora = recipe.student.base_lora
-        adapters.start_student(start, weights.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None)
-    fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
+    others = open_others(recipe.teachers, plan.source, backbone, dtype, encoding, size, log)
+    remembered = RememberedLoras(weights)
+    remembered.read_ahead(recipe, backbone)  # what does not fit is refused before prompts are encoded
     encoded = encode_buckets(plan, backbone, log, others)
     for opened in (backbone, *(other.backbone for other in others.values())):
         opened.offload_encoders("cpu")
-    if recipe.gradient_checkpointing:
+    empty_caches()
+    log("loading the transformer")
+    backbone = plan.source.load_network(backbone, dtype, device)
+    others = load_others(others, plan.source, dtype, device)
+    files = isinstance(plan.source, FolderSource)
+    offloader = TeacherOffloader(device, active=choice.recipe.offload) if choice.recipe.offload or files else None
+    adapters, fields = open_teachers(recipe.teachers, backbone, offloader, remembered, others)
+    start = _student_start(recipe, backbone, adapters, remembered)
+    with naming("student.base_lora"):
+        base_lora = recipe.student.base_lora
+        adapters.start_student(start, remembered.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None)
+    fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
+    if choice.recipe.gradient_checkpointing:
         weights.enable_checkpointing(backbone.network)
     trained = sum(factor.numel() for factor in adapters.parameters())
-    if told := plan.source.make_room(backbone, recipe, trained, [bucket.samples for bucket in encoded.buckets]):
+    if told := plan.source.make_room(backbone, choice.recipe, trained, [bucket.samples for bucket in encoded.buckets]):
         log(told)
-    trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device)
-    return TrainingSession(plan, backbone, adapters, fields, trainer, device, encoded.assignment)
+    relief = None
+    if recipe.memory == "auto":
+        checkpoint = None if choice.recipe.gradient_checkpointing else partial(weights.enable_checkpointing, backbone.network)
+        relief = LadderDown(log, checkpoint, offloader if files else None)
+    trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device, relief, choice.micro_batch)
+    if relief is not None:
+        relief.trainer = trainer
+    return TrainingSession(plan, backbone, adapters, fields, trainer, device, choice, encoded.assignment)
 
 
 def _student_start(recipe: Recipe, backbone: Backbone, adapters: Adapters, weights: Weights) -> Lora:
@@ -130,6 +171,8 @@ def _trainer(
     encoded: EncodedBuckets,
     processes: ProcessGroup | None,
     device: torch.device,
+    relief: LadderDown | None,
+    micro_batch: int,
 ) -> Trainer:
     recipe = plan.recipe
     size = recipe.rollout_steps, recipe.width, recipe.height
@@ -148,6 +191,9 @@ def _trainer(
         device=device,
         anchor=adapters.field(backbone.velocity, None) if recipe.anchor else None,
         processes=processes,
+        relief=relief,
+        micro_batch=micro_batch,
+        loss_scale=LOSS_SCALE if recipe.dtype == "float16" else 1.0,
     )
 
 

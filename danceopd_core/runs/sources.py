@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,16 +15,17 @@ from ..algorithm.fields import Conditioning
 from ..errors import Fault, InputError
 from ..models.backbone import Backbone
 from ..models.hub import commit_of, fetched, is_hub_id, split_id
-from ..models.registry import family_of, folder_faults, open_backbone
+from ..models.registry import family_of, folder_faults, load_network, open_backbone
 from ..models.sigma_schedule import folder_sigmas, size_multiple
 from ..recipe.file_names import is_live
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Recipe
 from ..shapes import ONLY_NATIVE, is_native, locate
 from ..weights.adapters import Adapters
-from ..weights.full_checkpoints import load_full_checkpoint
+from ..weights.full_checkpoints import load_full_checkpoint, weight_files
 from ..weights.lora import Lora, Shapes
 from ..weights.lora_io import read_lora, write_lora
+from ..weights.safetensors_io import open_safetensors
 
 
 class ModelFacts(NamedTuple):
@@ -52,8 +53,11 @@ class Weights(Protocol):
         """Writes a LoRA file that ComfyUI's stock loader takes."""
         ...
 
-    def checkpoint(self, name: str, backbone: Backbone) -> Backbone:
-        """The backbone with the full weights that a recipe's name means."""
+    def checkpoint(self, name: str, backbone: Backbone, in_host_memory: bool = False) -> Backbone:
+        """The backbone with the full weights that a recipe's name means.
+
+        in_host_memory: weights that differ from the backbone's stay there, for a `TeacherOffloader`, if they can.
+        """
         ...
 
     def enable_checkpointing(self, network: nn.Module) -> None:
@@ -83,6 +87,18 @@ class ModelSource(Protocol):
         ...
 
     def open(self, dtype: torch.dtype, device: torch.device | str) -> Backbone: ...
+
+    def open_encoders(self, dtype: torch.dtype, device: torch.device | str) -> Backbone:
+        """The backbone without the weights of its network where that is possible; they come with `load_network`."""
+        ...
+
+    def load_network(self, backbone: Backbone, dtype: torch.dtype, device: torch.device | str) -> Backbone:
+        """What `open_encoders` gave, whole."""
+        ...
+
+    def quantised(self, kind: str | None) -> ModelSource:
+        """The same model with its network quantised, where that can be chosen."""
+        ...
 
     def make_room(self, backbone: Backbone, recipe: Recipe, trained: int, samples: Sequence[Conditioning]) -> str:
         """Frees what a training will need beside the weights; returns a line of progress, or nothing.
@@ -119,8 +135,9 @@ class FileWeights:
     def write_lora(self, path: Path, lora: Lora, metadata: Mapping[str, str]) -> None:
         write_lora(path, lora, metadata)
 
-    def checkpoint(self, name: str, backbone: Backbone) -> Backbone:
-        return backbone.with_network(load_full_checkpoint(backbone.network, locate(name)))
+    def checkpoint(self, name: str, backbone: Backbone, in_host_memory: bool = False) -> Backbone:
+        place = "cpu" if in_host_memory else None
+        return backbone.with_network(load_full_checkpoint(backbone.network, locate(name), place))
 
     def enable_checkpointing(self, network: nn.Module) -> None:
         network.enable_gradient_checkpointing()  # type: ignore[operator]
@@ -171,6 +188,19 @@ class FolderSource:
     @property
     def _files(self) -> dict[str, Path]:
         return {part: Path(file) for part, file in self.components.items()}
+
+    def open_encoders(self, dtype: torch.dtype, device: torch.device | str) -> Backbone:
+        if "transformer" not in self.components:  # found now instead of after all prompts are encoded
+            for file in weight_files(self.folder / "transformer"):
+                with open_safetensors(file):
+                    pass
+        return open_backbone(self.folder, dtype, device, self._files, self.quantise, empty_network=True)
+
+    def load_network(self, backbone: Backbone, dtype: torch.dtype, device: torch.device | str) -> Backbone:
+        return load_network(backbone, self.folder, dtype, device, self._files, self.quantise)
+
+    def quantised(self, kind: str | None) -> FolderSource:
+        return replace(self, quantise=kind)
 
     def make_room(self, backbone: Backbone, recipe: Recipe, trained: int, samples: Sequence[Conditioning]) -> str:
         """Nothing else is on the device; `danceopd memory` estimates such a run beforehand."""

@@ -69,7 +69,7 @@ def validation_pictures(session: TrainingSession, samples: Conditioning, check: 
         steps=recipe.rollout_steps,
         width=recipe.width,
         height=recipe.height,
-        batch=recipe.batch,
+        batch=session.trainer.micro_batch,
         device=session.device,
         sigmas=session.trainer.sigmas,
         step=lambda index, x: check(),

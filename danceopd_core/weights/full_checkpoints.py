@@ -34,9 +34,10 @@ class _Weight(NamedTuple):
     dtype: str
 
 
-def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
+def load_full_checkpoint(network: nn.Module, path: str | Path, place: str | None = None) -> nn.Module:
     """A frozen copy of `network` with the weights of a checkpoint, on its device and in its dtype.
 
+    They come from the mapped file one by one. place: device of those that the checkpoint changes; None: the network's.
     Weights that the checkpoint does not change share their storage with `network`. InputError as for
     `checked_weights`, and for a quantised network; ValueError if adapters have been injected.
     """
@@ -50,7 +51,7 @@ def load_full_checkpoint(network: nn.Module, path: str | Path) -> nn.Module:
         base = expected[name]
         tensor = tensor.to(base.device, base.dtype, copy=True)  # out of the mapped file
         if not tensor.equal(base):
-            changed[name] = tensor
+            changed[name] = tensor if place is None else tensor.to(place)
     teacher = _copy_sharing_storage(network)
     for name, tensor in changed.items():
         parent, _, attribute = name.rpartition(".")

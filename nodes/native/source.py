@@ -114,7 +114,7 @@ class NativeWeights:
     def write_lora(self, path: Path, lora: Lora, metadata: Mapping[str, str]) -> None:
         write_lora(path, lora, metadata, prefix=PREFIX)
 
-    def checkpoint(self, name: str, backbone: Backbone) -> NativeBackbone:
+    def checkpoint(self, name: str, backbone: Backbone, in_host_memory: bool = False) -> NativeBackbone:
         base = cast(NativeBackbone, backbone)
         if not is_live(name) or name not in self.teachers:
             raise InputError(
@@ -157,6 +157,17 @@ class NativeSource:
         """dtype, device: ComfyUI has chosen both when it loaded the MODEL."""
         with naming("model"):
             return opened(self.model.patcher, self.model.clip, self.model.vae, self.model.scheduler, self.model.edit)
+
+    def open_encoders(self, dtype: torch.dtype, device: torch.device | str) -> NativeBackbone:
+        """All of it: ComfyUI's memory manager moves the network away while it encodes."""
+        return self.open(dtype, device)
+
+    def load_network(self, backbone: Backbone, dtype: torch.dtype, device: torch.device | str) -> NativeBackbone:
+        return cast(NativeBackbone, backbone)
+
+    def quantised(self, kind: str | None) -> NativeSource:
+        """A MODEL is as its loader loaded it."""
+        return self
 
     def make_room(self, backbone: Backbone, recipe: Recipe, trained: int, samples: Sequence[Conditioning]) -> str:
         native = cast(NativeBackbone, backbone)

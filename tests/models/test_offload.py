@@ -5,7 +5,8 @@ import copy
 import torch
 from safetensors.torch import save_file
 
-from danceopd_core.models.offload import TeacherOffloader
+from danceopd_core.algorithm.fields import mixed
+from danceopd_core.models.offload import ALIGNMENT, TeacherOffloader
 from danceopd_core.recipe.schema import Teacher
 from danceopd_core.runs.opening import open_teachers
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
@@ -43,13 +44,53 @@ def test_one_teacher_at_a_time_is_on_the_device_with_the_same_velocity_bit_for_b
         copied.append(tensor.numel())
         return tensor.clone()  # stands for the copy on the device
 
-    own = sum(p.numel() for n, p in zimage.network.named_parameters() if not n.startswith("layers.0."))
+    shared = lambda name: name.startswith("layers.0.")  # noqa: E731
+    own = [4 * p.numel() for name, p in zimage.network.named_parameters() if not shared(name)]
     _, fields = open_teachers(teachers, zimage, TeacherOffloader("cpu", to_device))
     assert not copied
     for name in ("one", "one", "two", "base", "two", "one"):
         assert fields[name](x, sigma, cond).equal(expected[name])
-    # One, two, one: not at every call, and the shared block never. LoRAs stay where they were used.
-    assert sum(copied) == 3 * own
+    # One, two, one: not at every call, each as one buffer, and the shared block never. LoRAs stay where they were used.
+    assert copied == 3 * [sum(-(-size // ALIGNMENT) * ALIGNMENT for size in own)]
+
+
+def test_a_mix_of_two_swaps_once_a_query(tmp_path, zimage, opened_zimage):
+    for seed, name in enumerate(("one", "two"), 7):
+        fine_tune(opened_zimage, seed, tmp_path / f"{name}.safetensors")
+    teachers = {name: Teacher(checkpoint=str(tmp_path / f"{name}.safetensors")) for name in ("one", "two")}
+    x, sigma, cond = query(zimage)
+    _, stay = open_teachers(teachers, opened_zimage.with_network(copy.deepcopy(opened_zimage.network)))
+    expected = mixed([(stay["one"], 0.25), (stay["two"], 0.75)])(x, sigma, cond)
+    copied = []
+
+    def to_device(tensor):
+        copied.append(tensor)
+        return tensor.clone()
+
+    _, fields = open_teachers(teachers, zimage, TeacherOffloader("cpu", to_device))
+    mix = mixed([(fields["one"], 0.25), (fields["two"], 0.75)])
+    for number in range(1, 6):
+        assert mix(x, sigma, cond).equal(expected)
+        assert len(copied) == 1 + number
+
+
+def test_teachers_that_stay_can_be_moved_away_later(tmp_path, zimage, opened_zimage):
+    fine_tune(opened_zimage, 7, tmp_path / "one.safetensors")
+    teachers = {"one": Teacher(checkpoint=str(tmp_path / "one.safetensors"))}
+    x, sigma, cond = query(zimage)
+    copied = []
+
+    def to_device(tensor):
+        copied.append(tensor)
+        return tensor.clone()
+
+    offloader = TeacherOffloader("cpu", to_device, active=False)
+    _, fields = open_teachers(teachers, zimage, offloader)
+    expected = fields["one"](x, sigma, cond)
+    assert not copied
+    offloader.begin()
+    assert fields["one"](x, sigma, cond).equal(expected)
+    assert len(copied) == 1
 
 
 def test_an_unloaded_teacher_has_its_unchanged_host_memory_again(tmp_path, zimage):

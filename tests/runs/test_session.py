@@ -138,7 +138,10 @@ def test_a_setting_changes_the_run_and_its_digest(run, extra, change):
     assert not same(before, after)
 
 
-@pytest.mark.parametrize("change", ["out=elsewhere", "save_every=1", "keep_states=3", "offload=true", "device=auto"])
+@pytest.mark.parametrize(
+    "change",
+    ["out=elsewhere", "save_every=1", "keep_states=3", "offload=true", "device=auto", "memory=manual"],
+)
 def test_what_the_digest_leaves_out_changes_nothing(run, change):
     extra = ("teachers.base.checkpoint={full}",)
     if change == "device=auto" and torch.cuda.is_available():
@@ -166,8 +169,7 @@ def test_gradient_checkpointing_changes_no_more_than_the_rounding(run):
 
 def test_no_setting_is_forgotten_here():
     tested = {*CHANGES, "eta", "group", "anchor", "ode_kl_weight", "out", "save_every", "keep_states", "offload"}
-    tested |= {"device"}
-    tested |= {"gradient_checkpointing"}
+    tested |= {"device", "gradient_checkpointing", "memory"}
     elsewhere = {"model", "quantise", "learned_router"}  # another model; tests/models/test_quantise, tests/data
     parts = {"student": Student, "optimizer": Optimizer, "query": Query}
     names = {field.name for field in fields(Recipe)} - parts.keys()
