@@ -14,8 +14,8 @@ from danceopd_core.algorithm.fields import Conditioning, Sample
 from danceopd_core.cli.parser import main
 from danceopd_core.errors import InputError
 from danceopd_core.models import hub
+from danceopd_core.models.loading import frozen
 from danceopd_core.models.registry import default_targets
-from danceopd_core.models.structure import frozen
 from danceopd_core.recipe.io import write_recipe
 from danceopd_core.recipe.schema import Bucket, Optimizer, Recipe, Route, Student, Teacher
 from danceopd_core.runs.memory import GIB, planned_memory
