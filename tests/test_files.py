@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from danceopd_core.files import atomic, write_bytes, write_text
+from danceopd_core.files import atomic, is_abandoned, is_temporary, remove_leftovers, write_bytes, write_text
 
 
 def test_text_is_written_with_its_folder_and_its_line_ends(tmp_path):
@@ -62,3 +67,46 @@ def test_a_folder_takes_the_place_of_an_empty_one_only(tmp_path):
         temporary.mkdir()
     assert [file.name for file in place.iterdir()] == ["one"]
     assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_a_file_that_a_library_kept_to_its_owner_has_the_permissions_of_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        with atomic(tmp_path / "a") as temporary:
+            temporary.touch(0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_killed_process_left_is_known_by_its_name(tmp_path):
+    code = (
+        "import os, signal, sys; from danceopd_core.files import atomic\n"
+        "with atomic(sys.argv[1]) as part: part.touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], cwd=Path(__file__).parents[1], check=False)
+    with atomic(tmp_path / "b") as mine:
+        mine.touch()
+        (tmp_path / "notes.part").touch()
+        (left,) = {file.name for file in tmp_path.iterdir()} - {mine.name, "notes.part"}
+        assert is_temporary(left)
+        assert is_abandoned(left)
+        assert not is_abandoned(mine.name)
+        assert remove_leftovers(tmp_path, is_abandoned) == [left]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["b", "notes.part"]
+    assert remove_leftovers(tmp_path / "none", is_abandoned) == []
+
+
+def test_a_file_is_on_the_disk_before_it_replaces_another_and_its_folder_after_that(tmp_path, monkeypatch):
+    calls = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (calls.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle))
+    )
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+    write_bytes(tmp_path / "a", b"new")
+    part, move, folder = calls
+    assert part.endswith(".part")
+    assert (move, folder) == ("replace", str(tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import runpy
 import shutil
 import signal
 import sys
@@ -179,13 +180,12 @@ def _train(recipe: Path, run: Path, resume: bool) -> BaseProcess:
 
 
 def _command(words: list[str], log: str) -> None:
-    """A command of the command line, in this process."""
+    """The command line, in this process."""
     from torch import set_num_threads
-
-    from ...cli import main
 
     set_num_threads(1)
     with open(log, "ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    sys.exit(main(words))
+    sys.argv = ["danceopd", *words]
+    runpy.run_module("danceopd_core", run_name="__main__")
