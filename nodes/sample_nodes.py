@@ -20,6 +20,7 @@ from ._comfy import (
     stamp,
     workspace,
 )
+from .header_checks import faults_of, lora_check
 from .sampling_inputs import guidance_inputs, sampling_inputs, student_inputs
 from .sockets import CATEGORY, BucketSocket, ModelSocket, RoutesSocket
 
@@ -77,6 +78,10 @@ class SampleStudent(io.ComfyNode):
         return stamp(lora_choices().get(lora_name))
 
     @classmethod
+    def validate_inputs(cls, lora_name=NONE):
+        return faults_of(lora_check("lora_name", lora_choices(), lora_name))
+
+    @classmethod
     def execute(
         cls, model, task, prompt, lora_name, strength, guidance, negative, steps, seed, width, height,
         source=None, lora=None,
@@ -131,6 +136,10 @@ class Compare(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, lora_name, **others):
         return stamp(lora_choices().get(lora_name))
+
+    @classmethod
+    def validate_inputs(cls, lora_name=NONE):
+        return faults_of(lora_check("lora_name", lora_choices(), lora_name))
 
     @classmethod
     def execute(cls, routes, lora_name, strength, prompts, rows, steps, seed, width, height, sources=None, lora=None):
@@ -204,6 +213,10 @@ class Evaluate(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, lora_name, **others):
         return stamp(lora_choices().get(lora_name))
+
+    @classmethod
+    def validate_inputs(cls, lora_name=NONE):
+        return faults_of(lora_check("lora_name", lora_choices(), lora_name))
 
     @classmethod
     def execute(

@@ -102,7 +102,7 @@ def converter(path: str | Path, network: nn.Module, names: Iterable[str]) -> Cal
             raise InputError(
                 f"{path} is not a complete checkpoint of this network: it lacks {error.args[0]}"
             ) from error
-        except (IndexError, ValueError, RuntimeError) as error:
+        except (IndexError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not a checkpoint that diffusers can convert to {kind}: {error}") from error
         if remaining:
             raise InputError(

@@ -15,6 +15,7 @@ from .lora_alpha import PeftSettings, peft_settings
 from .lora_keys import (
     FULL_ENDS,
     LONGEST_KEY,
+    NO_MODULE,
     describe_kind,
     describe_unknown,
     file_layer,
@@ -90,6 +91,9 @@ def lora_header(path: Path, handle: Any, shapes: Shapes) -> LoraHeader:
 
 def refuse_lora(path: Path, header: LoraHeader) -> None:
     """InputError, naming the file and the first keys, if the header has faults or no layers."""
+    strays = header.faults.get(NO_MODULE, [])
+    if strays and not header.keys and len(header.faults) == 1 and not any("lora" in key.lower() for key in strays):
+        raise _no_lora(path)
     if header.faults or not header.keys:
         details = "; ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in header.faults.items())
         raise InputError(
@@ -140,10 +144,14 @@ def _without_network(path: Path, handle: Any) -> LoraHeader:
             header.add_fault(kind, key)
         found = found or "lora" in key.lower()[-LONGEST_KEY:]
     if not found and not header.faults:
-        raise InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
+        raise _no_lora(path)
     if found:
         header.keys[FileLayer(())] = {}
     return header
+
+
+def _no_lora(path: Path) -> InputError:
+    return InputError(f"{path} holds no LoRA: it has no lora_A or lora_down weights")
 
 
 def _changes_nothing(handle: Any, key: str) -> bool:

@@ -15,13 +15,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..files import atomic
 from ..outside import MIB, read_head, read_json
 
 HEADER_LIMIT = 32 * MIB
 """Of a file's header: names and shapes of some 10,000 weights take one MiB, kohya's metadata a few."""
 TENSOR_LIMIT = 200_000
+LONGEST_NAME = 160
+"""Of a name in an error message; longer ones are cut."""
 
 
 @contextmanager
@@ -103,4 +105,4 @@ def listed(names: Iterable[str], limit: int = 3) -> str:
     """The first few names and how many more there are, for an error message."""
     names = sorted(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(shown(name, LONGEST_NAME) for name in names[:limit]) + more

@@ -1,10 +1,16 @@
 """Laws of CSV files: read as the official trainer reads them; what it would misread in silence is refused."""
 
+import csv
+import io
 import json
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from danceopd_core.data.csv_rows import numbered_rows, read_csv
+from danceopd_core.data.csv_text import CsvText
 from danceopd_core.errors import InputError
 
 
@@ -184,3 +190,36 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     for path in (tmp_path / "absent.csv", tmp_path):
         with pytest.raises(InputError, match=f"{path} cannot be read"):
             read_csv(path)
+
+
+CELLS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from('",\n\r '), max_size=8
+)
+TABLES = st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(CELLS, min_size=n, max_size=n), min_size=1, max_size=5))
+
+
+@settings(max_examples=300, deadline=None)
+@given(TABLES, st.sampled_from(["\n", "\r\n"]))
+def test_every_table_that_a_writer_makes_is_read_as_it_was(table, end):
+    buffer = io.StringIO()
+    header = [f"c{number}" for number in range(len(table[0]))]
+    csv.writer(buffer, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([header, *table])
+    read = [list(row.cells.values()) for row in CsvText(Path("a.csv"), buffer.getvalue()).rows()]
+    assert read == table
+
+
+@settings(max_examples=300, deadline=None)
+@given(TABLES, st.data())
+def test_a_table_that_is_cut_off_loses_its_last_row_or_is_refused(table, data):
+    """Never is a row put together from two."""
+    buffer = io.StringIO()
+    header = [f"c{number}" for number in range(len(table[0]))]
+    csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows([header, *table])
+    text = buffer.getvalue()
+    text = text[: data.draw(st.integers(0, len(text)))]
+    try:
+        rows = CsvText(Path("a.csv"), text)
+        read = [list(row.cells.values()) for row in rows.rows()]
+    except InputError:
+        return
+    assert read[:-1] == table[: len(read)][:-1]

@@ -95,13 +95,18 @@ def main(comfyui: Path, pack: Path) -> None:
         (loras / "torn.safetensors").write_bytes((loras / "good.safetensors").read_bytes()[:-3])
         save_file({"a.weight": one, "a.weight_scale": one.clone()}, Path(name) / "diffusion_models" / "fp8.safetensors")
         nodes = sys.modules["pack"].__name__ + ".nodes"
-        fields, student = (importlib.import_module(f"{nodes}.{part}") for part in ("field_nodes", "student_nodes"))
+        fields, student, samples = (
+            importlib.import_module(f"{nodes}.{part}") for part in ("field_nodes", "student_nodes", "sample_nodes")
+        )
         teacher, starts, loads = (
             node.validate_inputs for node in (fields.TeacherField, student.StudentLora, fields.LoadModel)
         )
         assert teacher() is starts() is loads() is True  # inputs that other nodes give
         assert teacher(lora="good.safetensors", checkpoint="none") is starts(start="good.safetensors") is True
         assert teacher(lora="shapes:edit") is starts(start="fresh", over="none") is True
+        for node in (samples.SampleStudent, samples.Compare, samples.Evaluate):
+            assert node.validate_inputs() is node.validate_inputs(lora_name="good.safetensors") is True
+            assert "belong to LoKr" in node.validate_inputs(lora_name="lokr.safetensors")
         for told, parts in (
             (teacher(lora="lokr.safetensors"), ("lora: ", "belong to LoKr")),
             (teacher(lora="torn.safetensors"), ("lora: ", "is not a readable safetensors file")),

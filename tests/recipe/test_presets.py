@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,18 @@ def stand_ins(tmp_path, zimage_folder, sd3_folder):
     def make(recipe: Recipe) -> None:
         for name in ("models", "loras", "data"):
             (tmp_path / name).mkdir(exist_ok=True)
-        Path(recipe.model).symlink_to(sd3_folder if "stable" in recipe.model else zimage_folder)
-        lora = {f"transformer.a.lora_{side}.weight": torch.zeros(1, 1) for side in "AB"}
+        sd3 = "stable" in recipe.model
+        Path(recipe.model).symlink_to(sd3_folder if sd3 else zimage_folder)
+        layer, width = ("transformer_blocks.0.attn.to_q", 64) if sd3 else ("layers.0.attention.to_q", 32)
+        down, up = torch.zeros(1, width), torch.zeros(width, 1)
+        lora = {f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}
         loras = {teacher.lora for teacher in recipe.teachers.values()} | {recipe.student.start}
         for file in loras - {None, "fresh"}:
             save_file(lora, file)
         for teacher in recipe.teachers.values():
             if teacher.checkpoint:
-                save_file({"a": torch.zeros(1)}, teacher.checkpoint)
+                (weights,) = (Path(recipe.model) / "transformer").glob("*.safetensors")
+                shutil.copyfile(weights, teacher.checkpoint)
         Image.fromarray(np.zeros((40, 48, 3), np.uint8)).save(tmp_path / "data" / "a.png")
         for route in recipe.routes:
             rows = [{"prompt": "x", "task": task} for task in ("t2i", "local_edit", "global_edit")]

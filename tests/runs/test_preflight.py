@@ -43,15 +43,15 @@ def model(tmp_path, zimage_folder) -> Path:
 @pytest.fixture
 def lora(tmp_path) -> Path:
     path = tmp_path / "lora.safetensors"
-    save_file({f"transformer.a.lora_{side}.weight": torch.zeros(1, 1) for side in "AB"}, path)
+    layer, down, up = "transformer.layers.0.attention.to_q", torch.zeros(1, 32), torch.zeros(32, 1)
+    save_file({f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}, path)
     return path
 
 
 @pytest.fixture
-def checkpoint(tmp_path) -> Path:
-    path = tmp_path / "checkpoint.safetensors"
-    save_file({"a.weight": torch.zeros(1)}, path)
-    return path
+def checkpoint(tmp_path, zimage_folder) -> Path:
+    (weights,) = (zimage_folder / "transformer").glob("*.safetensors")
+    return Path(shutil.copyfile(weights, tmp_path / "checkpoint.safetensors"))
 
 
 @pytest.fixture
@@ -160,6 +160,7 @@ def test_a_route_is_all_edits_or_all_text(recipe, csv_file, picture_file):
 
 @pytest.mark.parametrize("pipeline", ["StableDiffusion3Pipeline", "FluxPipeline", "QwenImagePipeline"])
 def test_edits_need_a_model_that_edits(recipe, model, csv_file, picture_file, pipeline):
+    recipe = replace(recipe, student=Student(), teachers={name: Teacher() for name in recipe.teachers})
     described(model, pipeline)
     picture_file("a.png")
     path = csv_file("prompt,source_image", "x,a.png", "y,a.png")

@@ -86,6 +86,14 @@ def test_every_fault_of_every_kind_of_file_is_told_at_once(recipe, weights, open
     )
 
 
+@pytest.mark.parametrize("model", [None, "owner/name"])
+def test_a_checkpoint_is_no_lora(recipe, tmp_path, opened_zimage, model):
+    save_file(dict(opened_zimage.network.state_dict()), tmp_path / "c.safetensors")
+    named = replace(recipe, model=model or recipe.model)
+    (line,) = faults_of(with_teachers(named, a=Teacher(lora=str(tmp_path / "c.safetensors"))))
+    assert line == f"teachers.a.lora: {tmp_path / 'c.safetensors'} holds no LoRA: it has no lora_A or lora_down weights"
+
+
 def test_sound_files_pass(recipe, tmp_path, opened_zimage):
     network = opened_zimage.network
     write_lora(tmp_path / "lora.safetensors", random_lora({"layers.0.attention.to_q": (32, 32)}, 2, seed=1))
