@@ -68,6 +68,8 @@ class RunFolder:
 
     def claim(self, recipe: Recipe, resume: bool) -> None:
         """Checks the folder against the recipe before anything is opened; writes nothing. InputError if they differ."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is no folder: choose another 'out'")
         old = self.path / "recipe.yaml"
         if not old.exists():
             left = list(self.path.iterdir()) if self.path.exists() else []

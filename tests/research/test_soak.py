@@ -13,9 +13,15 @@ from danceopd_core.research.soak.worker import Case, Worker, attack
 EACH = 12
 
 
+@pytest.fixture(scope="module")
+def worker():
+    with Worker(20) as started:
+        yield started
+
+
 @pytest.mark.parametrize("kind", ATTACKS)
-def test_hostile_files_are_taken_or_refused(kind):
-    found = [attack(Case(kind, 7, number)) for number in range(EACH)]
+def test_hostile_files_are_taken_or_refused(kind, worker):
+    found = [worker.run(Case(kind, 7, number)) for number in range(EACH)]
     assert not [(number, told) for number, (outcome, told) in enumerate(found) if outcome in BAD]
 
 
@@ -24,10 +30,10 @@ def test_an_attack_depends_on_its_numbers_alone():
 
 
 def test_a_frozen_attack_is_ended_and_the_next_one_runs():
-    with Worker(0) as worker:
-        assert worker.run(Case("rows", 7, 0)) == (FREEZE, "more than 0 s")
-        worker.seconds = 60
-        assert worker.run(Case("rows", 7, 0)) == attack(Case("rows", 7, 0))
+    with Worker(0) as impatient:
+        assert impatient.run(Case("rows", 7, 0)) == (FREEZE, "more than 0 s")
+        impatient.seconds = 60
+        assert impatient.run(Case("rows", 7, 0)) == attack(Case("rows", 7, 0))
 
 
 def test_the_table_counts_and_the_bad_ones_are_told():

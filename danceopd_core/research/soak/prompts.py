@@ -24,6 +24,11 @@ TABLES = (
     b"prompt\n" + b"x" * 200_000 + b"\n", b"prompt,source_image\na,~root/x.png\n", b"\x00\xff", b"prompt\n\x1b[2J\n",
     b'prompt\n"unclosed\n',
 )  # fmt: skip
+TEXTS = {
+    "name": b"hostile", "validation_prompts": b"a circle\na star", "more_settings": b"optimizer.clip=0.5\nquery.k=1",
+    "negative": b"blurry", "targets": b"to_q, to_k", "content.prompts": b"a circle\na star",
+}  # fmt: skip
+"""Inputs that take any text, and a sound one of each."""
 PATHS = (
     "/danceopd/runs/..%2F..", "/danceopd/runs/%ED%A0%80/history", "/danceopd/runs/soak/history?after=-1&limit=x",
     "/danceopd/runs/soak/pictures/..%2Fstatus.json", "/danceopd/nodes/%00", "/danceopd/runs/" + "a" * 4000,
@@ -67,12 +72,16 @@ def _hostile(rng: Random, base: Path) -> tuple[dict[str, Any], str]:
         node = next(node for node in own if node["class_type"] == "DanceOPD_Bucket")
         node["inputs"] = {"content": "CSV file", "content.file": "hostile.csv", "content.task": ""}
         changed.append("a table")
+    elif rng.random() < 0.5:
+        node = next(node for node in own if node["class_type"] == "DanceOPD_Bucket")
+        node["inputs"] = {"content": "lines of text", "content.prompts": "a circle\na star"}
     for _ in range(rng.randint(0 if changed else 1, 3)):
         node = rng.choice(own)
-        texts = [name for name, value in node["inputs"].items() if isinstance(value, str)]
-        names = texts if texts and rng.random() < 0.6 else list(node["inputs"])
-        name = rng.choice(names)
-        node["inputs"][name] = copy.deepcopy(rng.choice(HOSTILE))
+        name, value = rng.choice(list(node["inputs"])), rng.choice(HOSTILE)
+        if rng.random() < 0.8:  # most other inputs have a check of ComfyUI's own
+            node, name = rng.choice([(node, name) for node in own for name in TEXTS if name in node["inputs"]])
+            value = value if isinstance(value, str) else mutated_bytes(TEXTS[name], rng).decode(errors="replace")
+        node["inputs"][name] = copy.deepcopy(value)
         changed.append(f"{node['class_type']}.{name} = {shown(repr(node['inputs'][name]), 60)}")
     return graph, ", ".join(changed)
 
