@@ -144,3 +144,26 @@ def test_no_pickle_is_ever_read():
         text = path.read_text(encoding="utf-8")
         assert "torch.load(" not in text
         assert "pickle" not in {found.split(".")[0] for found in imports(path)}
+
+
+OPENERS = {
+    "safe_open(": {"danceopd_core.weights.safetensors_io"},
+    "Image.open(": {"danceopd_core.data.images"},
+    "torch.load(": set(),
+    ".from_pretrained(": {
+        "danceopd_core.models.loading", "danceopd_core.models.single_files", "nodes.native.shapes_clip",
+    },
+}  # fmt: skip
+"""Calls that open files which others made, with the modules that check them first."""
+
+
+def test_files_of_others_are_opened_where_they_are_checked():
+    for path in INSIDE:
+        text = path.read_text(encoding="utf-8")
+        if folder(name(path)) == "research":
+            continue
+        for call, places in OPENERS.items():
+            assert call not in text or name(path) in places, f"{name(path)} calls {call}"
+        if ".from_pretrained(" in text:
+            assert '"trust_remote_code": False' in text or "trust_remote_code=False" in text
+        assert "trust_remote_code=True" not in text

@@ -1,10 +1,15 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from danceopd_core.data.images import picture_fault
 from danceopd_core.errors import Fault, InputError, shown
-from danceopd_core.outside import parse_json, read_bytes, read_json, read_text
+from danceopd_core.models.registry import family_of
+from danceopd_core.outside import parse_json, read_bytes, read_json, read_lines, read_text
+from danceopd_core.weights.safetensors_io import open_safetensors
 
 
 def test_a_regular_file_is_read_up_to_its_limit(tmp_path):
@@ -42,3 +47,31 @@ def test_no_control_character_and_no_surrogate_leaves_in_an_error():
     error = InputError("\x1b[31mred \ud800", [Fault("a\x00b", "line\x07 one\nline two")])
     assert str(error) == "\\x1b[31mred \\ud800\n  a\\x00b: line\\x07 one\nline two"
     assert shown("abcdefgh", 6) == "abc..."
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_lines_are_read_one_at_a_time_and_weights_from_regular_files(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_bytes(b"\xef\xbb\xbfa\r\nb\n\nc")
+    assert list(read_lines(file, "the table")) == ["a\r\n", "b\n", "\n", "c"]
+    file.write_bytes(b"a\n\xff\n")
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        list(read_lines(file, "the table"))
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InputError, match="is not a regular file"):
+        list(read_lines(tmp_path / "fifo", "the table"))
+    for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path / ("x" * 5000), tmp_path):
+        with pytest.raises(InputError), open_safetensors(path):
+            pass
+        assert picture_fault(path)
+        with pytest.raises(InputError):
+            family_of(path)
+
+
+def test_a_file_of_postscript_is_no_picture(tmp_path):
+    file = tmp_path / "a.eps"
+    Image.new("RGB", (8, 8)).save(file)
+    assert "is not a readable picture" in picture_fault(file)
+    for name in ("a.png", "a.jpg", "a.webp", "a.bmp", "a.gif", "a.tiff"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+        assert picture_fault(tmp_path / name) == ""

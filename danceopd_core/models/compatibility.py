@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def incompatibilities(checkpoint: Path, model: Path, model_schedule: bool) -> It
     own configuration would be silently ignored. A single file has no configuration; its weights are checked when it
     is read. model_schedule: whether the run uses the model's sigma schedule; schedules are compared only then.
     """
-    if not checkpoint.is_dir():
+    if not os.path.isdir(checkpoint):
         return
     folder = checkpoint / "transformer" if (checkpoint / "transformer").is_dir() else checkpoint
     file = folder / "config.json"

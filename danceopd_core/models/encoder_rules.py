@@ -76,7 +76,7 @@ CLIP: Rules = {
     "initializer_factor": number(0, 100),
     "pad_token_id": TOKEN,
     "bos_token_id": TOKEN,
-    "eos_token_id": optional(whole(-1, 2**22)),
+    "eos_token_id": whole(-1, 2**22),
 }
 
 ENCODER_CONFIGS: dict[str, Rules] = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, Value
 from .base import DiffusersBackbone, EncodingCache
-from .loading import ModelFolder, load_module, load_part, padded_ids
+from .loading import ModelFolder, clip_length, load_module, load_part, load_text, padded_ids
 from .network_inputs import call_by_group, pack_latents, source_shapes, unpack_latents
 from .sigma_schedule import even_spacing as spacing
 from .vaes import KlVae
@@ -71,7 +71,7 @@ class Flux(DiffusersBackbone):
         return cache(prompt, lambda: self._encode_text(prompt))
 
     def _encode_text(self, prompt: str) -> Mapping[str, Value]:
-        clip_ids = padded_ids(self.tokenizer, prompt, self.tokenizer.model_max_length)
+        clip_ids = padded_ids(self.tokenizer, prompt, clip_length(self.tokenizer, self.text_encoder))
         t5_ids = padded_ids(self.tokenizer_2, prompt, T5_TOKENS)
         pooled = self.text_encoder(clip_ids.to(self.text_encoder.device)).pooler_output[0]
         return {"text": self.text_encoder_2(t5_ids.to(self.text_encoder_2.device))[0][0], "pooled": pooled}
@@ -90,14 +90,16 @@ def open_model(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizerFast, T5EncoderModel, T5TokenizerFast  # type: ignore[attr-defined]
 
+    clip, clip_tokenizer = load_text(CLIPTextModel, CLIPTokenizerFast, folder, "", dtype, device)
+    t5, t5_tokenizer = load_text(T5EncoderModel, T5TokenizerFast, folder, "_2", dtype, device)
     return Flux(
         network=load_module(FluxTransformer2DModel, folder, "transformer", dtype, device),
         vae=KlVae(load_module(AutoencoderKL, folder, "vae", dtype, device)),
         scheduler=load_part(FlowMatchEulerDiscreteScheduler, folder, "scheduler"),
         dtype=dtype,
         edits=index["_class_name"] == "FluxKontextPipeline",
-        text_encoder=load_module(CLIPTextModel, folder, "text_encoder", dtype, device),
-        tokenizer=load_part(CLIPTokenizerFast, folder, "tokenizer"),
-        text_encoder_2=load_module(T5EncoderModel, folder, "text_encoder_2", dtype, device),
-        tokenizer_2=load_part(T5TokenizerFast, folder, "tokenizer_2"),
+        text_encoder=clip,
+        tokenizer=clip_tokenizer,
+        text_encoder_2=t5,
+        tokenizer_2=t5_tokenizer,
     )

@@ -30,7 +30,7 @@ def is_hub_id(name: str, folder: str | Path = "") -> bool:
     """
     roots = (Path(), Path(folder))
     return bool(ID.fullmatch(name)) and not any(
-        os.path.lexists(root / name) or (root / name).parent.is_dir() for root in roots
+        os.path.lexists(root / name) or os.path.isdir((root / name).parent) for root in roots
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from .weight_bounds import (
     UNKNOWN,
     check_bounds,
     check_elements,
+    check_shapes,
     empty_module,
     extent,
     transformers_config,
@@ -45,6 +47,20 @@ class ModelFolder:
     empty_network: bool = False
 
 
+def class_of(name: str) -> Any:
+    """The class of this name in the tables: of tokenizers the one in Rust, of the image processor the one without
+    torchvision, to which transformers 5.4 gave a name of its own."""
+    import diffusers
+    import transformers
+
+    variants = (f"{name}Pil",) if name.endswith("Processor") else (f"{name}Fast",)
+    for library in (diffusers, transformers):
+        for one in (*variants, name):
+            if one in dir(library):
+                return getattr(library, one)
+    raise InputError(f"the installed diffusers and transformers have no {name}: pip install -U diffusers transformers")
+
+
 @cache
 def at_least(package: str, release: str) -> bool:
     """Whether the installed package is of this release or a later one."""
@@ -61,15 +77,10 @@ def load_part(cls: Any, folder: ModelFolder, part: str) -> Any:
         return cls.from_pretrained(subfolder, local_files_only=True, **_no_code(cls))
 
 
-def check_part(folder: ModelFolder, part: str, name: str) -> None:
-    """InputError for whatever can be said of a part before it is loaded as the class of this name."""
-    if part in COMPONENTS:
-        import diffusers
-        import transformers
-
-        empty_part(getattr(diffusers, name, None) or getattr(transformers, name), folder, part)
-    else:
-        settings_of(folder, part, name)
+def check_part(folder: ModelFolder, part: str, name: str) -> Any:
+    """The part as the class of this name, a module without memory for its weights; InputError if that cannot be."""
+    settings_of(folder, part, name)
+    return empty_part(class_of(name), folder, part) if part in COMPONENTS else load_part(class_of(name), folder, part)
 
 
 def empty_part(cls: Any, folder: ModelFolder, part: str, here: bool = True) -> nn.Module:
@@ -85,6 +96,8 @@ def empty_part(cls: Any, folder: ModelFolder, part: str, here: bool = True) -> n
         module = empty_module(cls, config, rules)
         if here:
             check_elements(module, source, weights)
+    if here and part not in folder.files:
+        check_shapes(module, source)
     return module
 
 
@@ -97,12 +110,11 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
     """A frozen diffusers or transformers module in this dtype.
 
     Both libraries initialise missing weights randomly and only warn; here that is an InputError. Unused weights (a
-    language model's head) are accepted. Pickled weights are not read, and the configuration is compared with the
-    weights' headers before memory is spent.
+    language model's head) are accepted. Pickled weights are not read. `check_part` has compared the configuration with
+    the weights' headers, before memory is spent.
     """
-    empty = empty_part(cls, folder, part)
     if part == "transformer" and folder.empty_network:
-        return frozen(empty, dtype)
+        return frozen(empty_part(cls, folder, part), dtype)
     subfolder, config = folder.path / part, settings_of(folder, part, class_name(cls))
     source = folder.files.get(part, subfolder)
     with _reading(source, cls):
@@ -128,7 +140,7 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
 
 def _subfolder(folder: ModelFolder, part: str) -> Path:
     subfolder = folder.path / part
-    if not subfolder.is_dir():
+    if not os.path.isdir(subfolder):
         raise InputError(f"{folder.path} has no {part} folder: download the model again, with all its parts")
     return subfolder
 
@@ -185,3 +197,26 @@ def frozen(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 def padded_ids(tokenizer: Any, text: str, length: int) -> Tensor:
     """A text as exactly `length` token ids (1, length), truncated or padded."""
     return tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+
+
+def load_text(encoder: Any, tokenizer: Any, folder: ModelFolder, number: str, *given: Any) -> tuple[Any, Any]:
+    """A text encoder and its tokenizer, of the parts of this number ("", "_2"); given: dtype and device.
+
+    InputError for a tokenizer whose tokens the encoder does not know.
+    """
+    module, tokens = (
+        load_module(encoder, folder, f"text_encoder{number}", *given),
+        load_part(tokenizer, folder, f"tokenizer{number}"),
+    )
+    known = module.get_input_embeddings().num_embeddings
+    if len(tokens) > known:
+        raise InputError(
+            f"{folder.path} has a tokenizer{number} of {len(tokens)} tokens, and its text_encoder{number} knows "
+            f"{known}: download the model again, with all its parts"
+        )
+    return module, tokens
+
+
+def clip_length(tokenizer: Any, encoder: Any) -> int:
+    """The tokens of a text for CLIP: the tokenizer's limit, as in the pipelines, but no more than it has positions."""
+    return min(tokenizer.model_max_length, encoder.config.max_position_embeddings)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning, Sample, Value
 from ..errors import InputError
 from .base import DiffusersBackbone, EncodingCache
-from .loading import ModelFolder, at_least, load_module, load_part
+from .loading import ModelFolder, at_least, load_module, load_part, load_text
 from .network_inputs import call_by_group, pack_latents, source_shapes, text_mask, unpack_latents
 from .part_files import read_settings
 from .sigma_schedule import even_spacing as spacing
@@ -164,14 +164,16 @@ def open_model(
 
     _check_timing(folder)
     editing = EDITING[index["_class_name"]]
+    text = load_text(Qwen2_5_VLForConditionalGeneration, Qwen2TokenizerFast, folder, "", dtype, device)
+    text_encoder, tokenizer = text
     return QwenImage(
         network=load_module(QwenImageTransformer2DModel, folder, "transformer", dtype, device),
         vae=VideoVae(load_module(AutoencoderKLQwenImage, folder, "vae", dtype, device)),
         scheduler=load_part(FlowMatchEulerDiscreteScheduler, folder, "scheduler"),
         dtype=dtype,
         editing=editing,
-        text_encoder=load_module(Qwen2_5_VLForConditionalGeneration, folder, "text_encoder", dtype, device),
-        tokenizer=load_part(Qwen2TokenizerFast, folder, "tokenizer"),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
         # Only this part of the processor: the whole one also needs a video processor, and with it torchvision.
         image_processor=load_part(image_processor_class(), folder, "processor") if editing.max_sources else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from .agreement import disagreements
 from .backbone import COMPONENTS, Backbone
 from .loading import ModelFolder, check_part, empty_part, frozen, load_module
 from .part_files import read_settings
@@ -90,6 +92,8 @@ def open_backbone(
                 f"{files['transformer']} is a single file, which is not quantised: use the transformer of a folder"
             )
         check_quantise(quantise, device)
+    for fault in folder_faults(folder, files):
+        raise InputError(fault)
     module = import_module(f".{family.module}", __package__)
     return module.open_model(ModelFolder(folder, files, quantise, empty_network), index, dtype, device)
 
@@ -110,7 +114,7 @@ def load_network(
 def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
     """The family of a diffusers folder, and the content of its model_index.json; InputError if there is none."""
     file = folder / "model_index.json"
-    if not file.exists():
+    if not os.path.lexists(file):
         raise InputError(
             f"{folder} is not a diffusers model folder: it has no model_index.json. Give the folder of a "
             "whole pipeline (transformer, text encoder, VAE, tokenizer, scheduler), not one file or subfolder"
@@ -149,16 +153,18 @@ def folder_faults(folder: Path, components: Mapping[str, Path] | None = None) ->
     components: as of `open_backbone`. InputError for an index that cannot be read.
     """
     family, index = family_of(folder)
-    opened = ModelFolder(folder, dict(components or {}))
+    opened, parts = ModelFolder(folder, dict(components or {})), {}
     for part, name in PARTS[family.module].items():
         if part in MAY_LACK and absent(index, MAY_LACK[0]):
             continue
         if part == "processor" and not family.pipelines[index["_class_name"]]:
             continue
         try:
-            check_part(opened, part, name)
+            parts[part] = check_part(opened, part, name)
         except InputError as error:
             yield str(error)
+    for line in disagreements(parts):
+        yield f"{folder} has parts of different models: {line}. Download the model again"
 
 
 def empty_network(folder: Path) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, Value
 from .base import DiffusersBackbone, EncodingCache
-from .loading import ModelFolder, load_module, load_part, padded_ids
+from .loading import ModelFolder, clip_length, load_module, load_part, load_text, padded_ids
 from .registry import absent
 from .vaes import KlVae
 
@@ -57,8 +57,9 @@ class StableDiffusion3(DiffusersBackbone):
         config: Any = self.network.config
         width = config.joint_attention_dim
         hidden, pooled = [], []
+        length = min(clip_length(self.clips[0][1], encoder) for encoder, _ in self.clips)
         for encoder, tokenizer in self.clips:
-            ids = padded_ids(tokenizer, prompt, self.clips[0][1].model_max_length)
+            ids = padded_ids(tokenizer, prompt, length)
             output = encoder(ids.to(encoder.device), output_hidden_states=True)
             hidden.append(output.hidden_states[-2][0])
             pooled.append(output.text_embeds[0])
@@ -88,8 +89,7 @@ def open_model(
     from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast, T5EncoderModel, T5TokenizerFast  # type: ignore[attr-defined]
 
     def encoder(cls: Any, tokenizer: Any, number: str) -> tuple[Any, Any]:
-        module = load_module(cls, folder, f"text_encoder{number}", dtype, device)
-        return module, load_part(tokenizer, folder, f"tokenizer{number}")
+        return load_text(cls, tokenizer, folder, number, dtype, device)
 
     has_t5 = not absent(index, "text_encoder_3")
     return StableDiffusion3(

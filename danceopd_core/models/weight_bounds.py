@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from ..weights.safetensors_io import open_safetensors, shards
+from ..weights.safetensors_io import listed, open_safetensors, shards
 from .rules import Rules, bounded, known
 
 INDICES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json")
@@ -95,4 +95,22 @@ def check_elements(module: nn.Module, source: Path, weights: Extent) -> None:
         raise InputError(
             f"{source} does not hold all weights of a {type(module).__name__}: its configuration describes {needed} "
             f"numbers, and its weights have {weights.elements}. Download the model again"
+        )
+
+
+def check_shapes(module: nn.Module, folder: Path) -> None:
+    """InputError for weights of a part's folder that have the module's names and other shapes."""
+    expected = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+    other = []
+    for file in weights_of(folder):
+        with open_safetensors(file) as handle:
+            other += [
+                name
+                for name in expected.keys() & set(handle.keys())
+                if handle.get_slice(name).get_shape() != expected[name]
+            ]
+    if other:
+        raise InputError(
+            f"{folder} does not hold the weights of a {type(module).__name__} that is configured so: of other shapes "
+            f"are {listed(other)}. Download the model again"
         )

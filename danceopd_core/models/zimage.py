@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning, Sample, Value
 from ..errors import InputError, shown
 from .base import DiffusersBackbone, EncodingCache
-from .loading import ModelFolder, at_least, load_module, load_part
+from .loading import ModelFolder, at_least, load_module, load_part, load_text
 from .network_inputs import call_by_group, source_shapes
 from .vaes import KlVae
 from .zimage_omni import MULTIPLE, forward_with_sources
@@ -161,11 +161,12 @@ def open_model(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageTransformer2DModel
     from transformers import Qwen2TokenizerFast, Qwen3Model  # type: ignore[attr-defined]
 
+    text_encoder, tokenizer = load_text(Qwen3Model, Qwen2TokenizerFast, folder, "", dtype, device)
     return ZImage(
         network=load_module(ZImageTransformer2DModel, folder, "transformer", dtype, device),
         vae=KlVae(load_module(AutoencoderKL, folder, "vae", dtype, device)),
         scheduler=load_part(FlowMatchEulerDiscreteScheduler, folder, "scheduler"),
         dtype=dtype,
-        text_encoder=load_module(Qwen3Model, folder, "text_encoder", dtype, device),
-        tokenizer=load_part(Qwen2TokenizerFast, folder, "tokenizer"),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
     )

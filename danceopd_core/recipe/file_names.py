@@ -24,4 +24,4 @@ def absolute_name(name: str, folder: Path) -> str:
     if is_embedded(name) or is_live(name):
         return name
     name = os.path.expanduser(name)
-    return os.path.abspath(folder / name if (folder / name).exists() else name)
+    return os.path.abspath(folder / name if os.path.exists(folder / name) else name)

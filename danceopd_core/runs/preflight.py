@@ -76,7 +76,7 @@ def _out(out: Path) -> Iterator[Fault]:
     except InputError as error:
         yield Fault("out", str(error))
         return
-    nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if os.path.exists(folder))
     if not nearest.is_dir():
         yield Fault("out", f"{nearest} is a file: give a folder")
     elif not os.access(nearest, os.W_OK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -151,7 +152,7 @@ def is_quantised(network: nn.Module) -> bool:
 
 def weight_files(path: Path) -> list[Path]:
     """The safetensors files of a checkpoint: the file itself, or those of a folder (its shards by their index)."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
     folder = path / "transformer" if (path / "transformer").is_dir() else path
     indices = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.safetensors.index.*.json"))

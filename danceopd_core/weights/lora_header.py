@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,7 @@ def weights_file(path: Path) -> Path:
 
     InputError unless there is exactly one.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path
     files = plain_variants(sorted(path.glob("*.safetensors")))
     if len(files) != 1:

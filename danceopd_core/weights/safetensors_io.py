@@ -32,7 +32,7 @@ def open_safetensors(path: Path) -> Iterator[Any]:
 
     The header's size is compared with the file's before anything else is read.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist or is not a file")
     _check_header(path)
     try:

@@ -8,12 +8,16 @@ import sys
 
 import pytest
 from safetensors.torch import load_file, save_file
+from transformers import Qwen3Config, Qwen3Model
 
 from danceopd_core.errors import InputError
 from danceopd_core.models.loading import ModelFolder, check_part
 from danceopd_core.models.registry import folder_faults, open_backbone
 
+from ..tiny import save_zimage
+from ..tiny_families import save_flux, save_qwen
 from .hostile import changed, folder, refusal, settings_files, sound
+from .test_qwen import PLUS
 
 __all__ = ["folder", "sound"]
 
@@ -198,3 +202,29 @@ def test_a_missing_weight_is_not_drawn_at_random(folder):
     save_file(dict(list(load_file(file).items())[:3]), file, metadata={"format": "pt"})
     with pytest.raises(InputError, match="does not hold all weights"):
         open_backbone(folder)
+
+
+@pytest.mark.parametrize(
+    ("save", "part", "settings", "told"),
+    [
+        (save_zimage, "transformer", {"in_channels": 8}, "of other shapes are"),
+        (save_flux, "transformer", {"axes_dims_rope": [4, 12, 20]}, "not the attention_head_dim 32"),
+        (lambda to: save_qwen(to, PLUS), "processor", {"merge_size": 1}, "processor.merge_size: 1, and text_encoder"),
+        (save_qwen, "vae", {"latents_mean": [0.0]}, "parts of different models: the latents_mean"),
+    ],
+    ids=["shapes", "axes", "processor", "latents"],
+)
+def test_parts_that_do_not_fit_each_other_are_refused(tmp_path, save, part, settings, told):
+    folder = save(tmp_path / "model")
+    file = next(file for _, file in settings_files(folder) if file.parent.name == part)
+    changed(file, **settings)
+    assert told in refusal(folder)
+
+
+def test_a_text_encoder_of_another_width_is_refused(tmp_path):
+    folder, other = save_zimage(tmp_path / "model"), tmp_path / "other"
+    narrow = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    Qwen3Model(Qwen3Config(vocab_size=300, num_key_value_heads=2, head_dim=8, **narrow)).save_pretrained(other)
+    shutil.rmtree(folder / "text_encoder")
+    other.rename(folder / "text_encoder")
+    assert "transformer.cap_feat_dim: 32, and text_encoder.hidden_size: 16" in refusal(folder)

@@ -1,0 +1,95 @@
+"""Numbers in which the parts of a pipeline have to agree: a folder of unlike parts is refused before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from .part_files import class_name
+
+Configs = Mapping[str, Any]
+
+
+class Agreement(NamedTuple):
+    """left, right: what is compared, for the error, each with its value by the parts' configurations."""
+
+    left: str
+    right: str
+    values: Callable[[Configs], tuple[int, int]]
+
+
+def _of(left: str, right: str, factor: int = 1) -> Agreement:
+    """Two settings, written part.setting; the second one times a factor."""
+
+    def value(parts: Configs, path: str) -> Any:
+        part, *names = path.split(".")
+        found = parts[part]
+        for name in names:
+            found = getattr(found, name)
+        return found
+
+    shown = right if factor == 1 else f"{factor} x {right}"
+    return Agreement(left, shown, lambda parts: (value(parts, left), factor * value(parts, right)))
+
+
+LATENTS = _of("transformer.in_channels", "vae.latent_channels")
+PACKED = _of("transformer.in_channels", "vae.latent_channels", 4)
+
+AGREEMENTS: dict[str, tuple[Agreement, ...]] = {
+    "ZImageTransformer2DModel": (_of("transformer.cap_feat_dim", "text_encoder.hidden_size"), LATENTS),
+    "SD3Transformer2DModel": (
+        LATENTS,
+        _of("transformer.joint_attention_dim", "text_encoder_3.d_model"),
+        Agreement(
+            "transformer.pooled_projection_dim",
+            "the projection_dim of both CLIP encoders together",
+            lambda parts: (
+                parts["transformer"].pooled_projection_dim,
+                parts["text_encoder"].projection_dim + parts["text_encoder_2"].projection_dim,
+            ),
+        ),
+        Agreement(
+            "transformer.caption_projection_dim",
+            "its heads times attention_head_dim",
+            lambda parts: (
+                parts["transformer"].caption_projection_dim,
+                parts["transformer"].num_attention_heads * parts["transformer"].attention_head_dim,
+            ),
+        ),
+    ),
+    "FluxTransformer2DModel": (
+        PACKED,
+        _of("transformer.joint_attention_dim", "text_encoder_2.d_model"),
+        _of("transformer.pooled_projection_dim", "text_encoder.hidden_size"),
+    ),
+    "QwenImageTransformer2DModel": (
+        _of("transformer.in_channels", "vae.z_dim", 4),
+        _of("transformer.joint_attention_dim", "text_encoder.text_config.hidden_size"),
+        _of("processor.merge_size", "text_encoder.vision_config.spatial_merge_size"),
+        _of("processor.patch_size", "text_encoder.vision_config.patch_size"),
+        Agreement(
+            "the latents_mean and latents_std of the vae",
+            "twice its z_dim",
+            lambda parts: (len([*parts["vae"].latents_mean, *parts["vae"].latents_std]), 2 * parts["vae"].z_dim),
+        ),
+    ),
+}
+"""By the transformer's class."""
+
+
+def disagreements(parts: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each number in which these parts of a pipeline, those of them that are there, do not agree."""
+    if "transformer" not in parts:
+        return
+    configs = {name: getattr(part, "config", part) for name, part in parts.items()}
+    network = configs["transformer"]
+    for agreement in AGREEMENTS[class_name(type(parts["transformer"]))]:
+        try:
+            left, right = agreement.values(configs)
+        except KeyError:
+            continue  # a part that the pipeline does without, or that has a fault of its own
+        if left != right:
+            yield f"{agreement.left}: {left}, and {agreement.right}: {right}, which have to be equal"
+    axes = getattr(network, "axes_dims_rope", None)
+    if axes is not None and sum(axes) != network.attention_head_dim:
+        yield f"transformer.axes_dims_rope: {axes}, not the attention_head_dim {network.attention_head_dim}"
