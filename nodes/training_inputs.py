@@ -164,8 +164,8 @@ def training_inputs() -> list[io.Input]:
             "gradient_checkpointing",
             default=False,
             advanced=True,
-            tooltip="Recomputes activations in the backward pass: much less memory, about 7 % more work. Off: still done on "
-            "a GPU, unless more_settings has memory=manual.",
+            tooltip="Recomputes activations in the backward pass: much less memory, about 7 % more work. Off: still "
+            "done on a GPU, unless more_settings has memory=manual.",
         ),
         io.String.Input(
             "more_settings",

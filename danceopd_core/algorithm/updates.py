@@ -49,8 +49,7 @@ class Updater:
         return nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
 
     def reserve(self) -> None:
-        """Takes the memory that `apply` will need on a GPU, and gives it back: what fails, fails before a weight
-        changes."""
+        """Takes the memory that `apply` will need on a GPU, and gives it back: failures come before a change."""
         if self._parameters[0].is_cuda:
             copies = 1 if self._optimizer.state else 3  # the square roots of a step, and moments before the first
             _ = [[torch.empty_like(p) for p in self._parameters] for _ in range(copies)]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(subparsers: Any) -> None:
-    parser = subparsers.add_parser("memory", help="the memory that a recipe takes at its peak, without reading any weight")
+    parser = subparsers.add_parser(
+        "memory", help="the memory that a recipe takes at its peak, without reading any weight"
+    )
     parser.add_argument("recipe", type=Path, nargs="?")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Decodes latents on the device that they are on, whole where that fits, in tiles where it does not, else on the CPU."""
+"""Decodes latents on the device that they are on: whole where that fits, in tiles beyond, else on the CPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decode_nearby(vae: Vae, latents: Tensor) -> Tensor:
 
 
 def decode_at(vae: Vae, latents: Tensor, device: torch.device | str) -> Tensor:
-    """Pictures (B, 3, H, W), decoded on `device`; in tiles if it has no memory for a whole one, on the CPU if for none."""
+    """Pictures (B, 3, H, W), decoded on `device`: in tiles if it has no memory for a whole one, else on the CPU."""
     module = vae.module
     home = module.device
     try:

@@ -37,8 +37,8 @@ class ModelFolder:
     """A diffusers pipeline folder.
 
     files: by part, a single file whose weights replace those of the part's folder. quantise: quantisation of the
-    transformer, a name of `quantise.QUANTISATIONS`. empty_network: whether the transformer is opened without its weights,
-    on the meta device.
+    transformer, a name of `quantise.QUANTISATIONS`. empty_network: whether the transformer is opened without its
+    weights, on the meta device.
     """
 
     path: Path

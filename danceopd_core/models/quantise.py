@@ -22,8 +22,8 @@ class Quantisation:
     """A kind of quantisation.
 
     package, min_version: required to load it. config: compute dtype -> diffusers' quantization_config. weight_bytes:
-    (out, in) of a linear layer -> bytes of its stored weight, including scales. keeps_weights: whether a layer keeps the
-    weight that it dequantised until the backward pass.
+    (out, in) of a linear layer -> bytes of its stored weight, including scales. keeps_weights: whether a layer keeps
+    the weight that it dequantised until the backward pass.
     """
 
     package: str

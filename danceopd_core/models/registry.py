@@ -76,8 +76,8 @@ def open_backbone(
 
     components: single weight files, by the part (of `COMPONENTS`) whose weights they replace; the folder then needs
     only the configuration of that part. quantise: quantisation of the transformer's linear layers, a name of
-    `quantise.QUANTISATIONS`; not with a single file for the transformer. empty_network: opens the transformer without its
-    weights, on the meta device, for `load_network` to bring them later.
+    `quantise.QUANTISATIONS`; not with a single file for the transformer. empty_network: opens the transformer without
+    its weights, on the meta device, for `load_network` to bring them later.
     """
     folder, files = Path(folder), dict(components or {})
     family, index = family_of(folder)

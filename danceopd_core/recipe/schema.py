@@ -189,8 +189,8 @@ class Recipe:
     device: Text = "auto"
     """PyTorch device, e.g. `cuda:1`; `auto`: CUDA, else MPS, else the CPU."""
     gradient_checkpointing: bool | None = None
-    """Recompute activations in the backward pass: much less memory for about 7 % more work (the rollouts have no backward
-    pass). null: on with `memory: auto` on a GPU, otherwise off."""
+    """Recompute activations in the backward pass: much less memory for about 7 % more work, since rollouts have no
+    backward pass. null: on with `memory: auto` on a GPU, otherwise off."""
     offload: bool = False
     """Keep full-checkpoint teachers in host memory, with one at a time on the device."""
     out: Text = "danceopd-runs/run"

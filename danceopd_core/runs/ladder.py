@@ -9,25 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
 from ..errors import InputError, shown
-from ..models.quantise import check_quantise
+from ..models.quantise import QUANTISATIONS, check_quantise
 from ..recipe.schema import Recipe
 from .memory import GIB, Estimate, Memory, checkpoints_by_default
 
 KEPT_FREE = 0.05
 """Of the free memory, for what is not counted: longer prompts, workspaces of kernels, memory in pieces."""
-LADDER_KINDS = ("int8", "nf4")
+LADDER_KINDS: tuple[Literal["int8", "nf4"], ...] = ("int8", "nf4")
 
 
 @dataclass(frozen=True)
 class Choice:
     """How a run is fitted into memory. recipe: with every setting decided. micro_batch: samples of a pass.
 
-    encode_on_device: whether text encoders and VAE fit there. memory: the estimate, None where none was made. free: bytes.
-    note: why none could be made.
+    encode_on_device: whether text encoders and VAE fit there. memory: the estimate, None where none was made. free:
+    bytes. note: why none could be made.
     """
 
     recipe: Recipe
@@ -56,9 +57,13 @@ class Choice:
             parts.append(f"{self.micro_batch} of the batch of {recipe.batch} at a time")
         if recipe.quantise:
             parts.append(f"the base in {recipe.quantise}")
+            if QUANTISATIONS[recipe.quantise].keeps_weights and not recipe.gradient_checkpointing:
+                parts.append("a 16-bit copy of every layer, for want of gradient checkpointing")
         if not self.encode_on_device:
             parts.append("prompts encoded on the CPU")
-        told = f"memory: {_gib(self.memory.update)} at the peak, {_gib(self.free)} free: {', '.join(parts) or 'as it is'}"
+        told = (
+            f"memory: {_gib(self.memory.update)} at the peak, {_gib(self.free)} free: {', '.join(parts) or 'as it is'}"
+        )
         if self.fits:
             return told
         return f"{told}; it may run out of memory: lower width and height, student.rank or batch"
@@ -96,7 +101,9 @@ def settle(
     try:
         kinds = [kind for kind in LADDER_KINDS if quantise and _loads(kind, device)]
         found = estimated()
-        return Choice(decided, recipe.batch) if found is None else choose(replace(found, recipe=decided), available, kinds)
+        return (
+            Choice(decided, recipe.batch) if found is None else choose(replace(found, recipe=decided), available, kinds)
+        )
     except (InputError, RuntimeError, NotImplementedError, TypeError) as error:  # a run needs no estimate
         return Choice(decided, recipe.batch, note=shown(str(error), 120))
 

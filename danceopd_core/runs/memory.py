@@ -35,11 +35,11 @@ GIB = 2**30
 class Memory:
     """Bytes. student: its float32 weights, gradients, Adam's two moments, and its average if the recipe keeps one.
 
-    checkpoints: the full-checkpoint teachers on the device, as if they shared nothing with the base; waiting: those
-    in host memory. encoders: text encoders and VAE, which leave the device before the transformer is loaded. others:
+    checkpoints: the full-checkpoint teachers on the device, as if they shared nothing with the base; waiting: those in
+    host memory. encoders: text encoders and VAE, which leave the device before the transformer is loaded. others:
     networks of the models that teachers have for themselves. working: what an update holds beside all these at its
-    peak, activations or the copies that Adam's step makes. gradients: those of the student. encoding, decoding: the most
-    that the VAE holds for one picture beside its weights.
+    peak, activations or the copies that Adam's step makes. gradients: those of the student. encoding, decoding: the
+    most that the VAE holds for one picture beside its weights.
     """
 
     base: int
@@ -102,8 +102,8 @@ class Estimate:
     """What the memory of a run follows from; `memory` varies the settings that change it.
 
     network, vae: on the meta device. trained: weights of the student's LoRA. loras: weights of the teachers' LoRAs, by
-    bytes each. encoders: weights of the text encoders and VAEs. copies: full-checkpoint teachers. others: networks of the
-    models that teachers have for themselves.
+    bytes each. encoders: weights of the text encoders and VAEs. copies: full-checkpoint teachers. others: networks of
+    the models that teachers have for themselves.
     """
 
     recipe: Recipe

@@ -59,8 +59,8 @@ def open_teachers(
     """The adapters of the backbone's network, and every teacher's field by name, with its guidance.
 
     offloader: keeps full checkpoints in host memory, if it is active, and moves one at a time to the device; None: all
-    stay on the device. weights: where the teachers' LoRAs and checkpoints are read. others: the opened models that teachers have
-    for themselves, by name.
+    stay on the device. weights: where the teachers' LoRAs and checkpoints are read. others: the opened models that
+    teachers have for themselves, by name.
     """
     own = {name: teacher for name, teacher in teachers.items() if not teacher.model}
     adapters, fields = _open_own(own, backbone, offloader, weights)

@@ -68,7 +68,9 @@ def load_others(
     loaded = {}
     for name, other in others.items():
         with of_teacher(other.teacher):
-            loaded[name] = replace(other, backbone=other_source(source, name).load_network(other.backbone, dtype, device))
+            loaded[name] = replace(
+                other, backbone=other_source(source, name).load_network(other.backbone, dtype, device)
+            )
     return loaded
 
 

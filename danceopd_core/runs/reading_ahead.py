@@ -32,7 +32,9 @@ class RememberedLoras:
         for setting, name in names.items():
             if name is not None:
                 with naming(setting):
-                    lora = self._kept[name][0] if name in self._kept else self._weights.read_lora(name, backbone, shapes)
+                    lora = (
+                        self._kept[name][0] if name in self._kept else self._weights.read_lora(name, backbone, shapes)
+                    )
                 self._kept[name] = lora, self._kept.get(name, (lora, 0))[1] + 1
 
     def read_lora(self, name: str, backbone: Backbone, shapes: Shapes) -> Lora:

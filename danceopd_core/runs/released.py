@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -83,7 +83,9 @@ QWEN25_VL: Settings = {
         "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
         "num_attention_heads": 28, "num_key_value_heads": 4,
     },
-    "vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584},
+    "vision_config": {
+        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584,
+    },
 }  # fmt: skip
 RELEASED = {
     "zimage": Released(
@@ -131,7 +133,7 @@ RELEASED = {
     ),
 }
 
-BASES = {"bf16": None, "int8": "int8", "nf4": "nf4"}
+BASES: dict[str, Literal["int8", "nf4"] | None] = {"bf16": None, "int8": "int8", "nf4": "nf4"}
 RANKS = (16, 128)
 HALF = 2  # bytes of a bfloat16
 SIDE = 1024
@@ -149,7 +151,9 @@ def released_estimate(name: str, rank: int, edit: bool = False, full: bool = Fal
     of = Pass(model.pipeline, network, latent_channels(vae), factor, torch.bfloat16, SIDE, SIDE, edit)
     lora = shapeless_lora(linear_shapes(network), rank, default_targets(model.pipeline))
     size = sum(factor.numel() for factors in (lora.down, lora.up) for factor in factors.values())
-    return Estimate(_recipe(rank, full), of, vae, lora, 0 if full else 2 * HALF * size, model.encoder_elements(), int(full))
+    return Estimate(
+        _recipe(rank, full), of, vae, lora, 0 if full else 2 * HALF * size, model.encoder_elements(), int(full)
+    )
 
 
 def _recipe(rank: int, full: bool) -> Recipe:

@@ -107,7 +107,11 @@ def open_session(
     device = pick_device(recipe.device)
     alone = processes is None or processes.size == 1  # otherwise processes could choose differently
     choice = settle(
-        recipe, device, lambda: None if is_live(recipe.model) else estimate(recipe), free, quantise=alone and not resumed
+        recipe,
+        device,
+        lambda: None if is_live(recipe.model) else estimate(recipe),
+        free,
+        quantise=alone and not resumed,
     )
     if told := choice.text():
         log(told)
@@ -144,7 +148,9 @@ def open_session(
         log(told)
     relief = None
     if recipe.memory == "auto":
-        checkpoint = None if choice.recipe.gradient_checkpointing else partial(weights.enable_checkpointing, backbone.network)
+        checkpoint = (
+            None if choice.recipe.gradient_checkpointing else partial(weights.enable_checkpointing, backbone.network)
+        )
         relief = LadderDown(log, checkpoint, offloader if files else None)
     trainer = _trainer(plan, backbone, adapters, fields, encoded, processes, device, relief, choice.micro_batch)
     if relief is not None:

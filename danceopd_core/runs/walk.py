@@ -1,8 +1,8 @@
 """Walks a network on the meta device and counts the bytes that a forward and backward pass would hold.
 
-The pass is the real one: the family's own `velocity`, the project's LoRA layers, checkpointing. Meta tensors have shapes
-and storages without memory, so a model of any size is walked in seconds. Attention is counted as flash attention where
-there is no mask, and as memory-efficient attention where there is one, as on a GPU.
+The pass is the real one: the family's own `velocity`, the project's LoRA layers, checkpointing. Meta tensors have
+shapes and storages without memory, so a model of any size is walked in seconds. Attention is counted as flash attention
+where there is no mask, and as memory-efficient attention where there is one, as on a GPU.
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ class Meter(TorchDispatchMode):
             return True if first.dtype == torch.bool else (0.5 if first.is_floating_point() else 1)
         if first is not None and func is ATEN.equal.default:
             return True
-        if first is not None and func is ATEN._to_copy.default and torch.device(kwargs.get("device") or "meta").type != "meta":
+        if (
+            first is not None
+            and func is ATEN._to_copy.default
+            and torch.device(kwargs.get("device") or "meta").type != "meta"
+        ):
             return torch.zeros(first.shape, dtype=kwargs.get("dtype") or first.dtype)
         if first is not None and func in INDEXED:
             return self._counted(_indexed(func, args, kwargs))
@@ -120,7 +124,7 @@ def _attention(
 
 
 def recomputed(block: Any, *inputs: Any) -> Any:
-    """The `gradient_checkpointing_func` of a walk: as diffusers' own, with attention counted the same in both passes."""
+    """The `gradient_checkpointing_func` of a walk: diffusers' own, with attention counted the same in both passes."""
     call = getattr(block, "__call__", block)  # noqa: B004 (diffusers gives modules and functions)
     return checkpoint(call, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), GpuAttention()))
 

@@ -1,4 +1,4 @@
-"""What a walk asks a family's network and VAE with: inputs of the right shapes on the meta device, from configurations."""
+"""What a walk asks a family's network and VAE with: inputs of the right shapes on the meta device."""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ class WithoutFloat64(torch.Tensor):
         out = super().__torch_function__(func, types, args, kwargs)
         for one in out if isinstance(out, tuple | list) else [out]:
             if isinstance(one, WithoutFloat64) and one.dtype == torch.float64:
-                raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+                raise TypeError(
+                    "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64"
+                )
         return out
 
 

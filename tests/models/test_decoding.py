@@ -12,7 +12,7 @@ from ..tiny import kl_vae, randomize
 
 
 class Exhausted(KlVae):
-    """A VAE on a device without memory for some of its calls: whole: for whole pictures; all: for any but on the CPU."""
+    """A VAE on a device without memory. limit: `whole` for whole pictures, `all` for any but on the CPU."""
 
     limit = "whole"
 

@@ -60,7 +60,7 @@ def settings(choice) -> tuple:
 def rungs(found) -> list[tuple]:
     """The choices from much free memory to none, each once."""
     seen: list[tuple] = []
-    for free in range(choose(found, 2**40, ALL).memory.update * 2, 0, -2**14):
+    for free in range(choose(found, 2**40, ALL).memory.update * 2, 0, -(2**14)):
         if (one := settings(choose(found, free, ALL))) not in seen:
             seen.append(one)
     return seen
@@ -101,6 +101,7 @@ def test_explicit_settings_keep_their_meaning(recipe):
     found = choose(estimate(kept), 1, ALL)
     assert found.recipe.quantise == "int8"
     assert found.recipe.gradient_checkpointing is False
+    assert "a 16-bit copy of every layer, for want of gradient checkpointing" in found.text()
 
 
 def test_a_cpu_and_a_manual_run_are_left_as_they_are(recipe):
@@ -155,7 +156,9 @@ def test_an_update_that_ran_out_of_memory_is_made_again_one_rung_down(recipe):
     found = losses(session)
     assert session.trainer.update == 3
     assert [one["a"] for one in found] == pytest.approx([one["a"] for one in expected], rel=1e-4)
-    for one, other in zip(plain.trainer.student.state_dict().values(), session.trainer.student.state_dict().values(), strict=True):
+    for one, other in zip(
+        plain.trainer.student.state_dict().values(), session.trainer.student.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert told[-3:] == [
         "out of memory in update 2: gradient checkpointing from now on, and the update is made again",

@@ -76,8 +76,8 @@ def test_the_command_reads_a_recipe_and_refuses_what_is_not_there(recipe, tmp_pa
         planned_memory(replace(recipe, model=str(tmp_path)))
 
 
-# GiB of base, teachers, student with Adam, activations without and with checkpointing: simulated on fake CUDA tensors by
-# another program, with real steps of the trainer in bfloat16 at 1024 x 1024 pixels and batch 1.
+# GiB of base, teachers, student with Adam, activations without and with checkpointing: simulated on fake CUDA tensors
+# by another program, with real steps of the trainer in bfloat16 at 1024 x 1024 pixels and batch 1.
 SIMULATED = {
     ("sd35m", 16): (4.6, 0.04, 0.13, 7.3, 0.6),
     ("sd35m", 128): (4.6, 0.36, 1.07, 7.6, 0.8),
@@ -114,7 +114,9 @@ def wide(pipeline: str, device: str) -> Pass:
                 caption_projection_dim=512, pooled_projection_dim=256, dual_attention_layers=(0,), qk_norm="rms_norm",
             )
             if pipeline == "StableDiffusion3Pipeline"
-            else ZImageTransformer2DModel(dim=512, n_layers=3, n_refiner_layers=1, n_heads=4, n_kv_heads=4, cap_feat_dim=512)
+            else ZImageTransformer2DModel(
+                dim=512, n_layers=3, n_refiner_layers=1, n_heads=4, n_kv_heads=4, cap_feat_dim=512
+            )
         )  # fmt: skip
     return Pass(pipeline, frozen(network, torch.float32), 16, 8, torch.float32, 256, 256)
 
