@@ -41,7 +41,7 @@ def test_the_pretended_device_refuses_float64():
     assert type(there(SIGMAS).cpu().double()) is torch.Tensor
 
 
-@pytest.mark.parametrize("query", [*QUERIES.values(), BySigma(0.2, 0.8)], ids=str)
+@pytest.mark.parametrize("query", [*QUERIES.values(), BySigma(0.2, 0.8)], ids=[*QUERIES, "by sigma"])
 def test_queries(query):
     def drawn(sigmas):
         return query(sigmas, 5, torch.Generator().manual_seed(0))
