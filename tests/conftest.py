@@ -1,5 +1,6 @@
 import copy
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _one_thread():
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: each worker has one core
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _signals_are_heard():
+    """A shell ignores them for what it runs in the background, and so would the runs that tests end by one."""
+    for name, handler in (
+        ("SIGINT", signal.default_int_handler),
+        ("SIGTERM", signal.SIG_DFL),
+        ("SIGHUP", signal.SIG_DFL),
+    ):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -157,7 +157,7 @@ def _no_lora(path: Path) -> InputError:
 
 def _changes_nothing(handle: Any, key: str) -> bool:
     """Whether a key adds zeros, as ComfyUI's trainer saves for biases and norms that it did not train."""
-    return key.endswith(FULL_ENDS) and not torch.count_nonzero(handle.get_tensor(key))
+    return key.endswith(FULL_ENDS) and not torch.count_nonzero(handle.get_tensor(key).float())
 
 
 def _settings_fault(settings: PeftSettings, name: str, sizes: Mapping[str, tuple[int, ...]]) -> str:

@@ -91,7 +91,7 @@ def native_tensors(lora: Lora, dtype: torch.dtype = torch.float32) -> dict[str, 
 
 def _adds_zeros(key: str, tensor: Tensor) -> bool:
     """As ComfyUI's trainer saves for biases and norms that it did not train."""
-    return key.endswith(FULL_ENDS) and not torch.count_nonzero(tensor)
+    return key.endswith(FULL_ENDS) and not torch.count_nonzero(tensor.float())
 
 
 def _renamed(state: Mapping[str, Tensor], to_load: Mapping[str, Any]) -> dict[str, Tensor]:

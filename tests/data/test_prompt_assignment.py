@@ -14,6 +14,7 @@ from danceopd_core.data.buckets import load_bucket
 from danceopd_core.recipe.io import read_recipe, write_recipe
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
 from danceopd_core.runs.encoding import encode_items
+from danceopd_core.runs.run_id import ID_FILE
 from danceopd_core.runs.session import open_session
 
 TOWNS = ["Paris", "Rome", "Berlin", "Madrid", "Oslo", "Lima", "Quito", "Cairo"]
@@ -122,6 +123,9 @@ def test_a_run_is_not_resumed_with_other_prompts_in_its_routes(recipe, tmp_path,
         more.read_text().replace(LITTLE[1], "DRAW THE WHOLE TOWN OF ANKARA"),
         encoding="utf-8",
     )
+    assert main(["train", str(file), "--resume"]) == 2
+    assert "more.csv: changed since the run" in capsys.readouterr().err
+    (Path(recipe.out) / ID_FILE).unlink()  # a run of version 0.1.0 has no stamps of its files
     assert main(["train", str(file), "--resume"]) == 2
     assert "learned_router: some prompts have another route" in capsys.readouterr().err
 

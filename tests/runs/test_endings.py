@@ -126,12 +126,13 @@ def out_of_memory() -> None:
 
 def test_out_of_memory_in_an_update(ends, capfd):
     place = STEPS_OF_TWO_UPDATES * 2 - 1, trainers, "state_losses"
-    assert ends(at_call(*place, before=out_of_memory), 1, "save_every=100") == 3
+    assert ends(at_call(*place, before=out_of_memory), 1, "save_every=100", "memory=manual") == 3
     assert "out of memory: " in capfd.readouterr().err
 
 
 def test_out_of_memory_before_an_update_is_applied(ends):
-    assert ends(at_call(4, torch.optim.AdamW, "step", before=out_of_memory), 1, "save_every=100") == 3
+    fault = at_call(4, torch.optim.AdamW, "step", before=out_of_memory)
+    assert ends(fault, 1, "save_every=100", "memory=manual") == 3
 
 
 @pytest.mark.parametrize(("save_every", "before"), [(2, 4), (100, 0)])
