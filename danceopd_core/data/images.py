@@ -57,7 +57,7 @@ def upright(picture: Picture | bytes) -> Image.Image:
 
 def _of_file(path: Path, draft: bool = False) -> Image.Image:
     """`upright` of a file; with `draft` JPEGs are decoded at an eighth of their size."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise InputError(f"{path} does not exist or is not a file")
     data = read_bytes(path, "the picture", PICTURE_LIMIT)
     try:

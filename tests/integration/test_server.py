@@ -305,7 +305,10 @@ def test_a_student_goes_on_from_a_trained_lora(server):
     assert succeeded(server.run(then))
     itself = only_training("cfg_absorption", "first", seed=5)
     change("Student", start="first.safetensors")(itself)
-    assert "starts from" in messages(server.run(itself))["execution_error"]["exception_message"]
+    assert (
+        "also a LoRA that the run is trained from"
+        in messages(server.run(itself))["execution_error"]["exception_message"]
+    )
 
 
 def test_a_killed_server_loses_at_most_what_was_not_saved(servers, base):

@@ -15,6 +15,7 @@ from danceopd_core.recipe import schema as core
 from danceopd_core.runs import interactive
 from danceopd_core.runs import live_status as live
 from danceopd_core.runs import records as runs
+from danceopd_core.runs.history import UpdateLines
 from danceopd_core.runs.identity import run_identity
 from danceopd_core.runs.run_id import run_of_lora
 from danceopd_core.runs.run_lock import RunLock
@@ -398,7 +399,7 @@ def test_a_damaged_state_of_a_node_run_is_told_and_what_came_after_is_dropped(go
     state.write_bytes(state.read_bytes()[:-1])
     status.run()
     assert any("goes on from the state before it, of update 2" in sent["message"] for sent in status.sent)
-    assert [entry["update"] for entry in status.files.validations()] == [1, 2, 3, 4]
+    assert [entry["update"] for entry in UpdateLines(status.files.path / "validation.jsonl").read()] == [1, 2, 3, 4]
     assert [entry["update"] for entry in status.files.folder.history()] == [1, 2, 3, 4]
     assert equal(student_of(status), student_of(whole))
 

@@ -1,6 +1,5 @@
 """Laws of teachers with a base model of their own: they answer as at home, and only in the same latent space."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from danceopd_core.weights.lora_io import write_lora
 
 from ..loras import random_lora
 from ..tiny import save_twin, save_zimage
+from ..tiny_families import save_sd3
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +148,7 @@ def test_latents_of_another_shape_are_refused(recipe, zimage_folder):
 
 
 def test_faults_of_such_a_model_are_found_before_one_is_loaded(recipe, tmp_path):
-    described = tmp_path / "no edits"
-    described.mkdir()
-    (described / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusion3Pipeline"}))
-    (described / "vae").mkdir()
-    config = {"_class_name": "AutoencoderKL", "block_out_channels": [8, 8, 8, 8]}
-    (described / "vae" / "config.json").write_text(json.dumps(config))
+    described = save_sd3(tmp_path / "no edits", t5=False)
     teachers = {
         "own": Teacher(model=str(tmp_path / "nowhere")),
         "other": Teacher(model=str(described)),

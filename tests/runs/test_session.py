@@ -62,6 +62,7 @@ CHANGES = {  # setting: an override that must change the run
     "optimizer.schedule": "optimizer.schedule=cosine",
     "optimizer.warmup": "optimizer.warmup=2",
     "optimizer.ema": "optimizer.ema=0.5",
+    "optimizer.name": "optimizer.name=adafactor",
     "query.bias": "query.bias=high",
     "query.k": "query.k=2",
     "query.sigma": "query.sigma=[0.8, 1]",

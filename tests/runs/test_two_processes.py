@@ -87,6 +87,7 @@ for update in range(2):
     group.mean([tensor])
     assert tensor.tolist() == [0.5, 0.5]
 assert group.share({"from": group.rank}) == {"from": 0}
+torch.distributed.destroy_process_group()
 """
 
 
