@@ -47,6 +47,7 @@ class ModelFolder:
     empty_network: bool = False
 
 
+@cache  # the libraries take a fifth of a second to list their names
 def class_of(name: str) -> Any:
     """The class of this name in the tables: of tokenizers the one in Rust, of the image processor the one without
     torchvision, to which transformers 5.4 gave a name of its own."""
