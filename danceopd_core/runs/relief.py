@@ -31,7 +31,7 @@ class LadderDown:
         if rung is None:
             raise OutOfMemory(
                 f"out of memory in update {update + 1}, and nothing is left to turn down: lower width and height, "
-                f"student.rank, or set quantise, and start a new run (the device reported: {first})"
+                f"student.rank, or give quantise, and start a new run (the device reported: {first})"
             )
         self.log(f"out of memory in update {update + 1}: {rung}, and the update is made again")
 
