@@ -45,7 +45,7 @@ class ShapesWordTokenizer(sd1_clip.SDTokenizer):
 
     def __init__(self, embedding_directory: str | None = None, tokenizer_data: Any = None) -> None:
         folder = str(locate("shapes") / "tokenizer")
-        tokenizer = Qwen2Tokenizer.from_pretrained(folder, trust_remote_code=False)  # nosec B615: a folder of the pack
+        tokenizer = Qwen2Tokenizer.from_pretrained(folder, trust_remote_code=False)  # nosec B615
         pad = tokenizer.convert_tokens_to_ids(PAD)
         super().__init__(
             folder, pad_with_end=False, embedding_directory=embedding_directory, embedding_size=128, embedding_key=NAME,
