@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported after the arguments are parsed: torch takes seconds, and --help must not.
     from torch import OutOfMemoryError
 
+    from ..algorithm.relief import OutOfMemory
     from ..algorithm.updates import Diverged
     from ..runs.distributed import ProcessLost
     from ..runs.rescue import SaveFailed
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int | None = COMMANDS[args.command].run(args)
     except InputError as error:
         return _report(error, 2)
-    except (Diverged, ProcessLost, SaveFailed) as error:
+    except (Diverged, OutOfMemory, ProcessLost, SaveFailed) as error:
         return _report(error, 1)
     except OutOfMemoryError as error:
         told = str(error).partition("\n")[0].partition(". ")[0]

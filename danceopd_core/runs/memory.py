@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..algorithm.optimizers import STATE_BYTES
 from ..models.backbone import COMPONENTS
 from ..models.hub import configuration, is_hub_id
 from ..models.quantise import dequantised_bytes, network_bytes
@@ -148,7 +149,7 @@ class Estimate:
         return Memory(
             base=base,
             loras=self.loras,
-            student=trained_bytes(self.trained, bool(recipe.optimizer.ema)),
+            student=trained_bytes(self.trained, bool(recipe.optimizer.ema), recipe.optimizer.name),
             checkpoints=inside * base,
             waiting=self.copies * base if recipe.offload else 0,
             encoders=itemsize * self.encoders,
@@ -211,9 +212,9 @@ def estimate(recipe: Recipe) -> Estimate:
     )
 
 
-def trained_bytes(elements: int, average: bool = False) -> int:
-    """Bytes of a student with this many weights, in training: all float32."""
-    return 4 * (4 + average) * elements
+def trained_bytes(elements: int, average: bool = False, optimizer: str = "adamw") -> int:
+    """Bytes of a student with this many weights, in training: float32, but for the state of the optimiser."""
+    return round((4 * (2 + average) + STATE_BYTES[optimizer]) * elements)
 
 
 def lora_elements(shapes: Shapes, targets: Sequence[str]) -> int:

@@ -130,6 +130,14 @@ def test_out_of_memory_in_an_update(ends, capfd):
     assert "out of memory: " in capfd.readouterr().err
 
 
+def test_out_of_memory_below_the_last_rung_is_one_sentence(whole, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(trainers, "state_losses", lambda *given: out_of_memory())
+    assert main(["train", str(whole[0]), f"out={tmp_path / 'run'}"]) == 1
+    told = capfd.readouterr().err
+    assert "nothing is left to turn down" in told
+    assert "Traceback" not in told
+
+
 def test_out_of_memory_before_an_update_is_applied(ends):
     fault = at_call(4, torch.optim.AdamW, "step", before=out_of_memory)
     assert ends(fault, 1, "save_every=100", "memory=manual") == 3

@@ -16,7 +16,7 @@ from .outcomes import FREEZE, OK, REFUSED, TRACEBACK, Counts
 
 HOSTILE: tuple[Any, ...] = (
     *ODD, "circle \ud800", "\x1b[2J", "a\x00b", "CON", "..", "../../x", "\u202eevil", "x" * 300, "🙂" * 90, "~/x",
-    "%00", "steps=1", "query.k=1\neta=\ud800", "optimizer.lr=nan", "out=/tmp/x", ["1", 0], ["99", 0],
+    "%00", "steps=1", "query.k=1\neta=\ud800", "optimizer.lr=nan", "out=/nowhere/x", ["1", 0], ["99", 0],
     {"content": "CSV file"},
 )  # fmt: skip
 TABLES = (
