@@ -157,6 +157,82 @@ def flux_to_native(network) -> dict[str, torch.Tensor]:
     return native
 
 
+FLUX2 = {
+    "time_guidance_embed.timestep_embedder.linear_1.": "time_in.in_layer.",
+    "time_guidance_embed.timestep_embedder.linear_2.": "time_in.out_layer.",
+    "_modulation_img.linear.": "_modulation_img.lin.",
+    "_modulation_txt.linear.": "_modulation_txt.lin.",
+    "single_stream_modulation.linear.": "single_stream_modulation.lin.",
+    "context_embedder.": "txt_in.",
+    "x_embedder.": "img_in.",
+    "norm_out.linear.": "final_layer.adaLN_modulation.1.",
+    "single_transformer_blocks.": "single_blocks.",
+    "transformer_blocks.": "double_blocks.",
+    ".ff.linear_in.": ".img_mlp.0.",
+    ".ff.linear_out.": ".img_mlp.2.",
+    ".ff_context.linear_in.": ".txt_mlp.0.",
+    ".ff_context.linear_out.": ".txt_mlp.2.",
+    ".attn.to_qkv_mlp_proj.": ".linear1.",
+    ".attn.to_out.0.": ".img_attn.proj.",
+    ".attn.to_out.": ".linear2.",
+    ".attn.to_add_out.": ".txt_attn.proj.",
+    ".attn.norm_added_q.weight": ".txt_attn.norm.query_norm.scale",
+    ".attn.norm_added_k.weight": ".txt_attn.norm.key_norm.scale",
+    ".attn.to_q.": ".img_attn.qkv.",
+    ".attn.add_q_proj.": ".txt_attn.qkv.",
+}
+
+
+def flux2_to_native(network) -> dict[str, torch.Tensor]:
+    """FLUX.2's weights under the original names."""
+    state, native = dict(network.state_dict()), {}
+    for first in [name for name in state if ".to_q." in name or ".add_q_proj." in name]:
+        kin = [first, first.replace("_q", "_k"), first.replace("_q", "_v")]
+        state[first] = torch.cat([state[first], *(state.pop(name) for name in kin[1:])])
+    for name, tensor in state.items():
+        single = name.startswith("single_transformer")
+        if name.startswith("norm_out.linear."):
+            tensor = torch.cat(tensor.chunk(2)[::-1])
+        for short, kind in (("q", "query"), ("k", "key")):
+            place = ".norm" if single else ".img_attn.norm"
+            name = name.replace(f".attn.norm_{short}.weight", f"{place}.{kind}_norm.scale")
+        if name.startswith("proj_out."):
+            name = f"final_layer.linear.{name.removeprefix('proj_out.')}"
+        for theirs, original in FLUX2.items():
+            name = name.replace(theirs, original)
+        native[name] = tensor
+    return native
+
+
+def flux2_vae_to_native(vae) -> dict[str, torch.Tensor]:
+    """An AutoencoderKLFlux2's weights under the original names."""
+    native = {}
+    for name, tensor in vae_to_native(vae).items():
+        half = {"quant_conv": "encoder.", "post_quant_conv": "decoder."}.get(name.split(".")[0], "")
+        native[half + name] = tensor
+    return native
+
+
+def tiny_flux2():
+    """A transformer of FLUX.2 klein's kind, tiny and random."""
+    from diffusers import Flux2Transformer2DModel
+
+    from .tiny import randomize
+
+    network = Flux2Transformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        guidance_embeds=False,
+        axes_dims_rope=(8, 8, 8, 8),
+    )
+    return randomize(network, seed=4).eval().requires_grad_(False)
+
+
 def tiny_sd3():
     """A transformer of SD3.5-medium's kind, tiny and random."""
     from diffusers import SD3Transformer2DModel

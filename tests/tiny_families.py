@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from danceopd_core.models.qwen import image_processor_class
 
 from .tiny import byte_alphabet, kl_vae, qwen_tokenizer, randomize, unmerged
@@ -140,6 +142,63 @@ def save_flux(folder: Path, pipeline: str = "FluxPipeline", guidance: bool = Tru
         **modules,
     ).save_pretrained(folder)
     return _renamed(folder, pipeline)
+
+
+def save_flux2(folder: Path, distilled: bool = False) -> Path:
+    """In the layout of FLUX.2 klein, whose text is of three layers of its encoder, the last being the 27th."""
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = qwen_tokenizer()
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=28,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=1024,
+    )
+    modules = {
+        "text_encoder": Qwen3ForCausalLM(config),
+        "transformer": Flux2Transformer2DModel(
+            patch_size=1,
+            in_channels=32,
+            num_layers=1,
+            num_single_layers=2,
+            attention_head_dim=32,
+            num_attention_heads=2,
+            joint_attention_dim=48,
+            guidance_embeds=False,
+            axes_dims_rope=(8, 8, 8, 8),
+        ),
+        "vae": AutoencoderKLFlux2(
+            block_out_channels=(8, 8, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=8,
+            norm_num_groups=4,
+            layers_per_block=1,
+        ),
+    }
+    for seed, module in enumerate(modules.values()):
+        randomize(module, seed).eval()
+    statistics = modules["vae"].bn
+    statistics.running_mean.copy_(torch.linspace(-0.3, 0.3, 32))
+    statistics.running_var.copy_(torch.linspace(0.5, 1.5, 32))
+    Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, **DYNAMIC),
+        tokenizer=tokenizer,
+        is_distilled=distilled,
+        **modules,
+    ).save_pretrained(folder)
+    return folder
 
 
 def save_qwen(folder: Path, pipeline: str = "QwenImagePipeline", zero_cond_t: bool = False) -> Path:

@@ -62,6 +62,15 @@ AGREEMENTS: dict[str, tuple[Agreement, ...]] = {
         _of("transformer.joint_attention_dim", "text_encoder_2.d_model"),
         _of("transformer.pooled_projection_dim", "text_encoder.hidden_size"),
     ),
+    "Flux2Transformer2DModel": (
+        PACKED,
+        _of("transformer.joint_attention_dim", "text_encoder.hidden_size", 3),
+        Agreement(
+            "the layers of the text_encoder up to the last that is used",
+            "those layers",
+            lambda parts: (min(parts["text_encoder"].num_hidden_layers, 27), 27),
+        ),
+    ),
     "QwenImageTransformer2DModel": (
         _of("transformer.in_channels", "vae.z_dim", 4),
         _of("transformer.joint_attention_dim", "text_encoder.text_config.hidden_size"),

@@ -16,7 +16,7 @@ from .backbone import Sources
 from .decoding import decode_nearby
 from .registry import FAMILIES
 from .sigma_schedule import scheduled
-from .vaes import Vae
+from .vaes import Vae, token_pixels
 
 T = TypeVar("T")
 Self = TypeVar("Self", bound="DiffusersBackbone")
@@ -126,7 +126,7 @@ class DiffusersBackbone(ABC):
 
     @property
     def size_multiple(self) -> int:
-        return 2 * self.vae.factor  # the transformers' patches are 2 x 2 latents
+        return token_pixels(type(self.vae.module).__name__, self.vae.factor)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
         if width % self.size_multiple or height % self.size_multiple or min(width, height) <= 0:
@@ -143,8 +143,9 @@ class DiffusersBackbone(ABC):
 
     def _scheduled(self, width: int, height: int, spacing: Mapping[str, Any]) -> Tensor:
         """The scheduler's sigmas for this spacing, shifted by picture size if its configuration says so."""
-        _, rows, columns = self.latent_shape(width, height)
-        return scheduled(self.scheduler, (rows // 2) * (columns // 2), spacing)
+        self.latent_shape(width, height)
+        multiple = self.size_multiple
+        return scheduled(self.scheduler, (width // multiple) * (height // multiple), spacing)
 
     def with_network(self: Self, network: nn.Module) -> Self:
         return replace(self, network=network)

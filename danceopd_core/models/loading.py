@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, shown
+from ..weights.key_conversion import UNUSED_BUFFER
 from .backbone import COMPONENTS
 from .part_files import class_name, part_settings
 from .part_rules import CONFIGS
@@ -130,7 +131,8 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
                 **_module_settings(cls, config, dtype),
                 **_quantised(folder, part, dtype, device),
             )
-    faults = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    missing = [key for key in map(str, report["missing_keys"]) if not key.endswith(UNUSED_BUFFER)]
+    faults = sorted([*missing, *map(str, report["mismatched_keys"])])
     if faults:
         raise InputError(
             f"{folder.path / part} does not hold all weights of a {cls.__name__}: {len(faults)} are missing or of "

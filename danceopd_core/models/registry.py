@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import nn
 from ..errors import InputError
 from .agreement import disagreements
 from .backbone import COMPONENTS, Backbone
-from .loading import ModelFolder, check_part, empty_part, frozen, load_module
+from .loading import ModelFolder, at_least, check_part, empty_part, frozen, load_module
 from .part_files import read_settings
 from .part_rules import PARTS
 from .quantise import check_quantise
@@ -28,19 +29,24 @@ class Family(NamedTuple):
     device)` opens a ModelFolder, given the content of its model_index.json, and its `spacing(steps)` returns the
     arguments of `set_timesteps` with which the family's pipeline requests its sigmas. pipelines: the diffusers pipeline
     classes, as in model_index.json, each with the number of source pictures that a prompt may have. targets:
-    module-name endings of the linear layers that a fresh LoRA adapts.
+    module-name endings of the linear layers that a fresh LoRA adapts. needs: the first release of diffusers that has
+    the pipelines; "": every one that the project runs on.
     """
 
     title: str
     module: str
     pipelines: Mapping[str, float]
     targets: tuple[str, ...]
+    needs: str = ""
 
 
 JOINT_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 """Attention layers of the transformers with joint attention over image and text tokens."""
 # Not `proj_out`: that ending matches the last layer of the network as well as those of the single blocks.
 FLUX_MLPS = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp")
+FLUX2_MLPS = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
+# A single block is these two layers: query, key, value and MLP in one, and what follows them in one.
+FLUX2_SINGLE = ("attn.to_qkv_mlp_proj", "attn.to_out")
 
 MAY_LACK = ("text_encoder_3", "tokenizer_3")
 """Parts that only Stable Diffusion 3 has, and does without if its index says so."""
@@ -55,6 +61,13 @@ FAMILIES = {
     ),
     "sd3": Family("Stable Diffusion 3", "sd3", {"StableDiffusion3Pipeline": 0}, JOINT_ATTENTION),
     "flux": Family("FLUX.1", "flux", {"FluxPipeline": 0, "FluxKontextPipeline": 1}, (*JOINT_ATTENTION, *FLUX_MLPS)),
+    "flux2": Family(
+        "FLUX.2 klein",
+        "flux2",
+        {"Flux2KleinPipeline": math.inf},
+        (*JOINT_ATTENTION, *FLUX2_MLPS, *FLUX2_SINGLE),
+        needs="0.37",
+    ),
     "qwen": Family(
         "Qwen-Image",
         "qwen",
@@ -125,6 +138,11 @@ def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
         raise InputError(f"{file} does not name its pipeline (_class_name). Download it again")
     for family in FAMILIES.values():
         if pipeline in family.pipelines:
+            if family.needs and not at_least("diffusers", family.needs):
+                raise InputError(
+                    f"{file} is of a {pipeline}, which needs diffusers {family.needs}, and {version('diffusers')} is "
+                    f"installed: pip install -U 'diffusers>={family.needs}'"
+                )
             _check_index(file, index)
             return family, index
     table = "; ".join(f"{name}: {', '.join(family.pipelines)}" for name, family in FAMILIES.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..lookup import lookup
 from .loading import ModelFolder, load_part, settings_of
 from .part_rules import PARTS
 from .registry import family_of
-from .vaes import FACTORS
+from .vaes import FACTORS, token_pixels
 
 SIGMA_SCHEDULES: dict[str, float | None] = {"model": None, "paper": 3.0}
 """Schedules by name: the shift of evenly spaced sigmas; None: the model's own schedule.
@@ -36,13 +37,19 @@ def path_sigmas(chosen: str | float, steps: int, own: Callable[[], Tensor]) -> T
 
 
 def scheduled(scheduler: Any, tokens: int, spacing: Mapping[str, Any]) -> Tensor:
-    """The scheduler's sigmas (steps + 1,), shifted for this number of tokens if its configuration says so."""
-    scheduler = copy.deepcopy(scheduler)
-    config = scheduler.config
-    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-    mu = tokens * slope + (config.base_shift - slope * config.base_image_seq_len)
-    scheduler.set_timesteps(mu=mu, **spacing)
+    """The scheduler's sigmas (steps + 1,), shifted for this number of tokens if its configuration says so.
+
+    spacing: arguments of `set_timesteps`; "mu", where there is one, is a function of the number of tokens.
+    """
+    scheduler, spacing = copy.deepcopy(scheduler), dict(spacing)
+    mu: Callable[[int], float] = spacing.pop("mu", partial(_linear_mu, scheduler.config))
+    scheduler.set_timesteps(mu=mu(tokens), **spacing)
     return scheduler.sigmas.float()
+
+
+def _linear_mu(config: Any, tokens: int) -> float:
+    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+    return tokens * slope + (config.base_shift - slope * config.base_image_seq_len)
 
 
 def even_spacing(steps: int) -> dict[str, Any]:
@@ -62,7 +69,7 @@ def folder_sigmas(folder: Path, steps: int, width: int, height: int) -> Tensor:
 
 
 def size_multiple(folder: Path) -> int:
-    """`Backbone.size_multiple` of the model in a folder, without opening it: a patch of 2 x 2 latents."""
+    """`Backbone.size_multiple` of the model in a folder, without opening it."""
     family, _ = family_of(folder)
     vae = PARTS[family.module]["vae"]
-    return 2 * FACTORS[vae](settings_of(ModelFolder(folder), "vae", vae))
+    return token_pixels(vae, FACTORS[vae](settings_of(ModelFolder(folder), "vae", vae)))

@@ -8,12 +8,21 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 FACTORS: dict[str, Callable[[Mapping[str, Any]], int]] = {
     "AutoencoderKL": lambda config: 2 ** (len(config["block_out_channels"]) - 1),
+    "AutoencoderKLFlux2": lambda config: 2 ** len(config["block_out_channels"]),  # of a patch of 2 x 2
     "AutoencoderKLQwenImage": lambda config: 2 ** len(config["temperal_downsample"]),
 }
 """Spatial compression, in pixels per latent, by VAE class: a function of its configuration."""
+PATCHED = ("AutoencoderKLFlux2",)
+"""VAEs whose latents are patches already: each is a token of its network. Of the others a patch of 2 x 2 latents is."""
+
+
+def token_pixels(name: str, factor: int) -> int:
+    """The pixels of a token's side, for the VAE class of this name and compression."""
+    return factor * (1 if name in PATCHED else 2)
 
 
 class Vae(Protocol):
@@ -58,6 +67,35 @@ class KlVae:
     def decode(self, latents: Tensor) -> Tensor:
         config = self.module.config
         return self.module.decode(latents / config.scaling_factor + config.shift_factor, return_dict=False)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchedVae:
+    """diffusers' AutoencoderKLFlux2; patches of 2 x 2 latents are normalised by channel, and are the latents here."""
+
+    module: Any
+
+    @property
+    def factor(self) -> int:
+        return FACTORS["AutoencoderKLFlux2"](self.module.config)
+
+    @property
+    def channels(self) -> int:
+        return 4 * self.module.config.latent_channels
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        latents = pixel_unshuffle(self.module.encode(pixels).latent_dist.mode(), 2)
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def decode(self, latents: Tensor) -> Tensor:
+        mean, std = self._statistics(latents)
+        return self.module.decode(pixel_shuffle(latents * std + mean, 2), return_dict=False)[0]
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = (part.view(1, -1, 1, 1) for part in (self.module.bn.running_mean, self.module.bn.running_var))
+        std = (variance + self.module.config.batch_norm_eps).sqrt()
+        return mean.to(like.device, like.dtype), std.to(like.device, like.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ class Released:
         import diffusers
 
         with torch.device("meta"):
-            vae = getattr(diffusers, self.vae)(**(VAE if self.vae == "AutoencoderKL" else {}))
+            vae = getattr(diffusers, self.vae)(**VAES.get(self.vae, {}))
         return frozen(vae, torch.bfloat16)
 
     def encoder_elements(self) -> int:
@@ -69,6 +69,8 @@ VAE: Settings = {
     "scaling_factor": 0.3611,
     "shift_factor": 0.1159,
 }
+VAES: Mapping[str, Settings] = {"AutoencoderKL": VAE}
+"""Settings of VAEs by class; the others are released with their class's own."""
 CLIP_L: Settings = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "projection_dim": 768}
 CLIP_G: Settings = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "projection_dim": 1280}
 T5_XXL: Settings = {
@@ -78,6 +80,8 @@ QWEN3_4B: Settings = {
     "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
     "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
 }  # fmt: skip
+QWEN3_8B: Settings = {**QWEN3_4B, "hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": False}
+KLEIN: Settings = {"axes_dims_rope": (32, 32, 32, 32), "guidance_embeds": False}
 QWEN25_VL: Settings = {
     "text_config": {
         "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
@@ -122,6 +126,22 @@ RELEASED = {
         "FluxTransformer2DModel",
         {"guidance_embeds": True},
         (("CLIPTextModel", "CLIPTextConfig", CLIP_L), ("T5EncoderModel", "T5Config", T5_XXL)),
+    ),
+    "klein4b": Released(
+        "FLUX.2 klein base 4B",
+        "Flux2KleinPipeline",
+        "Flux2Transformer2DModel",
+        {**KLEIN, "num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680},
+        (("Qwen3Model", "Qwen3Config", QWEN3_4B),),
+        "AutoencoderKLFlux2",
+    ),
+    "klein9b": Released(
+        "FLUX.2 klein base 9B",
+        "Flux2KleinPipeline",
+        "Flux2Transformer2DModel",
+        {**KLEIN, "num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288},
+        (("Qwen3Model", "Qwen3Config", QWEN3_8B),),
+        "AutoencoderKLFlux2",
     ),
     "qwen": Released(
         "Qwen-Image",

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning, Sample, Value
 from ..errors import InputError
 from ..models.flux import Flux
+from ..models.flux2 import TOKENS as KLEIN_TOKENS
+from ..models.flux2 import Flux2Klein
 from ..models.qwen import EDITING, QwenImage
 from ..models.registry import FAMILIES
 from ..models.sd3 import StableDiffusion3
-from ..models.vaes import FACTORS, KlVae, Vae, VideoVae
+from ..models.vaes import FACTORS, KlVae, PatchedVae, Vae, VideoVae
 from ..models.zimage import ZImage
 from ..weights.adapters import Adapters
 from ..weights.lora import Lora, fresh_lora
@@ -25,7 +27,11 @@ TOKENS = 200
 """Of a prompt, in the families that do not pad their texts to one length."""
 SEEN = 196
 """Tokens of a source picture in the text of a Qwen-Image edit."""
-VAES: dict[str, Callable[[Any], Vae]] = {"AutoencoderKL": KlVae, "AutoencoderKLQwenImage": VideoVae}
+VAES: dict[str, Callable[[Any], Vae]] = {
+    "AutoencoderKL": KlVae,
+    "AutoencoderKLFlux2": PatchedVae,
+    "AutoencoderKLQwenImage": VideoVae,
+}
 
 
 class Pass(NamedTuple):
@@ -120,6 +126,11 @@ def _flux(of: Pass) -> tuple[Any, dict[str, Value]]:
     return backbone.velocity, {**_text_and_pooled(of, 512), **_sources(of)}
 
 
+def _flux2(of: Pass) -> tuple[Any, dict[str, Value]]:
+    backbone = Flux2Klein(of.network, _no_vae(), None, of.dtype, None, None)
+    return backbone.velocity, {"text": _empty(of.dtype, KLEIN_TOKENS, _config(of).joint_attention_dim), **_sources(of)}
+
+
 def _qwen(of: Pass) -> tuple[Any, dict[str, Value]]:
     backbone = QwenImage(of.network, _no_vae(), None, of.dtype, EDITING[of.pipeline], None, None, None)
     tokens = TOKENS + SEEN * of.edit
@@ -130,6 +141,7 @@ INPUTS: dict[str, Callable[[Pass], tuple[Any, dict[str, Value]]]] = {
     "zimage": _zimage,
     "sd3": _sd3,
     "flux": _flux,
+    "flux2": _flux2,
     "qwen": _qwen,
 }
 

@@ -1,14 +1,17 @@
-"""FLUX.1's checkpoints from the original names to diffusers', at any width; diffusers converts its own width only."""
+"""Checkpoints of FLUX.1 and FLUX.2 from the original names to diffusers', at any width.
+
+diffusers converts FLUX.1 at its own width only, and of FLUX.2 it passes unknown weights on.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from .original_layers import FLUX, OriginalLayer
+from .original_layers import FLUX, FLUX2, OriginalLayer
 
 NORMS = {
     r"double_blocks\.(\d+)\.img_attn\.norm\.query_norm": "transformer_blocks.{}.attn.norm_q",
@@ -20,18 +23,30 @@ NORMS = {
 }
 """Their weight is "scale" in the original and "weight" in what ComfyUI saves."""
 LAYERS = [layer for layer in FLUX if ".processor." not in layer.name and not layer.name.endswith("linear1_qkv")]
-PATTERNS = [(re.compile(re.escape(layer.name).replace(r"\{\}", r"(\d+)")), layer) for layer in LAYERS]
+
+Patterns = Sequence[tuple[re.Pattern[str], OriginalLayer]]
 
 
-def convert_flux(state: dict[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights by diffusers' names; takes what it uses out of `state`. ValueError for shapes that do not split."""
+def _patterns(layers: Sequence[OriginalLayer]) -> Patterns:
+    return [(re.compile(re.escape(layer.name).replace(r"\{\}", r"(\d+)")), layer) for layer in layers]
+
+
+PATTERNS = {"FluxTransformer2DModel": _patterns(LAYERS), "Flux2Transformer2DModel": _patterns(FLUX2)}
+"""By diffusers' class."""
+
+
+def convert_flux(state: dict[str, Tensor], config: Mapping[str, Any], kind: str) -> dict[str, Tensor]:
+    """The weights by diffusers' names; takes what it uses out of `state`. ValueError for shapes that do not split.
+
+    kind: a class of `PATTERNS`.
+    """
     width = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
     converted: dict[str, Tensor] = {}
     for key in list(state):
         name, _, end = key.rpartition(".")
         if norm := _norm(name) if end in ("scale", "weight") else "":
             converted[f"{norm}.weight"] = state.pop(key)
-        elif end in ("weight", "bias") and (found := _layer(name)) is not None:
+        elif end in ("weight", "bias") and (found := _layer(name, PATTERNS[kind])) is not None:
             layer, numbers = found
             modules = [module.format(*numbers) for module in layer.modules]
             tensor = state.pop(key)
@@ -47,8 +62,8 @@ def _norm(name: str) -> str:
     return next((ours.format(match[1]) for match, ours in matches if match), "")
 
 
-def _layer(name: str) -> tuple[OriginalLayer, tuple[str, ...]] | None:
-    matches = ((pattern.fullmatch(name), layer) for pattern, layer in PATTERNS)
+def _layer(name: str, patterns: Patterns) -> tuple[OriginalLayer, tuple[str, ...]] | None:
+    matches = ((pattern.fullmatch(name), layer) for pattern, layer in patterns)
     return next(((layer, match.groups()) for match, layer in matches if match), None)
 
 

@@ -19,6 +19,7 @@ from .key_conversion import (
     converter,
     refuse_quantised,
     spares,
+    weights_of_network,
 )
 from .lora_header import plain_variants
 from .lora_keys import COMPILED
@@ -66,7 +67,7 @@ def checked_weights(network: nn.Module, path: str | Path, fp8: bool = True) -> I
 
     `path` is a safetensors file, a diffusers transformer folder (sharded or not), or a pipeline folder, under
     diffusers' names or those of the original model where they can be converted (Z-Image, Stable Diffusion 3,
-    FLUX.1, AutoencoderKL), as in ComfyUI's files. From a ComfyUI file of a whole model only this part is read.
+    FLUX.1, FLUX.2, their VAEs), as in ComfyUI's files. From a ComfyUI file of a whole model only this part is read.
     Weights that are known to be unused are passed over, whatever they hold. fp8: whether plain 8-bit floats are
     accepted. InputError, naming the file and the first keys, unless names and shapes agree exactly and all weights are
     finite, and for quantised weights.
@@ -94,7 +95,7 @@ def _matched(
 ) -> tuple[dict[str, _Weight], Callable[[dict[str, Tensor]], dict[str, Tensor]] | None]:
     """The weights that are used by their names without prefix, and how they are converted to the network's."""
     weights = _weights(weight_files(Path(path)))
-    expected = network.state_dict()
+    expected = weights_of_network(network)
     original = ORIGINAL_KEYS.get(type(network).__name__)
 
     def matches(prefix: str) -> tuple[int, int, int]:

@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .flux_conversion import convert_flux
+from .flux_conversion import PATTERNS, convert_flux
 from .safetensors_io import listed
 
 ORIGINAL_KEYS = {
     "ZImageTransformer2DModel": ".attention.qkv.",
     "SD3Transformer2DModel": "joint_blocks.",
     "FluxTransformer2DModel": "double_blocks.",
+    "Flux2Transformer2DModel": "double_blocks.",
     "AutoencoderKL": ".mid.block_1.",
+    "AutoencoderKLFlux2": ".mid.block_1.",
 }
 """Part of a key that only occurs in the original model's checkpoints, by diffusers class."""
 MODEL_PARTS = ("model.diffusion_model.", "first_stage_model.", "vae.")
@@ -35,8 +37,11 @@ NEIGHBOURS = (
 SPARES = {
     "ZImageTransformer2DModel": re.compile(r"norm_final\.weight"),
     "AutoencoderKL": re.compile(r"(loss|discriminator)\..{1,200}"),
+    "AutoencoderKLFlux2": re.compile(r"bn\.num_batches_tracked"),
 }
 """Weights that files hold and nothing uses, whatever is in them, by diffusers class."""
+UNUSED_BUFFER = "num_batches_tracked"
+"""How the name ends of what batch normalisation counts in training, and files may lack."""
 AT_TIME_ZERO = "__index_timestep_zero__"
 """ComfyUI's mark of a Qwen-Image that takes its source pictures at time zero."""
 QUANTISED = re.compile(
@@ -88,9 +93,14 @@ def converter(path: str | Path, network: nn.Module, names: Iterable[str]) -> Cal
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
     table: dict[str, Any] = SINGLE_FILE_LOADABLE_CLASSES
-    mapping = partial(table[kind]["checkpoint_mapping_fn"], config=dict(network.config))  # type: ignore[arg-type]
-    if kind == "FluxTransformer2DModel":
-        mapping = partial(convert_flux, config=dict(network.config))  # type: ignore[arg-type]
+    config: dict[str, Any] = dict(network.config)  # type: ignore[arg-type]
+    mapping: Callable[[State], State]
+    if kind in PATTERNS:
+        mapping = partial(convert_flux, config=config, kind=kind)
+    elif kind == "AutoencoderKLFlux2":
+        mapping = partial(_convert_patched_vae, partial(table["AutoencoderKL"]["checkpoint_mapping_fn"], config=config))
+    else:
+        mapping = partial(table[kind]["checkpoint_mapping_fn"], config=config)
     if kind == "AutoencoderKL":
         mapping = partial(_convert_vae, mapping)
 
@@ -130,6 +140,20 @@ def _convert_vae(mapping: Callable[[State], State], state: State) -> State:
     for name in state.keys() - remaining:
         del state[name]
     return converted
+
+
+def _convert_patched_vae(mapping: Callable[[State], State], state: State) -> State:
+    """FLUX.2's VAE is FLUX.1's with statistics of its patches, and its quantising layers lie in its two halves."""
+    statistics = {name: state.pop(name) for name in list(state) if name.startswith("bn.")}
+    for half, layer in (("encoder", "quant_conv"), ("decoder", "post_quant_conv")):
+        for name in [name for name in state if name.startswith(f"{half}.{layer}.")]:
+            state[name.removeprefix(f"{half}.")] = state.pop(name)
+    return _convert_vae(mapping, state) | statistics
+
+
+def weights_of_network(network: nn.Module) -> State:
+    """The weights and buffers that a checkpoint of the network has to hold, by name."""
+    return {name: part for name, part in network.state_dict().items() if not name.endswith(UNUSED_BUFFER)}
 
 
 def converted_shapes(

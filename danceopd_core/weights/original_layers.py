@@ -127,7 +127,41 @@ FLUX = (
     ),
     *FINAL,
 )
+FLUX2 = (
+    *_block(
+        "double_blocks",
+        "transformer_blocks",
+        {
+            "img_attn.qkv": QKV,
+            "img_attn.proj": ("attn.to_out.0",),
+            "img_mlp.0": ("ff.linear_in",),
+            "img_mlp.2": ("ff.linear_out",),
+            "txt_attn.qkv": ADDED_QKV,
+            "txt_attn.proj": ("attn.to_add_out",),
+            "txt_mlp.0": ("ff_context.linear_in",),
+            "txt_mlp.2": ("ff_context.linear_out",),
+        },
+    ),
+    *_block(
+        "single_blocks",
+        "single_transformer_blocks",
+        {"linear1": ("attn.to_qkv_mlp_proj",), "linear2": ("attn.to_out",)},
+    ),
+    OriginalLayer("img_in", ("x_embedder",)),
+    OriginalLayer("txt_in", ("context_embedder",)),
+    *(
+        OriginalLayer(f"{original}.{layer}_layer", (f"time_guidance_embed.{ours}.linear_{number}",))
+        for original, ours in (("time_in", "timestep_embedder"), ("guidance_in", "guidance_embedder"))
+        for number, layer in ((1, "in"), (2, "out"))
+    ),
+    *(
+        OriginalLayer(f"{stream}.lin", (f"{stream}.linear",))
+        for stream in ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")
+    ),
+    *FINAL,
+)
 FAMILIES = {
+    r"single_transformer_blocks\.\d+\.attn\.to_qkv_mlp_proj": FLUX2,
     r"single_transformer_blocks\.\d+\.proj_mlp": FLUX,
     r"transformer_blocks\.\d+\.norm1_context\.linear": SD3,
     r"layers\.\d+\.feed_forward\.w1": ZIMAGE,

@@ -14,17 +14,19 @@ from danceopd_core.models.part_rules import PARTS
 from danceopd_core.models.registry import family_of, folder_faults, open_backbone
 
 from ..tiny import save_zimage
-from ..tiny_families import save_flux, save_qwen, save_sd3
+from ..tiny_families import save_flux, save_flux2, save_qwen, save_sd3
+from ..versions import by_family
 
 SAVED = {
     "zimage": save_zimage,
     "sd3": save_sd3,
     "flux": save_flux,
+    "flux2": save_flux2,
     "qwen": lambda folder: save_qwen(folder, "QwenImageEditPlusPipeline"),
 }
 
 
-@pytest.fixture(scope="module", params=SAVED)
+@pytest.fixture(scope="module", params=by_family(SAVED))
 def sound(request, tmp_path_factory) -> Path:
     return SAVED[request.param](tmp_path_factory.mktemp("sound") / request.param)
 

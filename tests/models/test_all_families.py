@@ -16,7 +16,8 @@ from danceopd_core.weights.lora import fresh_lora
 
 from ..loras import merged, random_lora
 from ..tiny import save_zimage
-from ..tiny_families import save_flux, save_qwen, save_sd3
+from ..tiny_families import save_flux, save_flux2, save_qwen, save_sd3
+from ..versions import by_family
 from .test_qwen import PLUS, small
 
 SAVED = {
@@ -24,13 +25,14 @@ SAVED = {
     "sd3": save_sd3,
     "flux": save_flux,
     "kontext": lambda folder: save_flux(folder, "FluxKontextPipeline"),
+    "flux2": save_flux2,
     "qwen": save_qwen,
     "qwen-edit": lambda folder: save_qwen(folder, PLUS),
 }
 SIZE = 32
 
 
-@pytest.fixture(scope="module", params=SAVED)
+@pytest.fixture(scope="module", params=by_family(SAVED))
 def folder(request, tmp_path_factory):
     return SAVED[request.param](tmp_path_factory.mktemp(request.param))
 

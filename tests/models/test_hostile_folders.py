@@ -200,7 +200,7 @@ def test_settings_of_a_tokenizer_open_nothing_else(folder, settings):
 def test_a_missing_weight_is_not_drawn_at_random(folder):
     file = folder / "text_encoder" / "model.safetensors"
     save_file(dict(list(load_file(file).items())[:3]), file, metadata={"format": "pt"})
-    with pytest.raises(InputError, match="does not hold all weights"):
+    with pytest.raises(InputError, match=r"does not hold all (the )?weights"):
         open_backbone(folder)
 
 

@@ -10,15 +10,17 @@ from danceopd_core.errors import InputError
 from danceopd_core.models.backbone import COMPONENTS
 from danceopd_core.models.registry import open_backbone
 
-from ..native_names import flux_to_native, to_native, vae_to_native
-from ..tiny_families import save_flux, save_qwen, save_sd3
+from ..native_names import flux2_to_native, flux2_vae_to_native, flux_to_native, to_native, vae_to_native
+from ..tiny_families import save_flux, save_flux2, save_qwen, save_sd3
+from ..versions import by_family
 
 
-@pytest.fixture(scope="module", params=["zimage", "sd3", "flux", "qwen"])
+@pytest.fixture(scope="module", params=by_family(["zimage", "sd3", "flux", "flux2", "qwen"]))
 def model(request, tmp_path_factory):
     if request.param == "zimage":
         return request.getfixturevalue("zimage_folder")
-    return {"sd3": save_sd3, "flux": save_flux, "qwen": save_qwen}[request.param](tmp_path_factory.mktemp("model"))
+    saved = {"sd3": save_sd3, "flux": save_flux, "flux2": save_flux2, "qwen": save_qwen}
+    return saved[request.param](tmp_path_factory.mktemp("model"))
 
 
 def split(model, target):
@@ -64,13 +66,14 @@ def under(prefix, tensors):
     return {prefix + name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-@pytest.mark.parametrize("model", ["zimage", "sd3", "flux"], indirect=True)
+@pytest.mark.parametrize("model", by_family(["zimage", "sd3", "flux", "flux2"]), indirect=True)
 @pytest.mark.parametrize("whole", [False, True])
 def test_files_under_the_original_names_are_that_model(model, tmp_path, whole):
     expected = open_backbone(model)
     folder, files = split(model, tmp_path)
-    native = flux_to_native if expected.family == "flux" else to_native
-    network, vae = native(expected.network), vae_to_native(expected.vae.module)
+    native = {"flux": flux_to_native, "flux2": flux2_to_native}.get(expected.family, to_native)
+    vae = (flux2_vae_to_native if expected.family == "flux2" else vae_to_native)(expected.vae.module)
+    network = native(expected.network)
     assert not network.keys() & {"transformer_blocks.0.attn.to_q.weight", "layers.0.attention.to_q.weight"}
     assert "decoder.up.3.upsample.conv.weight" in vae
     if whole:

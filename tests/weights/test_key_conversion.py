@@ -11,8 +11,17 @@ from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.key_conversion import converter
 
 from ..loras import query
-from ..native_names import flux_to_native, sd3_velocity, tiny_flux, tiny_sd3, to_native
+from ..native_names import (
+    flux2_to_native,
+    flux_to_native,
+    sd3_velocity,
+    tiny_flux,
+    tiny_flux2,
+    tiny_sd3,
+    to_native,
+)
 from ..tiny import randomize
+from ..versions import needs_diffusers
 
 
 @pytest.fixture(scope="module", params=["zimage", "sd3"])
@@ -193,6 +202,22 @@ def test_a_flux_of_another_width_or_with_a_weight_too_many_is_refused(tmp_path):
         save_file(damaged, tmp_path / "a.safetensors")
         with pytest.raises(InputError, match=message):
             load_full_checkpoint(network, tmp_path / "a.safetensors")
+
+
+@needs_diffusers("0.37")
+def test_flux2_is_converted_as_diffusers_converts_it_and_unknown_weights_are_refused(tmp_path):
+    from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers as theirs
+
+    network = tiny_flux2()
+    native = flux2_to_native(randomize(copy.deepcopy(network), seed=9))
+    expected = theirs(dict(native))
+    convert = converter("a.safetensors", network, native)
+    assert convert is not None
+    found = convert(native)
+    assert found.keys() == expected.keys() == network.state_dict().keys()
+    assert all(found[name].equal(tensor) for name, tensor in expected.items())
+    with pytest.raises(InputError, match=r"1 unknown weights \(double_blocks\.0\.img_mod\.lin\.weight\)"):
+        convert(native | {"double_blocks.0.img_mod.lin.weight": torch.zeros(1)})
 
 
 def test_flux_is_converted_as_diffusers_converts_it_at_its_own_width():

@@ -12,8 +12,9 @@ from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_header import check_lora
 from danceopd_core.weights.lora_io import read_lora
 
-from ..native_names import flux_to_native, tiny_flux, tiny_sd3, to_native
+from ..native_names import flux2_to_native, flux_to_native, tiny_flux, tiny_flux2, tiny_sd3, to_native
 from ..tiny import randomize
+from ..versions import by_family
 
 RANK, ALPHA = 4, 2.0
 
@@ -28,14 +29,20 @@ def tiny_qwen():
     return randomize(network, seed=4)
 
 
-ORIGINAL = {"zimage": to_native, "sd3": to_native, "flux": flux_to_native, "qwen": lambda net: dict(net.state_dict())}
+ORIGINAL = {
+    "zimage": to_native,
+    "sd3": to_native,
+    "flux": flux_to_native,
+    "flux2": flux2_to_native,
+    "qwen": lambda net: dict(net.state_dict()),
+}
 """The original model's names for each family; Qwen-Image's are diffusers'."""
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=by_family(FAMILIES))
 def family(request):
     """The name of a family and a tiny network of it."""
-    made = {"sd3": tiny_sd3, "flux": tiny_flux, "qwen": tiny_qwen}
+    made = {"sd3": tiny_sd3, "flux": tiny_flux, "flux2": tiny_flux2, "qwen": tiny_qwen}
     name = request.param
     return name, made[name]() if name in made else request.getfixturevalue("opened_zimage").network
 
@@ -136,7 +143,7 @@ def test_every_family_reads_every_layout(family, layout, names, tmp_path):
 def test_the_families_are_told_apart_by_names_and_the_fused_layers_are_there(family):
     name, _ = family
     fused = {key: len({module for module, _ in places}) for key, places in rows_of(family).items()}
-    assert max(fused.values()) == {"zimage": 3, "sd3": 3, "flux": 4, "qwen": 1}[name]
+    assert max(fused.values()) == {"zimage": 3, "sd3": 3, "flux": 4, "flux2": 3, "qwen": 1}[name]
     assert "single_blocks.0.linear1" in fused or name != "flux"
 
 
