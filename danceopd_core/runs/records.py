@@ -148,10 +148,7 @@ class RunRecord:
 
     def add_validation(self, update: int, errors: Mapping[str, float | None]) -> None:
         """Appends a validation; one of the same update is replaced."""
-        lines = UpdateLines(self.path / "validation.jsonl")
-        if any(entry["update"] >= update for entry in lines.read()):
-            lines.cut(update - 1)
-        lines.add({"update": update, "errors": errors})
+        UpdateLines(self.path / "validation.jsonl").replace({"update": update, "errors": errors})
 
     def pictures(self) -> list[Path]:
         """Those of the last validation, in order."""

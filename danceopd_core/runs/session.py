@@ -65,14 +65,17 @@ class TrainingSession:
     def recipe(self) -> Recipe:
         return self.plan.recipe
 
+    def student(self) -> Lora:
+        """A copy of the student as it is saved; its moving average if the recipe has one."""
+        with self.adapters.holding(self.trainer.averaged()) if self.recipe.optimizer.ema else nullcontext():
+            return self.adapters.student()
+
     def write_student(self, path: Path, date: str = "", run: str = "") -> None:
-        """Writes the student as one LoRA file for ComfyUI and diffusers; its moving average if the recipe has one.
+        """Writes the student as one LoRA file for ComfyUI and diffusers.
 
         date: ISO 8601, run: the id of the run, for the file's metadata.
         """
-        recipe, trainer = self.recipe, self.trainer
-        with self.adapters.holding(trainer.averaged()) if recipe.optimizer.ema else nullcontext():
-            lora = self.adapters.student()
+        recipe, trainer, lora = self.recipe, self.trainer, self.student()
         metadata = lora_metadata(
             lora,
             family=self.backbone.family,
