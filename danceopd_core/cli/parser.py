@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..errors import InputError, shown
-from . import bench, cache, data, demo, doctor, doctor_env, evaluate, memory, recipes, sample, shapes, soak, train
+from . import bench, cache, data, demo, doctor, doctor_env, evaluate, memory, push, recipes, sample, shapes, soak, train
 from .console import encode_anything, log, quiet_libraries
 
 COMMANDS = {
@@ -26,6 +26,7 @@ COMMANDS = {
     "data": data,
     "shapes": shapes,
     "soak": soak,
+    "push": push,
     "doctor": doctor,
     "doctor-env": doctor_env,
 }

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from ..algorithm.trainer import StepResult
 from ..runs.loop import RunState
+from ..runs.model_card import write_card
 from ..runs.run_dir import RunFolder
 from ..runs.session import TrainingSession
 from .console import log
@@ -48,6 +49,7 @@ class ProgressBar:
         """The command line does not validate."""
 
     def on_save(self, state: RunState) -> None:
+        write_card(self._folder.path, self._folder.path.resolve().name)
         health = self._folder.health
         if health is not None and (state != "training" or health.state != "healthy"):
             log(f"the LoRA is {health.verdict()}")

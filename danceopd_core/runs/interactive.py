@@ -184,6 +184,7 @@ class _LiveObserver:
             if health.state != "healthy":
                 self.status.publish(message=f"the LoRA is {health.verdict()}")
         self.run.write("status.json", {**self.status.data, "state": state})
+        self.run.write_card()
         self.status.restart_clock()
 
     def on_not_saved(self, why: str) -> None:
