@@ -145,6 +145,11 @@ def as_arrays(images: Tensor | None, widget: str) -> tuple[np.ndarray, ...]:
     return tuple((picture * 255).round().to(torch.uint8).numpy().copy() for picture in rgb)
 
 
+def as_image(picture: Image.Image) -> Tensor:
+    """A picture as an IMAGE batch (1, H, W, 3) in [0, 1]."""
+    return torch.from_numpy(np.array(picture.convert("RGB"))).float()[None] / 255
+
+
 def lora_file(lora: dict[str, Tensor]) -> Path:
     """A LORA_MODEL as a file named by its contents, in the folder that ComfyUI empties."""
     from safetensors.torch import save

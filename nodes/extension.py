@@ -9,6 +9,7 @@ from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
 from .guard import guarded
 from .learned_router_node import LearnedRouterNode
 from .native_nodes import FieldFromModel, FieldFromOtherModel, LoadLora, LoadShapes, NativeFlowModel
+from .report_node import LoraReport
 from .route_nodes import PromptBucket, RouteSelector
 from .sample_nodes import Compare, Evaluate, SampleStudent
 from .student_nodes import StudentLora
@@ -33,6 +34,7 @@ NODES: list[type[io.ComfyNode]] = [
     FieldFromModel,
     FieldFromOtherModel,
     ConditioningBucket,
+    LoraReport,
 ]
 
 

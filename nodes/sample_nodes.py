@@ -105,8 +105,8 @@ class Compare(io.ComfyNode):
             node_id="DanceOPD_Compare",
             display_name="Compare Fields",
             category=CATEGORY,
-            description="Generates images with the base model, the teachers and the student from the same prompts and "
-            "initial noise, and arranges them in one comparison image.",
+            description="Generates images with the base model, the teachers, the student, and the teachers' LoRAs "
+            "stacked, from the same prompts and initial noise, and arranges them in one comparison image.",
             search_aliases=["danceopd", "contact sheet", "grid", "side by side"],
             inputs=[
                 RoutesSocket.Input("routes", tooltip="Teachers and their prompts."),
@@ -143,7 +143,12 @@ class Compare(io.ComfyNode):
 
     @classmethod
     def execute(cls, routes, lora_name, strength, prompts, rows, steps, seed, width, height, sources=None, lora=None):
-        from ..danceopd_core.runs.comparison import comparison_fields, comparison_items, comparison_sheet
+        from ..danceopd_core.runs.comparison import (
+            comparison_fields,
+            comparison_items,
+            comparison_sheet,
+            comparison_stacks,
+        )
         from ..danceopd_core.runs.field_sampling import sample_fields
 
         settings = _settings(routes.model, steps, seed, width, height)
@@ -152,7 +157,8 @@ class Compare(io.ComfyNode):
         with_student = lora is not None or lora_name != NONE
         fields = comparison_fields(routes, _student(lora, lora_name, strength) if with_student else None)
         with workspace(training=False):
-            images = sample_fields(routes.model, fields, items, settings, ComfyHost(cls.hidden.unique_id, steps))
+            host = ComfyHost(cls.hidden.unique_id, steps)
+            images = sample_fields(routes.model, fields, items, settings, host, comparison_stacks(routes))
         return io.NodeOutput(comparison_sheet(items, images, settings))
 
 

@@ -76,7 +76,7 @@ def run(args: Namespace) -> None:
     with raised(), folder.lock():
         folder.begin(session, resume=False)
         log(f"training {recipe.steps} updates of {recipe.batch} samples")
-        with ProgressBar(session) as bar:
+        with ProgressBar(session, folder) as bar:
             train_loop(session, folder, bar)
     score("student_after", STUDENT)
     _sheet(held_out_set, images).save(out / "samples.png")

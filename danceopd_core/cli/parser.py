@@ -1,8 +1,8 @@
 """The command line: assembles the commands and maps errors to exit statuses.
 
 0: done. 1: the training diverged, ran out of memory, lost one of its processes or could not be saved, doctor-env found
-what an install would change, or soak found something bad. 2: bad input, reported in one message with nothing written.
-130: interrupted; 143 and 129: by SIGTERM and SIGHUP.
+what an install would change, doctor a LoRA that is dead or broken, or soak something bad. 2: bad input, reported in one
+message with nothing written. 130: interrupted; 143 and 129: by SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..errors import InputError, shown
-from . import bench, cache, data, demo, doctor_env, evaluate, memory, recipes, sample, shapes, soak, train
+from . import bench, cache, data, demo, doctor, doctor_env, evaluate, memory, push, recipes, sample, shapes, soak, train
 from .console import encode_anything, log, quiet_libraries
 
 COMMANDS = {
@@ -26,6 +26,8 @@ COMMANDS = {
     "data": data,
     "shapes": shapes,
     "soak": soak,
+    "push": push,
+    "doctor": doctor,
     "doctor-env": doctor_env,
 }
 """Each module has `add_arguments(subparsers)`, which adds its parser, and `run(args)`."""

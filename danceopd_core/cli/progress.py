@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from ..algorithm.trainer import StepResult
 from ..runs.loop import RunState
+from ..runs.model_card import write_card
+from ..runs.run_dir import RunFolder
 from ..runs.session import TrainingSession
 from .console import log
 
@@ -15,13 +17,14 @@ from .console import log
 class ProgressBar:
     """An observer of the training loop that shows a bar with loss and learning rate; a context manager.
 
+    What an examination finds in the weights at a save is logged where it is not healthy, and at the end.
     Shown by the main process only.
     """
 
     cancelled = KeyboardInterrupt
 
-    def __init__(self, session: TrainingSession) -> None:
-        self._session = session
+    def __init__(self, session: TrainingSession, folder: RunFolder) -> None:
+        self._session, self._folder = session, folder
         self._bar = tqdm(
             total=session.recipe.steps,
             initial=session.trainer.update,
@@ -46,6 +49,10 @@ class ProgressBar:
         """The command line does not validate."""
 
     def on_save(self, state: RunState) -> None:
+        write_card(self._folder.path, self._folder.path.resolve().name)
+        health = self._folder.health
+        if health is not None and (state != "training" or health.state != "healthy"):
+            log(f"the LoRA is {health.verdict()}")
         if state in ("cancelled", "failed"):
             log(f"saved after update {self._session.trainer.update}: --resume goes on from there")
 

@@ -84,6 +84,6 @@ def _train(recipe: Recipe, folder: RunFolder, args: Namespace) -> None:
         main_log = log if processes.rank == 0 else lambda text: None
         session = open_session(recipe, processes, main_log, resumed=args.resume, cache=args.cache, sharded=args.fsdp)
         folder.begin(session, args.resume, main_log)
-        with ProgressBar(session) as bar:
+        with ProgressBar(session, folder) as bar:
             train_loop(session, folder, bar)
         main_log(f"wrote {folder.student}")

@@ -17,7 +17,7 @@ from .parsing import build, plain
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 """The schedules of diffusers that need only the run's length and its warmup."""
 
-NOT_IN_DIGEST = ("out", "device", "save_every", "keep_states", "offload", "memory")
+NOT_IN_DIGEST = ("out", "device", "save_every", "keep_states", "offload", "memory", "private")
 """Settings that do not change the result of a run."""
 
 
@@ -216,6 +216,8 @@ class Recipe:
     memory: Literal["auto", "manual"] = "auto"
     """`auto`: on a GPU, fits the run into its free memory, and takes less when it runs out of it; see docs/memory.md.
     `manual`: only what the other settings say."""
+    private: bool = False
+    """Leave prompts, paths and the workflow out of the LoRA's metadata and of its model card."""
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, as dicts, lists and plain values; `io.parse_recipe` returns the same recipe."""

@@ -17,6 +17,7 @@ from .field_sampling import SamplingSettings, paired_items
 from .plots import SheetRow, contact_sheet
 
 STUDENT_COLUMN = "student"
+STACKED_COLUMN = "stacked"
 
 
 def comparison_fields(routes: RoutesSpec, student: Teacher | None) -> dict[str, FieldSpec]:
@@ -24,11 +25,25 @@ def comparison_fields(routes: RoutesSpec, student: Teacher | None) -> dict[str, 
     base = FieldSpec(routes.model, "base", ((Teacher(), 1.0),))
     fields: dict[str, FieldSpec] = {}
     for field in dict.fromkeys([base, *(route.field for route in routes.routes)]):
-        taken = field.label in (*fields, STUDENT_COLUMN)
+        taken = field.label in (*fields, STUDENT_COLUMN, STACKED_COLUMN)
         fields[f"{field.label} ({len(fields) + 1})" if taken else field.label] = field
     if student is not None:
         fields[STUDENT_COLUMN] = FieldSpec(routes.model, STUDENT_COLUMN, ((student, 1.0),))
     return fields
+
+
+def comparison_stacks(routes: RoutesSpec) -> dict[str, list[Teacher]]:
+    """What the student stands in for: the LoRAs of all the routes' teachers on the base model at once.
+
+    Nothing with fewer than two LoRAs over the routes' own model; a teacher with weights of its own is none of them.
+    """
+    teachers = dict.fromkeys(teacher for route in routes.routes for teacher, _ in route.field.parts)
+    with_lora = {
+        (teacher.lora, teacher.strength): teacher
+        for teacher in teachers
+        if teacher.lora and not teacher.checkpoint and not teacher.model
+    }
+    return {STACKED_COLUMN: list(with_lora.values())} if len(with_lora) > 1 else {}
 
 
 def comparison_items(

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
 
-from ..algorithm.fields import mixed
+from ..algorithm.fields import VelocityField, guided, mixed
 from ..data.csv_rows import Item
 from ..errors import InputError
+from ..models.backbone import Backbone
 from ..models.sampling import sample_pictures
 from ..recipe.from_graph import teacher_of, widget_names
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Teacher
+from ..weights.adapters import Adapters
+from ..weights.lora import Lora, stacked
 from .encoding import check_samples, encode_for
 from .host import Host, step_counter
 from .opening import DTYPES, open_teachers
 from .other_models import load_others, open_others
-from .sources import graph_source
+from .sources import Weights, graph_source
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,29 @@ class SamplingSettings:
 
 
 def sample_fields(
-    model: ModelSpec, fields: Mapping[str, FieldSpec], items: Sequence[Item], settings: SamplingSettings, host: Host
+    model: ModelSpec,
+    fields: Mapping[str, FieldSpec],
+    items: Sequence[Item],
+    settings: SamplingSettings,
+    host: Host,
+    stacks: Mapping[str, Sequence[Teacher]] | None = None,
 ) -> dict[str, torch.Tensor]:
     """By field, the pictures of the items, (n, H, W, 3) in [0, 1]; every field starts from the same noise.
 
-    InputError names widgets instead of recipe keys.
+    stacks: fields of the base model with all LoRAs of some teachers on it at once, sampled after the others. InputError
+    names widgets instead of recipe keys.
     """
     with widget_names(model.live is not None):
-        return _sample_fields(model, fields, items, settings, host)
+        return _sample_fields(model, fields, items, settings, host, stacks or {})
 
 
 def _sample_fields(
-    model: ModelSpec, fields: Mapping[str, FieldSpec], items: Sequence[Item], settings: SamplingSettings, host: Host
+    model: ModelSpec,
+    fields: Mapping[str, FieldSpec],
+    items: Sequence[Item],
+    settings: SamplingSettings,
+    host: Host,
+    stacks: Mapping[str, Sequence[Teacher]],
 ) -> dict[str, torch.Tensor]:
     teachers: dict[str, Teacher] = {}
     names = {label: teacher_of(field, teachers) for label, field in fields.items()}
@@ -62,13 +77,18 @@ def _sample_fields(
     host.check()
     others = open_others(teachers, source, backbone, DTYPES[model.dtype], settings.device, size)
     others = load_others(others, source, DTYPES[model.dtype], settings.device)
-    _, opened = open_teachers(teachers, backbone, weights=source.weights, others=others)
+    adapters, opened = open_teachers(teachers, backbone, weights=source.weights, others=others)
+    ready = {
+        label: opened[name] if isinstance(name, str) else mixed([(opened[n], w) for n, w in name.items()])
+        for label, name in names.items()
+    }
+    for label, parts in stacks.items():
+        ready[label] = _stacked_field(parts, backbone, adapters, source.weights)
     samples = encode_for(list(teachers.values()), backbone, others, items, *size)
     check_samples(backbone, others, samples, size)
-    step = step_counter(host, len(fields) * settings.steps * -(-len(items) // settings.batch))
+    step = step_counter(host, len(ready) * settings.steps * -(-len(items) // settings.batch))
     images = {}
-    for label, name in names.items():
-        field = opened[name] if isinstance(name, str) else mixed([(opened[n], w) for n, w in name.items()])
+    for label, field in ready.items():
         batches = sample_pictures(
             backbone,
             field,
@@ -83,6 +103,24 @@ def _sample_fields(
         )
         images[label] = torch.cat(list(batches)).clamp(0, 1)
     return images
+
+
+def _stacked_field(
+    teachers: Sequence[Teacher], backbone: Backbone, adapters: Adapters, weights: Weights
+) -> VelocityField:
+    """The base model with the LoRAs of these teachers added, each at its strength, as a chain of Load LoRA adds them.
+
+    Guided as the teachers are, if they all are alike.
+    """
+
+    def read(teacher: Teacher) -> Lora:
+        lora = weights.read_lora(teacher.lora or "", backbone, adapters.shapes)
+        return replace(lora, scale=lora.scale * teacher.strength)
+
+    name = adapters.add_teacher(reduce(stacked, map(read, teachers)))
+    field = adapters.field(backbone.velocity, name)
+    (guidance, negative), *others = {(teacher.guidance, teacher.negative) for teacher in teachers}
+    return field if others else guided(field, guidance, negative)
 
 
 def paired_items(prompts: Sequence[str], sources: Sequence[np.ndarray]) -> list[Item]:

@@ -12,7 +12,7 @@ from ..files import write_text
 
 
 class UpdateLines:
-    """history.jsonl or validation.jsonl. A line that a killed process left incomplete counts as absent."""
+    """history.jsonl and files like it. A line that a killed process left incomplete counts as absent."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,6 +32,13 @@ class UpdateLines:
             if self.path.exists():
                 os.truncate(self.path, size)
             raise
+
+    def replace(self, entry: Mapping[str, Any]) -> None:
+        """Appends an entry in the place of those of its update and later ones."""
+        update = entry["update"]
+        if any(other["update"] >= update for other in self._entries()):
+            self.cut(update - 1)
+        self.add(entry)
 
     def cut(self, update: int) -> tuple[int, bool]:
         """Drops the entries after an update, and all but the last of an update. Returns how many lines were incomplete,

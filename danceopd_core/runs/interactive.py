@@ -123,8 +123,8 @@ def _publish_finished(run: RunRecord, status: LiveStatus) -> bool:
     if not saved or saved["state"] != "done" or not run.folder.student.exists():
         return False
     run.restore_lora()
-    names = ("update", "losses", "validation", "pictures", "asked")
-    results = {name: saved[name] for name in names if name in saved}  # runs of version 0.1.0 may lack "asked"
+    names = ("update", "losses", "validation", "pictures", "asked", "health")
+    results = {name: saved[name] for name in names if name in saved}  # runs of version 0.1.0 may lack some
     status.publish(**results, state="done", message="This run is finished already: nothing was trained.")
     return True
 
@@ -179,7 +179,12 @@ class _LiveObserver:
 
     def on_save(self, state: RunState) -> None:
         self.run.publish(self.session)
+        if health := self.run.folder.health:
+            self.status.publish(health={"state": health.state, "verdict": health.verdict()})
+            if health.state != "healthy":
+                self.status.publish(message=f"the LoRA is {health.verdict()}")
         self.run.write("status.json", {**self.status.data, "state": state})
+        self.run.write_card()
         self.status.restart_clock()
 
     def on_not_saved(self, why: str) -> None:

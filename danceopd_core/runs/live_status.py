@@ -83,6 +83,7 @@ class LiveStatus:
             "memory_mb": 0.0,
             "pictures": [],
             "asked": [],
+            "health": None,
             "time": time.time(),
         }
 

@@ -6,6 +6,7 @@ status.json        the last saved live status
 validation.jsonl   one line per validation
 pictures/          of the validations
 workflow.json      the graph that started it
+README.md          the model card; a copy lies beside the LoRA
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from ..recipe.io import read_recipe
 from .history import UpdateLines
 from .history_pages import history_page
 from .identity import VERSION, recipe_digest
+from .model_card import is_card_of, write_card
+from .queueing import WORKFLOW
 from .run_dir import RunFolder
 from .run_id import read_run, run_of_lora, same_weights
 from .run_lock import HOLDER, LOCK
 from .run_names import check_name, check_twin
 from .saved_status import is_status
+from .student_metadata import thumbnail, workflow_metadata
 
 if TYPE_CHECKING:  # reading records, as ComfyUI's page does, needs no model
     from .session import TrainingSession
@@ -81,8 +85,20 @@ class RunRecord:
         """Writes the student to output/loras; under a further name if another file came there since the run began."""
         if self.lora.exists() and self._stamp() != self._adopted and not self.owns_lora():
             self.lora = next(file for file in self._names() if not file.exists())
-        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        session.write_student(self.lora, date, self.folder.id)
+        date, more = datetime.now(timezone.utc).isoformat(timespec="seconds"), dict[str, str]()
+        if pictures := self.pictures():
+            more |= thumbnail(pictures[0])
+        if not session.recipe.private:
+            more |= workflow_metadata(self._read(WORKFLOW))
+        session.write_student(self.lora, date, self.folder.id, more)
+
+    def write_card(self) -> None:
+        """Writes the model card of the run into its folder, and beside the LoRA unless another's card lies there."""
+        write_card(self.path, self.lora.stem)
+        beside = self.lora.with_suffix(".md")
+        ids = [read_run(folder).id for folder in (self.path, *self._set_aside())]
+        if not beside.exists() or is_card_of(beside, ids):
+            write_card(self.path, self.lora.stem, beside)
 
     def _stamp(self) -> tuple[int, int] | None:
         stat = self.lora.stat() if self.lora.exists() else None
@@ -148,10 +164,7 @@ class RunRecord:
 
     def add_validation(self, update: int, errors: Mapping[str, float | None]) -> None:
         """Appends a validation; one of the same update is replaced."""
-        lines = UpdateLines(self.path / "validation.jsonl")
-        if any(entry["update"] >= update for entry in lines.read()):
-            lines.cut(update - 1)
-        lines.add({"update": update, "errors": errors})
+        UpdateLines(self.path / "validation.jsonl").replace({"update": update, "errors": errors})
 
     def pictures(self) -> list[Path]:
         """Those of the last validation, in order."""

@@ -3,6 +3,7 @@
 RUN/recipe.yaml            the recipe
 RUN/run.json               the run's id, and stamps of the files that it is trained from
 RUN/history.jsonl          one line per update
+RUN/health.jsonl           one line per save: what an examination of the student's weights found
 RUN/state.safetensors      to resume from: student, optimizer, counters; those before it are in `state_files`
 RUN/router.json            with a learned router: its accuracy, and the route of each prompt that it assigned
 RUN/student.safetensors    the LoRA of the last save
@@ -18,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..doctor.health import Health, examine
 from ..errors import InputError
 from ..files import is_temporary, remove_leftovers, write_text
 from ..recipe.io import read_recipe, write_recipe
@@ -48,7 +50,10 @@ class RunFolder:
         self.states = StateFiles(self.path)
         self.state = self.states.newest
         self.student = self.path / "student.safetensors"
+        self.health: Health | None = None
+        """Of the student that this process saved last."""
         self._history = UpdateLines(self.path / "history.jsonl")
+        self._healths = UpdateLines(self.path / "health.jsonl")
         self._stamps: Mapping[str, str] | None = None
         self._added = 0
 
@@ -192,6 +197,8 @@ class RunFolder:
         state |= {"recipe": past_digest(recipe), "seed": recipe.seed, "processes": trainer.processes.size}
         self.states.save({**state, "routed": _assigned(session)} if session.assignment else state, recipe.keep_states)
         self._write_student(session)
+        self.health = examine(session.student())
+        self._healths.replace({"update": trainer.update, **self.health.to_dict()})
 
     def _checkpoint(self, update: int) -> Path:
         return self.path / "checkpoints" / f"student-{update:06d}.safetensors"
@@ -204,6 +211,7 @@ class RunFolder:
     def _cut(self, update: int, tell: Callable[[str], None]) -> None:
         """Drops what was written after an update."""
         torn, whole = self._history.cut(update)
+        self._healths.cut(update)
         UpdateLines(self.path / "validation.jsonl").cut(update)
         for picture in (self.path / "pictures").glob("*.png"):
             if picture.name[:6].isdecimal() and int(picture.name.partition("-")[0]) > update:

@@ -17,6 +17,7 @@ from ..algorithm.routers import router
 from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
 from ..data.cache_folder import CacheFolder, cache_folder, can_be_written, size_limit
+from ..data.csv_rows import Item
 from ..data.prompt_assignment import PromptAssignment
 from ..data.roots import Roots
 from ..errors import naming
@@ -28,8 +29,8 @@ from ..recipe.io import checked
 from ..recipe.schema import Recipe, Route
 from ..weights.adapters import STUDENT, Adapters
 from ..weights.lora import Lora, fresh_lora
-from ..weights.lora_io import lora_metadata
 from .encoding import EncodedBuckets, encode_buckets
+from .known_models import known_model
 from .ladder import Choice, settle
 from .memory import estimate
 from .opening import DTYPES, open_teachers, pick_device
@@ -39,6 +40,7 @@ from .reading_ahead import RememberedLoras
 from .relief import LadderDown
 from .sharding import check_shardable, most, shard
 from .sources import FolderSource, ModelSource, Weights
+from .student_metadata import student_metadata
 
 LOSS_SCALE = 2.0**16
 """Of the gradients of a network in float16, whose smallest number is 6e-8."""
@@ -65,25 +67,41 @@ class TrainingSession:
     def recipe(self) -> Recipe:
         return self.plan.recipe
 
-    def write_student(self, path: Path, date: str = "", run: str = "") -> None:
-        """Writes the student as one LoRA file for ComfyUI and diffusers; its moving average if the recipe has one.
+    def student(self) -> Lora:
+        """A copy of the student as it is saved; its moving average if the recipe has one."""
+        with self.adapters.holding(self.trainer.averaged()) if self.recipe.optimizer.ema else nullcontext():
+            return self.adapters.student()
 
-        date: ISO 8601, run: the id of the run, for the file's metadata.
+    def write_student(self, path: Path, date: str = "", run: str = "", more: Mapping[str, str] | None = None) -> None:
+        """Writes the student as one LoRA file for ComfyUI and diffusers.
+
+        date: ISO 8601, run: the id of the run, more: entries, for the file's metadata.
         """
-        recipe, trainer = self.recipe, self.trainer
-        with self.adapters.holding(trainer.averaged()) if recipe.optimizer.ema else nullcontext():
-            lora = self.adapters.student()
-        metadata = lora_metadata(
+        lora, source = self.student(), self.plan.source
+        metadata = student_metadata(
+            self.recipe,
             lora,
             family=self.backbone.family,
             title=path.stem,
             date=date,
-            usage_hint=f"{recipe.method}: " + ", ".join(route.name for route in recipe.routes),
-            steps=trainer.update,
-            learning_rate=recipe.optimizer.lr,
-            extra={"recipe": recipe.to_dict(), "digest": recipe.digest(), "update": trainer.update, "run": run},
+            update=self.trainer.update,
+            run=run,
+            tasks=self.tasks,
+            base=known_model([*self.recipe.components.values(), self.recipe.model, *source.notes()]),
         )
-        self.plan.source.weights.write_lora(path, lora, metadata)
+        source.weights.write_lora(path, lora, {**metadata, **(more or {})})
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """What each route trains, by its first item: "edit" or "text-to-image"."""
+        firsts = {route.name: self.plan.items(route.bucket)[0] for route in self.recipe.routes}
+        return {name: "edit" if _is_edit(item) else "text-to-image" for name, item in firsts.items()}
+
+
+def _is_edit(item: Item) -> bool:
+    """Whether it has a source picture, also in conditioning that is encoded already."""
+    encoded = item.conditioning.values.values() if item.conditioning else ()
+    return item.source is not None or any(isinstance(value, tuple) for value in encoded)
 
 
 def open_session(

@@ -6,12 +6,14 @@ ComfyUI reads no alpha from metadata, and diffusers rejects or ignores alpha ten
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import InputError
 from .lora import Lora, Shapes
@@ -74,7 +76,18 @@ def write_lora(
     bad = [key for key, tensor in tensors.items() if not finite(tensor)]
     if bad:
         raise InputError(f"{path} is not written: {listed(bad)} would be NaN or infinity as {dtype}; save as float32")
-    write_safetensors(path, tensors, {"format": "pt", **(metadata or {})})
+    metadata = {"format": "pt", **(metadata or {})}
+    if "modelspec.sai_model_spec" in metadata:
+        metadata["modelspec.hash_sha256"] = f"0x{_content_hash(tensors)}"
+    write_safetensors(path, tensors, metadata)
+
+
+def _content_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the tensors as a file of one dtype holds them behind its header: by name."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(tensors.items()):
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def lora_metadata(

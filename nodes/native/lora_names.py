@@ -40,6 +40,14 @@ def patched(patcher: ModelPatcher, name: str, strength: float = 1.0) -> ModelPat
     return load_lora_for_models(patcher, None, lora, strength, 0.0, lora_metadata=metadata)[0]
 
 
+def passed_over(path: str, patcher: ModelPatcher) -> tuple[list[str], int]:
+    """The keys of a LoRA file that the stock loader would pass over on this MODEL, and how many it has."""
+    state = convert_lora(load_torch_file(path, safe_load=True))
+    patches = comfy.lora.load_lora(state, comfy.lora.model_lora_keys_unet(patcher.model, {}), log_missing=False)
+    taken = {key for patch in patches.values() for key in getattr(patch, "loaded_keys", ())}
+    return [key for key in state if key not in taken and not key.endswith(FULL_ENDS)], len(state)
+
+
 def lora_of(state: Mapping[str, Tensor], model: BaseModel, name: str) -> Lora:
     """The same for the tensors of a file; `name` is what errors call it."""
     to_load = comfy.lora.model_lora_keys_unet(model, {})

@@ -17,7 +17,7 @@ NODES = {
     for name in (
         "LoadModel", "Teacher", "Guided", "Mixed", "Bucket", "Routes", "LearnedRouter", "Student", "Train", "Sample",
         "Compare", "Evaluate", "LoadShapes", "LoadLora", "NativeModel", "NativeField", "OtherField",
-        "ConditioningBucket",
+        "ConditioningBucket", "LoraReport",
     )
 }  # fmt: skip
 

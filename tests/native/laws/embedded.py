@@ -1,13 +1,19 @@
 """The embedded model as MODEL, CLIP and VAE says what its diffusers pipeline says, in stock samplers too."""
 
+import logging
+import tempfile
+
 import comfy.sample
 import torch
+from comfy.sd import load_lora_for_models
 from pack.danceopd_core.algorithm.fields import guided
 from pack.danceopd_core.models.registry import open_backbone
 from pack.danceopd_core.models.sampling import integrate, seeded_noise
 from pack.danceopd_core.shapes import locate
 from pack.nodes.native.backbone import opened
+from pack.nodes.native.lora_names import passed_over
 from pack.nodes.native.shapes import shapes_clip, shapes_model, shapes_vae
+from safetensors.torch import load_file, save_file
 
 PROMPTS = ["a red circle and a blue square", "three big diamonds", ""]
 
@@ -134,3 +140,28 @@ def test_the_model_given_is_untouched():
         assert not next(NATIVE.network.parameters()).is_inference()
     for name, weight in MODEL.model.diffusion_model.state_dict().items():
         assert torch.equal(weight, NATIVE.network.state_dict()[name])
+
+
+def test_the_keys_that_the_stock_loader_passes_over_are_found():
+    """Those that it logs as not loaded."""
+    for name in ("shapes:edit", "shapes:native_edit"):
+        keys, count = passed_over(str(locate(name)), MODEL)
+        assert (keys, count % 2) == ([], 0)
+        assert count
+    tensors = load_file(str(locate("shapes:native_edit")))
+    odd = {key.replace("layers.0.", "layers.99."): tensor for key, tensor in tensors.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/odd.safetensors"
+        save_file(odd, path)
+        keys, count = passed_over(path, MODEL)
+        logged = []
+        handler = logging.Handler()
+        handler.emit = lambda record: logged.append(record.getMessage())
+        logging.getLogger().addHandler(handler)
+        try:
+            load_lora_for_models(MODEL, None, load_file(path), 1.0, 0.0)
+        finally:
+            logging.getLogger().removeHandler(handler)
+    assert keys == [key for key in odd if ".99." in key]
+    assert count == len(tensors)
+    assert sum("lora key not loaded" in line for line in logged) == len(keys)

@@ -1,0 +1,135 @@
+"""What the model card of a run tells, read from the run's folder: no model is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..outside import parse_json, read_json, read_text
+from ..recipe.from_graph import teacher_label
+from ..recipe.io import read_recipe
+from ..recipe.schema import Recipe, Route
+from ..weights.safetensors_io import open_safetensors
+from .history import UpdateLines
+from .known_models import KnownModel, known_model
+from .saved_status import is_status
+
+ENDS = 20
+"""Updates of a route whose mean loss stands for its start or its end, where there is no validation."""
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What the student learned on a route. first, last: its distance to the teacher before and after; None: unknown."""
+
+    name: str
+    task: str
+    teacher: str
+    first: float | None
+    last: float | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A validation picture and its prompt."""
+
+    file: Path
+    prompt: str
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """validated: whether the distances are those of validations, and not of training losses."""
+
+    recipe: Recipe
+    run: str
+    updates: int
+    base: KnownModel | None
+    rank: int
+    capabilities: tuple[Capability, ...]
+    validated: bool
+    samples: tuple[Sample, ...] = ()
+    health: Mapping[str, Any] = field(default_factory=dict)
+
+
+def card_facts(folder: Path) -> CardFacts:
+    """Those of a run's folder with a student in it; InputError if there is none."""
+    student = folder / "student.safetensors"
+    with open_safetensors(student) as handle:
+        metadata = handle.metadata() or {}
+    own = parse_json(metadata.get("danceopd", "{}"), f"the metadata of {student}")
+    own = own if isinstance(own, dict) else {}
+    recipe = read_recipe(folder / "recipe.yaml")
+    tasks = own.get("tasks") if isinstance(own.get("tasks"), dict) else {}
+    validations = [
+        entry["errors"] for entry in _entries(folder, "validation.jsonl") if isinstance(entry.get("errors"), dict)
+    ]
+    updates = [entry["losses"] for entry in _entries(folder, "history.jsonl") if isinstance(entry.get("losses"), dict)]
+
+    def capability(route: Route) -> Capability:
+        points = [errors.get(route.name) for errors in validations]
+        known = [point for point in points if isinstance(point, int | float)]
+        if not known:
+            losses = [entry[route.name] for entry in updates if isinstance(entry.get(route.name), int | float)]
+            known = [_mean(losses[:ENDS]), _mean(losses[-ENDS:])] if losses else []
+        first, last = (known[0], known[-1]) if known else (None, None)
+        task = str((tasks or {}).get(route.name) or "text-to-image")
+        return Capability(route.name, task, teacher_text(recipe, route), first, last)
+
+    rank = metadata.get("ss_network_dim", "")
+    done = own.get("update")
+    healths = _entries(folder, "health.jsonl")
+    return CardFacts(
+        recipe=recipe,
+        run=str(own.get("run") or ""),
+        updates=done if isinstance(done, int) else len(updates),
+        base=known_model(_model_names(folder, recipe)),
+        rank=int(rank) if rank.isascii() and rank.isdecimal() else 0,
+        capabilities=tuple(map(capability, recipe.routes)),
+        validated=bool(validations),
+        samples=tuple(_samples(folder)),
+        health=healths[-1] if healths else {},
+    )
+
+
+def teacher_text(recipe: Recipe, route: Route) -> str:
+    """The teachers of a route by the names of their files, with their guidance."""
+    names = {route.teacher: 1.0} if isinstance(route.teacher, str) else route.teacher
+    parts = [(teacher_label(recipe.teachers[name]), weight) for name, weight in names.items()]
+    return " + ".join(label if weight == 1 else f"{weight:g} {label}" for label, weight in parts)
+
+
+def _model_names(folder: Path, recipe: Recipe) -> list[str]:
+    """Where the base model's name may stand: its single file, its folder, what ComfyUI's loaders loaded."""
+    comments = [
+        line[1:].strip() for line in read_text(folder / "recipe.yaml", "the recipe").splitlines() if line[:1] == "#"
+    ]
+    return [*filter(None, [recipe.components.get("transformer"), recipe.model]), *comments]
+
+
+def _samples(folder: Path) -> list[Sample]:
+    file = folder / "status.json"
+    try:
+        status = read_json(file, "the status") if file.exists() else None
+    except InputError:
+        return []
+    if status is None or not is_status(status):
+        return []
+    found = [Sample(folder / "pictures" / Path(one["url"]).name, one["prompt"]) for one in status["pictures"]]
+    return [sample for sample in found if sample.file.is_file()]
+
+
+def _column(folder: Path, name: str, key: str) -> list[dict[str, Any]]:
+    """The mappings under a key of a file's lines."""
+    return [entry[key] for entry in _entries(folder, name) if isinstance(entry.get(key), dict)]
+
+
+def _entries(folder: Path, name: str) -> list[dict[str, Any]]:
+    return UpdateLines(folder / name).read()
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
