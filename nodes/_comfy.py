@@ -196,6 +196,9 @@ class ComfyHost:
     def progress(self, value: int, total: int, picture: Image.Image | None = None) -> None:
         self._bar.update_absolute(value, total, None if picture is None else ("JPEG", picture, 512))
 
+    def preparing(self, done: int, total: int) -> None:
+        self._bar.update_absolute(done, total)
+
     def memory_mb(self) -> float:
         """What the device holds, or the process on a CPU."""
         device = management.get_torch_device()

@@ -11,12 +11,13 @@ import torch
 from ..algorithm.fields import mixed
 from ..data.csv_rows import Item
 from ..errors import InputError
+from ..listening import listening, work
 from ..models.sampling import sample_pictures
 from ..recipe.from_graph import teacher_of, widget_names
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Teacher
 from .encoding import check_samples, encode_for
-from .host import Host, step_counter
+from .host import Host, step_counter, told_to
 from .opening import DTYPES, open_teachers
 from .other_models import load_others, open_others
 from .sources import graph_source
@@ -41,7 +42,7 @@ def sample_fields(
 
     InputError names widgets instead of recipe keys.
     """
-    with widget_names(model.live is not None):
+    with widget_names(model.live is not None), listening(told_to(host)):
         return _sample_fields(model, fields, items, settings, host)
 
 
@@ -63,7 +64,8 @@ def _sample_fields(
     others = open_others(teachers, source, backbone, DTYPES[model.dtype], settings.device, size)
     others = load_others(others, source, DTYPES[model.dtype], settings.device)
     _, opened = open_teachers(teachers, backbone, weights=source.weights, others=others)
-    samples = encode_for(list(teachers.values()), backbone, others, items, *size)
+    with work("encoding the prompts", len(items)):
+        samples = encode_for(list(teachers.values()), backbone, others, items, *size)
     check_samples(backbone, others, samples, size)
     step = step_counter(host, len(fields) * settings.steps * -(-len(items) // settings.batch))
     images = {}

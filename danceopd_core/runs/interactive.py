@@ -15,11 +15,12 @@ from ..algorithm.fields import Conditioning
 from ..algorithm.query import query_distribution
 from ..algorithm.trainer import StepResult
 from ..data.roots import Roots
+from ..listening import listening, work
 from ..recipe.file_names import is_live
 from ..recipe.from_graph import widget_names
 from ..recipe.schema import Recipe
 from .encoding import encode_items
-from .host import Host
+from .host import Host, told_to
 from .identity import is_steady, run_identity
 from .live_status import LiveStatus, plain
 from .loop import RunState, ended_by, train_loop
@@ -50,7 +51,8 @@ class Job:
 
 
 def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
-    """Leaves the trained student in the run's folder; `status` shows how it ended, whatever ended it.
+    """Leaves the trained student in the run's folder; `status` shows how it ended, whatever ended it, and where the
+    earlier LoRA of its name is.
 
     InputError names the widgets of the nodes instead of recipe keys.
     """
@@ -59,7 +61,7 @@ def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -
             _train(job, host, status, stop)
     except BaseException as error:
         state = ended_by(error, host.cancelled)
-        status.publish(state=state, message=str(error) if state == "failed" else "")
+        status.publish(state=state, message=str(error) if state == "failed" else _untrained(job.run, status))
         if status.data["update"]:
             job.run.write("status.json", status.data)
         raise
@@ -91,16 +93,19 @@ def _train_locked(
         status.publish(message=text)
 
     resume = continues and run.folder.states.exist()
-    session = _opened(job, run.folder.base_kept(recipe) if resume else recipe, log, resume)
-    status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
-    items = job.validation.items(session.plan)
-    samples = encode_items(session.backbone, items, recipe.width, recipe.height)
+    with listening(told_to(host, status.show_work)):
+        session = _opened(job, run.folder.base_kept(recipe) if resume else recipe, log, resume)
+        status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
+        items = job.validation.items(session.plan)
+        with work("encoding the validation prompts", len(items)):
+            samples = encode_items(session.backbone, items, recipe.width, recipe.height)
     if not resume and (run.folder.states.exist() or run.folder.history()):  # a run without an update has no results
         run.set_aside()
         locks.enter_context(run.folder.lock())
     run.clean_loras()
     run.write("identity.json", identity)
     run.write(WORKFLOW, job.workflow)
+    status.publish(earlier=run.earlier_lora())
     told: list[str] = []
     run.folder.begin(session, resume, told.append, identity["contents"])
     status.begin(session.trainer.update, ". ".join(told))
@@ -108,6 +113,14 @@ def _train_locked(
     observer = _LiveObserver(run, session, samples, [item.prompt for item in items], host, status, stop)
     state = train_loop(session, run.folder, observer, job.validation.every)
     status.publish(state=state)
+
+
+def _untrained(run: RunRecord, status: LiveStatus) -> str:
+    """What a run that was cancelled before its first update tells."""
+    if status.data["update"]:
+        return ""
+    kept = f": {run.lora.name} in the loras folder is as it was" if run.lora.exists() else ""
+    return f"Nothing was trained{kept}"
 
 
 def _opened(job: Job, recipe: Recipe, log: Callable[[str], None], resume: bool) -> TrainingSession:
@@ -162,9 +175,9 @@ class _LiveObserver:
 
     def on_validate(self) -> None:
         recipe, trainer = self.session.recipe, self.session.trainer
-        errors = plain(trainer.validate(min(ERROR_SAMPLES, recipe.batch)))
-        self.host.check()
-        images = validation_pictures(self.session, self.samples, self.host.check)
+        with listening(told_to(self.host, self.status.show_work), libraries=False):
+            errors = plain(trainer.validate(min(ERROR_SAMPLES, recipe.batch)))
+            images = validation_pictures(self.session, self.samples)
         folder = self.run.path / "pictures"
         folder.mkdir(exist_ok=True)
         shown = []
@@ -173,7 +186,7 @@ class _LiveObserver:
             Image.fromarray(image).save(file)
             shown.append({"prompt": prompt, "url": self.run.url(file.name)})
         self.run.add_validation(trainer.update, errors)
-        self.status.publish(validation=errors, pictures=shown, update=trainer.update)
+        self.status.publish(validation=errors, pictures=shown, update=trainer.update, work=None)
         self.host.progress(trainer.update, recipe.steps, preview(images))
         self.status.restart_clock()
 

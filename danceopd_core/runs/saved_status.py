@@ -53,6 +53,8 @@ OTHERS: dict[str, Callable[[Any], bool]] = {
     "display_node": _text,
     "run": _text,
     "message": _text,
+    "work": _optional(lambda value: isinstance(value, dict)),
+    "earlier": _text,
     "validation": _optional(_numbers),
     "rate": _optional(_number),
     "eta": _optional(_number),

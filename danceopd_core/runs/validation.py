@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ..algorithm.fields import Conditioning
 from ..data.csv_rows import Item
 from ..data.images import upright
 from ..errors import InputError
+from ..listening import one_more, work
 from ..models.sampling import sample_pictures
 from ..weights.adapters import STUDENT
 from .planning import RunPlan
@@ -55,12 +56,9 @@ class Validation:
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def validation_pictures(session: TrainingSession, samples: Conditioning, check: Callable[[], None]) -> list[np.ndarray]:
-    """The student's picture of each sample, (H, W, 3) uint8; the noise depends on the recipe's seed and the row.
-
-    check: called after each step of the sampler.
-    """
-    recipe = session.recipe
+def validation_pictures(session: TrainingSession, samples: Conditioning) -> list[np.ndarray]:
+    """The student's picture of each sample, (H, W, 3) uint8; the noise depends on the recipe's seed and the row."""
+    recipe, batch = session.recipe, session.trainer.micro_batch
     batches = sample_pictures(
         session.backbone,
         session.fields[STUDENT],
@@ -69,12 +67,13 @@ def validation_pictures(session: TrainingSession, samples: Conditioning, check: 
         steps=recipe.rollout_steps,
         width=recipe.width,
         height=recipe.height,
-        batch=session.trainer.micro_batch,
+        batch=batch,
         device=session.device,
         sigmas=session.trainer.sigmas,
-        step=lambda index, x: check(),
+        step=lambda index, x: one_more(),
     )
-    return [(image.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for batch in batches for image in batch]
+    with work("making the validation pictures", recipe.rollout_steps * -(-len(samples) // batch)):
+        return [(image.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for images in batches for image in images]
 
 
 def preview(images: Sequence[np.ndarray]) -> Image.Image:

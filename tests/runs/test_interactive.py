@@ -34,7 +34,7 @@ class Host:
 
     def __init__(self, cancel_at=10**9, stop=None, stop_at=10**9):
         self.calls, self.cancel_at, self.shown = 0, cancel_at, []
-        self.stop, self.stop_at = stop, stop_at
+        self.stop, self.stop_at, self.prepared = stop, stop_at, []
 
     def check(self):
         self.calls += 1
@@ -45,6 +45,9 @@ class Host:
         if value >= self.cancel_at:
             raise Cancelled
         self.shown.append((value, picture))
+
+    def preparing(self, done, total):
+        self.prepared.append((done, total))
 
     def memory_mb(self):
         return 1.0
@@ -108,6 +111,7 @@ def test_a_run_leaves_all_that_was_promised(go):
     assert [picture.mode for picture in previews] == ["RGB", "RGB"]
     assert read_pictures(files.pictures()).shape == (1, 32, 32, 3)
     assert status.sent[0]["state"] == "opening"
+    assert {(0, 2), (1, 2), (2, 2)} <= set(status.host.prepared)
     ((first, few), (second, many)) = status.data["asked"]  # the two states of its path, Beta(5, 2) over them
     assert (first, second) == (1.0, 0.75)
     assert (few, many) == (pytest.approx(0.109, abs=0.01), pytest.approx(0.891, abs=0.01))
@@ -182,10 +186,55 @@ def test_a_run_cancelled_before_its_first_update_leaves_the_earlier_results(go):
     assert other.data["state"] == "cancelled"
     assert first.files.lora.read_bytes() == lora
     assert other.files.path.with_name("run.1").is_dir()
+    assert other.data["message"] == "Nothing was trained: run.safetensors in the loras folder is as it was"
     again = go(seed=1)
     again.run()
+    earlier = first.files.path.parents[2] / again.data["earlier"]
+    assert earlier.read_bytes() == other.files.path.with_name("run.1").joinpath("student.safetensors").read_bytes()
+    assert again.files.status()["earlier"] == again.data["earlier"]
     assert not again.files.path.with_name("run.2").exists()  # there was nothing to set aside
     assert min(value for value, _ in again.host.shown) == 0
+
+
+WORKS = ["loading the text_encoder", "encoding the bucket", "loading the transformer", "encoding the validation"]
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_cancel_is_heard_in_whatever_is_done_before_the_first_update(go, work):
+    first = go()
+    first.run()
+    before, status = first.files.lora.read_bytes(), go(seed=1)
+
+    def check():
+        if ((status.data["work"] or {}).get("what") or "").startswith(work):
+            raise Cancelled
+
+    status.host.check = check
+    with pytest.raises(Cancelled):
+        status.run()
+    assert status.data["state"] == "cancelled"
+    assert status.data["work"] is None
+    assert first.files.lora.read_bytes() == before
+    assert not first.files.path.with_name("run.1").exists()  # nothing began
+
+
+@pytest.mark.parametrize("work", ["measuring the validation error", "making the validation pictures"])
+def test_cancel_is_heard_while_a_run_is_validated_and_the_run_goes_on(go, work):
+    whole = go(name="whole")
+    whole.run()
+    status = go()
+
+    def check():
+        if ((status.data["work"] or {}).get("what") or "") == work:
+            raise Cancelled
+
+    status.host.check = check
+    with pytest.raises(Cancelled):
+        status.run()
+    assert status.data["update"] == 2
+    again = go()
+    again.run()
+    assert equal(student_of(again), student_of(whole))
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
