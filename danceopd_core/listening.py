@@ -1,8 +1,7 @@
 """Long work tells how far it is, and hears that it shall end, wherever it is: also inside of a library.
 
-Inside `with listening(tell)`, `tell` is called at every counted step, and, if libraries are to be heard too, between two
-steps whenever torch is asked for something and INTERVAL has passed. What it raises ends the work. Other threads are not
-heard.
+Inside `with listening(tell)`, `tell` is called at every counted step; with `libraries` also between two steps, when
+torch is asked for something and INTERVAL has passed. What it raises ends the work. Other threads are not heard.
 """
 
 from __future__ import annotations
@@ -94,12 +93,13 @@ def work(what: str, total: int = 0) -> Iterator[None]:
         ear.step = before
 
 
-def reached(count: int) -> None:
-    """So many parts of the work are done."""
+def reached(count: int) -> bool:
+    """So many parts of the work are done; returns whether anyone listens."""
     ear = _EAR.get()
     if ear is not None:
         ear.step = replace(ear.step, done=count)
         ear.hear()
+    return ear is not None
 
 
 def one_more() -> None:

@@ -52,9 +52,7 @@ class Encoders:
     log: Callable[[str], None]
     _stores: dict[str | None, ShardStore | None] = field(default_factory=dict)
 
-    def bucket(
-        self, what: str, items: Sequence[Item], teachers: Sequence[Teacher], rows: Sequence[int]
-    ) -> RouteBucket:
+    def bucket(self, what: str, items: Sequence[Item], teachers: Sequence[Teacher], rows: Sequence[int]) -> RouteBucket:
         """Encodes these rows of a bucket, now; others when they are asked for. what: says so."""
         clean = self._targets(items) if self.plan.method.needs_clean else None
         if clean is not None:
@@ -109,8 +107,7 @@ class Encoders:
 
         def tell(done: int) -> None:
             nonlocal told
-            reached(done)
-            if done < len(rows) and time.monotonic() - told > SECONDS:
+            if not reached(done) and done < len(rows) and time.monotonic() - told > SECONDS:
                 told = time.monotonic()
                 self.log(f"encoded {done} of {len(rows)}")
 

@@ -20,6 +20,7 @@ from .encoding import check_samples, encode_for
 from .host import Host, step_counter, told_to
 from .opening import DTYPES, open_teachers
 from .other_models import load_others, open_others
+from .preflight_weights import check_teachers
 from .sources import graph_source
 
 
@@ -56,6 +57,7 @@ def _sample_fields(
             "prompts: a bucket holds conditioning, which a teacher with a model of its own cannot be asked under: type "
             "prompts here instead"
         )
+    check_teachers(model.folder, teachers)
     source = graph_source(model, list(fields.values()))
     backbone = source.open(DTYPES[model.dtype], settings.device)
     size = settings.width, settings.height

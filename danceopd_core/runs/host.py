@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from PIL import Image
 
 from ..listening import Step, Tell
 
@@ -18,7 +17,7 @@ class Host(Protocol):
     cancelled: type[BaseException]
 
     def check(self) -> None: ...
-    def progress(self, value: int, total: int, picture: Image.Image | None = None) -> None: ...
+    def progress(self, value: int, total: int) -> None: ...
     def preparing(self, done: int, total: int) -> None: ...
     def memory_mb(self) -> float: ...
 

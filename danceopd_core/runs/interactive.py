@@ -19,6 +19,7 @@ from ..listening import listening, work
 from ..recipe.file_names import is_live
 from ..recipe.from_graph import widget_names
 from ..recipe.schema import Recipe
+from .divergence import divergence
 from .encoding import encode_items
 from .host import Host, told_to
 from .identity import is_steady, run_identity
@@ -28,7 +29,7 @@ from .queueing import WORKFLOW
 from .records import RunRecord
 from .session import TrainingSession, open_session
 from .sources import ModelSource
-from .validation import Validation, preview, validation_pictures
+from .validation import Validation, validation_pictures
 
 ERROR_SAMPLES = 8
 """Samples per route for the validation error, at most; a smaller batch size is the limit."""
@@ -111,6 +112,11 @@ def _train_locked(
     status.begin(session.trainer.update, ". ".join(told))
     host.progress(session.trainer.update, recipe.steps)
     observer = _LiveObserver(run, session, samples, [item.prompt for item in items], host, status, stop)
+    if session.trainer.update:
+        status.publish(start=(run.status() or {}).get("start", {}))
+    else:
+        observer.measure_start()
+    status.restart_clock()
     state = train_loop(session, run.folder, observer, job.validation.every)
     status.publish(state=state)
 
@@ -136,7 +142,7 @@ def _publish_finished(run: RunRecord, status: LiveStatus) -> bool:
     if not saved or saved["state"] != "done" or not run.folder.student.exists():
         return False
     run.restore_lora()
-    names = ("update", "losses", "validation", "pictures", "asked")
+    names = ("update", "losses", "validation", "pictures", "asked", "warning")
     results = {name: saved[name] for name in names if name in saved}  # runs of version 0.1.0 may lack "asked"
     status.publish(**results, state="done", message="This run is finished already: nothing was trained.")
     return True
@@ -173,10 +179,20 @@ class _LiveObserver:
     def should_stop(self) -> bool:
         return self.stop.is_set()
 
+    def measure_start(self) -> None:
+        """The errors before the first update, which tell later whether the student gets closer to its teachers."""
+        with listening(told_to(self.host, self.status.show_work), libraries=False):
+            self.status.publish(start=self._errors(), work=None)
+
+    def _errors(self) -> dict[str, float | None]:
+        recipe, trainer = self.session.recipe, self.session.trainer
+        errors: dict[str, float | None] = plain(trainer.validate(min(ERROR_SAMPLES, recipe.batch)))
+        return errors
+
     def on_validate(self) -> None:
         recipe, trainer = self.session.recipe, self.session.trainer
         with listening(told_to(self.host, self.status.show_work), libraries=False):
-            errors = plain(trainer.validate(min(ERROR_SAMPLES, recipe.batch)))
+            errors = self._errors()
             images = validation_pictures(self.session, self.samples)
         folder = self.run.path / "pictures"
         folder.mkdir(exist_ok=True)
@@ -186,8 +202,14 @@ class _LiveObserver:
             Image.fromarray(image).save(file)
             shown.append({"prompt": prompt, "url": self.run.url(file.name)})
         self.run.add_validation(trainer.update, errors)
-        self.status.publish(validation=errors, pictures=shown, update=trainer.update, work=None)
-        self.host.progress(trainer.update, recipe.steps, preview(images))
+        self.status.publish(
+            validation=errors,
+            pictures=shown,
+            update=trainer.update,
+            work=None,
+            warning=divergence(self.status.data["start"], errors),
+        )
+        self.host.progress(trainer.update, recipe.steps)
         self.status.restart_clock()
 
     def on_save(self, state: RunState) -> None:

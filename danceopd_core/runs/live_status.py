@@ -78,6 +78,8 @@ class LiveStatus:
             "message": "",
             "work": None,
             "earlier": "",
+            "warning": "",
+            "start": {},
             "update": 0,
             "steps": steps,
             "losses": {},
@@ -87,6 +89,7 @@ class LiveStatus:
             "memory_mb": 0.0,
             "pictures": [],
             "asked": [],
+            "shares": {},
             "time": time.time(),
         }
 
@@ -118,6 +121,20 @@ class LiveStatus:
         )
         if now - self._sent >= MIN_INTERVAL:
             self._push()
+
+    @contextmanager
+    def showing_faults(self, cancelled: type[BaseException]) -> Iterator[None]:
+        """Whatever ends the block is shown as it is raised. cancelled: what is raised when the user cancels."""
+        try:
+            yield
+        except cancelled:
+            if self.data["state"] in ("opening", "training"):
+                self.publish(state="cancelled", message="")
+            raise
+        except BaseException as error:
+            if (self.data["state"], self.data["message"]) != ("failed", shown(str(error))):
+                self.publish(state="failed", message=str(error))
+            raise
 
     def restart_clock(self) -> None:
         """Leaves the time since the last update out of the rate of updates."""

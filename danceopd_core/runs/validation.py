@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..algorithm.fields import Conditioning
 from ..data.csv_rows import Item
@@ -20,9 +19,6 @@ from ..models.sampling import sample_pictures
 from ..weights.adapters import STUDENT
 from .planning import RunPlan
 from .session import TrainingSession
-
-PREVIEW = 128
-"""Least height of a preview, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +34,11 @@ class Validation:
     every: int = 0
 
     def __post_init__(self) -> None:
+        if self.sources and not self.prompts:
+            raise InputError(
+                "validation_sources: they are edited by validation_prompts, and there are none: write one for all, or "
+                "one each"
+            )
         if self.sources and len(self.sources) not in (1, len(self.prompts)):
             raise InputError(
                 f"validation_sources: {len(self.sources)} pictures for {len(self.prompts)} validation_prompts: "
@@ -74,13 +75,6 @@ def validation_pictures(session: TrainingSession, samples: Conditioning) -> list
     )
     with work("making the validation pictures", recipe.rollout_steps * -(-len(samples) // batch)):
         return [(image.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for images in batches for image in images]
-
-
-def preview(images: Sequence[np.ndarray]) -> Image.Image:
-    """The pictures side by side, small ones enlarged without interpolation; RGB, which JPEG needs."""
-    row = Image.fromarray(np.concatenate(images, axis=1)).convert("RGB")
-    factor = max(1, PREVIEW // row.height)
-    return row.resize((row.width * factor, row.height * factor), Image.Resampling.NEAREST)
 
 
 def read_pictures(files: Sequence[Path]) -> torch.Tensor:
