@@ -27,7 +27,7 @@ from server import PromptServer
 from torch import Tensor
 
 from ..danceopd_core.data.cache_folder import FOLDER
-from ..danceopd_core.errors import InputError, encodable, shown
+from ..danceopd_core.errors import InputError
 from ..danceopd_core.files import write_bytes
 from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
 from ..danceopd_core.shapes import embedded, is_embedded
@@ -198,8 +198,11 @@ class ComfyHost:
     def check(self) -> None:
         management.throw_exception_if_processing_interrupted()
 
-    def progress(self, value: int, total: int, picture: Image.Image | None = None) -> None:
-        self._bar.update_absolute(value, total, None if picture is None else ("JPEG", picture, 512))
+    def progress(self, value: int, total: int) -> None:
+        self._bar.update_absolute(value, total)
+
+    def preparing(self, done: int, total: int) -> None:
+        self._bar.update_absolute(done, total)
 
     def memory_mb(self) -> float:
         """What the device holds, or the process on a CPU."""
@@ -229,12 +232,6 @@ def current_server() -> Any:
 def other_origins() -> bool:
     """Whether the server was started to take requests of pages of other origins."""
     return bool(args.enable_cors_header)
-
-
-def show_text(text: str, node: str | None) -> None:
-    """Text on the node itself."""
-    if node and encodable(node) and (server := current_server()):
-        server.send_progress_text(shown(text), node)
 
 
 def display_node(node: str) -> str:

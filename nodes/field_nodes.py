@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..danceopd_core.errors import Fault, InputError
 from ..danceopd_core.models.quantise import QUANTISATIONS
 from ..danceopd_core.recipe.from_graph import teacher_label
 from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec
@@ -154,11 +155,17 @@ class TeacherField(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, lora, strength, checkpoint):
+        from ..danceopd_core.runs.preflight_weights import check_teachers
+
         teacher = Teacher(
             checkpoint=chosen(checkpoint_choices(), checkpoint, "checkpoint"),
             lora=chosen(lora_choices(), lora, "lora"),
             strength=strength if lora != "none" else 1.0,
         )
+        try:
+            check_teachers(model.folder, {"teacher": teacher})
+        except InputError as error:
+            raise InputError(faults=[Fault(f.setting.rpartition(".")[2], f.message) for f in error.faults]) from None
         return io.NodeOutput(FieldSpec(model, teacher_label(teacher), ((teacher, 1.0),)))
 
 

@@ -32,6 +32,8 @@ def faults_of(*faults: str) -> bool | str:
 
 
 def _check(widget: str, choices: Mapping[str, str | None], name: Any, check: Callable[[Path], None]) -> str:
+    if name is None:  # another node gives it
+        return ""
     try:
         file = chosen(dict(choices), name, widget)
         if file and not is_embedded(file):

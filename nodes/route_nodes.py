@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..danceopd_core.data.bucket_files import lines_of, text_bucket
+from ..danceopd_core.data.bucket_files import text_bucket
 from ..danceopd_core.data.roots import file_of
+from ..danceopd_core.data.tables import table_faults
 from ..danceopd_core.errors import InputError, naming
 from ..danceopd_core.recipe.graph import PromptSpec, RouteSpec, RoutesSpec, check_kind
 from ..danceopd_core.recipe.schema import Bucket
-from ._comfy import as_arrays, chosen, csv_choices, io, output_folder, readable_folders, show_text, stamp
+from ._comfy import chosen, csv_choices, io, output_folder, readable_folders, stamp
+from .header_checks import faults_of
+from .lists import one, pictures_of, prompts_of, single
+from .run_checks import limits, told, widgets
 from .sockets import CATEGORY, BucketSocket, FieldSocket, RoutesSocket
 
 ROUTES = 8
+ROUTERS = ("weighted", "round_robin", "all")
+QUICK_BYTES, QUICK_PICTURES = 4 * 2**20, 200
+"""Of a table that is read before a prompt is queued, and of it the pictures whose headers are."""
+MOST_BYTES, MOST_PICTURES = 32 * 2**20, 10_000
+"""The same when the node runs; what is larger is checked when the training begins."""
 KINDS = {
     "text-to-image": "t2i",
     "edits": "edit",
@@ -34,6 +43,7 @@ class PromptBucket(io.ComfyNode):
             description="The prompts of one route: lines of text, a CSV file from the input folder, or captions and "
             "edits of the embedded model. Prompts with source images are edit instructions.",
             search_aliases=["danceopd", "prompts", "dataset", "captions", "edit instructions"],
+            is_input_list=True,
             inputs=[
                 io.DynamicCombo.Input(
                     "content",
@@ -46,7 +56,8 @@ class PromptBucket(io.ComfyNode):
                                     "prompts",
                                     default="",
                                     multiline=True,
-                                    tooltip="One prompt per line. Lines that start with # are ignored.",
+                                    tooltip="One prompt per line. Lines that start with # are ignored. Of a connected "
+                                    "list, each text is one prompt.",
                                 )
                             ],
                         ),
@@ -95,7 +106,7 @@ class PromptBucket(io.ComfyNode):
                     "source_images",
                     optional=True,
                     tooltip="Source images for lines of text, which are then edit instructions: one image for all "
-                    "lines, or one per line.",
+                    "lines, or one per line. Batches and lists, of any sizes.",
                 ),
                 io.Image.Input(
                     "target_images",
@@ -115,26 +126,58 @@ class PromptBucket(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, content=None, **others):
         file = content.get("file") if isinstance(content, dict) else others.get("content.file")
-        return stamp(csv_choices().get(file or ""))
+        return stamp(csv_choices().get(one("file", file) or ""))
+
+    @classmethod
+    def validate_inputs(cls, content=None, **others):
+        own = widgets(content or {})
+        options = next(i for i in cls.define_schema().inputs if i.id == "content").options
+        option = next((o for o in options if o.key == own.get("content")), None)
+        faults = [] if option is None else [*limits(option.inputs, own)]
+        if own.get("content") == "lines of text" and "prompts" in own and not prompts_of([own["prompts"]], "prompts"):
+            faults.append("prompts: the bucket is empty: write at least one line")
+        if own.get("content") == "CSV file" and not faults and "file" in own:
+            faults += _table_faults(own["file"], str(own.get("task", "")), QUICK_BYTES, QUICK_PICTURES)
+        if own.get("content") in ("CSV file", "embedded world") and {"source_images", "target_images"} & set(others):
+            faults.append(NO_PICTURES)
+        return faults_of(*faults)
 
     @classmethod
     def execute(cls, content=None, source_images=None, target_images=None, **left):
         if content is None:  # ComfyUI leaves out what its dynamic combo does not have
             raise InputError("content: it is none of the list: choose one")
-        sources = as_arrays(source_images, "source_images")
-        targets = as_arrays(target_images, "target_images")
+        sources = pictures_of(source_images, "source_images")
+        targets = pictures_of(target_images, "target_images")
+        texts = content.get("prompts")
+        content = single({name: value for name, value in content.items() if name != "prompts"})
         if (sources or targets) and content["content"] != "lines of text":
-            raise InputError("source_images: they belong to lines of text: choose that content, or disconnect them")
+            raise InputError(NO_PICTURES)
         if content["content"] == "embedded world":
             kind = chosen(KINDS, content["kind"], "kind")
             return io.NodeOutput(PromptSpec(Bucket(shapes=kind, count=content["count"]), content["kind"]))
         if content["content"] == "CSV file":
             with naming("file"):
                 file = str(file_of(chosen(csv_choices(), content["file"], "file"), Path(), readable_folders()))
+            if faults := _table_faults(content["file"], content["task"], MOST_BYTES, MOST_PICTURES):
+                raise InputError("\n".join(faults))
             task = content["task"].strip() or None
             return io.NodeOutput(PromptSpec(Bucket(csv=file, task=task), task or Path(file).stem))
-        prompts = lines_of(content["prompts"])
+        prompts = prompts_of(texts, "prompts")
         return io.NodeOutput(text_bucket(output_folder() / "danceopd-buckets", prompts, sources, targets))
+
+
+NO_PICTURES = "source_images: they belong to lines of text: choose that content, or disconnect them"
+
+
+def _table_faults(name: str, task: str, most_bytes: int, most_pictures: int) -> list[str]:
+    """What is wrong with a CSV of the list, as far as can be seen quickly."""
+    fault = told(lambda: chosen(csv_choices(), name, "file"))
+    if fault:
+        return [fault]
+    file = Path(csv_choices()[name])
+    if file.stat().st_size > most_bytes:
+        return []
+    return [f"file: {fault}" for fault in table_faults(file, task.strip() or None, readable_folders(), most_pictures)]
 
 
 class RouteSelector(io.ComfyNode):
@@ -173,8 +216,20 @@ class RouteSelector(io.ComfyNode):
                     "shares", display_name="route shares", tooltip="Share of the training samples per route, as text."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, router=None, routes=None, **others):
+        count = str((routes or {}).get("routes"))
+        if router not in (None, *ROUTERS):
+            return f"router: '{router}' is none of {', '.join(ROUTERS)}"
+        if not count.isdecimal() or not 1 <= int(count) <= ROUTES:
+            return True  # told when it runs
+        weights = [routes.get(f"weight{i}") for i in range(1, int(count) + 1)]
+        faults = [f"weight{i}: {w} is not from 0 to 1000" for i, w in enumerate(weights, 1) if w and not 0 <= w <= 1000]
+        if router == "weighted" and all(weight == 0 for weight in weights):
+            faults.append("weight1: every route has weight 0: give at least one a weight above 0")
+        return faults_of(*faults)
 
     @classmethod
     def execute(cls, router, routes=None, **left):
@@ -187,7 +242,6 @@ class RouteSelector(io.ComfyNode):
         selected = RoutesSpec(tuple(specs), router)
         shares = zip(selected.names(), selected.shares(), strict=True)
         text = "\n".join(f"{share:.0%} {name}" for name, share in shares)
-        show_text(text, cls.hidden.unique_id)
         return io.NodeOutput(selected, text)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..danceopd_core.data.bucket_files import lines_of
-from ..danceopd_core.errors import InputError
+from typing import Any
+
+from ..danceopd_core.errors import InputError, refuse
 from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec
 from ..danceopd_core.recipe.schema import Teacher
 from ._comfy import (
@@ -21,15 +22,28 @@ from ._comfy import (
     workspace,
 )
 from .header_checks import faults_of, lora_check
+from .lists import one, pictures_of, prompts_of, single
+from .run_checks import ABSENT, both_loras, pictures_without_prompts, told, widget
 from .sampling_inputs import guidance_inputs, sampling_inputs, student_inputs
 from .sockets import CATEGORY, BucketSocket, ModelSocket, RoutesSocket
+
+TASKS = ("auto", "text-to-image", "edit")
+NO_SOURCE = "source: the task is edit, but no image is connected: connect one, or change the task"
+
+
+def _lora_fault(lora_name: Any) -> str:
+    """What is wrong with the file."""
+    return lora_check("lora_name", lora_choices(), widget(lora_name))
 
 
 def _settings(model: ModelSpec, steps: int, seed: int, width: int, height: int):
     from ..danceopd_core.runs.field_sampling import SamplingSettings
     from ..danceopd_core.runs.opening import size_or_default
+    from ..danceopd_core.runs.preflight import size_faults
+    from ..danceopd_core.runs.sources import graph_source
 
     width, height = size_or_default(model.folder, width, height)
+    refuse("the picture", size_faults(graph_source(model, []).facts(), width, height))
     return SamplingSettings(steps, width, height, seed, device_name())
 
 
@@ -37,7 +51,7 @@ def _student(lora, lora_name: str, strength: float, guidance: float = 1.0, negat
     """The student as a frozen field's spec."""
     file = chosen(lora_choices(), lora_name, "lora_name")
     if lora is not None and file:
-        raise InputError("lora_name: a LoRA is connected already: set it to none, or disconnect the other")
+        raise InputError(both_loras(lora_name, lora))
     if lora is not None:
         file = str(lora_file(lora))
     return Teacher(lora=file, strength=strength if file else 1.0, guidance=guidance, negative=negative)
@@ -56,7 +70,7 @@ class SampleStudent(io.ComfyNode):
                 ModelSocket.Input("model", tooltip="Model that the LoRA was trained on."),
                 io.Combo.Input(
                     "task",
-                    options=["auto", "text-to-image", "edit"],
+                    options=list(TASKS),
                     default="auto",
                     tooltip="auto: edit if a source image is connected, otherwise text-to-image. text-to-image: "
                     "ignores the source image. edit: requires a source image.",
@@ -78,8 +92,10 @@ class SampleStudent(io.ComfyNode):
         return stamp(lora_choices().get(lora_name))
 
     @classmethod
-    def validate_inputs(cls, lora_name=NONE):
-        return faults_of(lora_check("lora_name", lora_choices(), lora_name))
+    def validate_inputs(cls, task=None, lora_name=NONE, lora=ABSENT, source=ABSENT):
+        tasks = [] if task in (None, *TASKS) else [f"task: '{task}' is none of {', '.join(TASKS)}"]
+        missing = [NO_SOURCE] if task == "edit" and source is ABSENT else []
+        return faults_of(*tasks, *missing, _lora_fault(lora_name), both_loras(lora_name, lora))
 
     @classmethod
     def execute(
@@ -89,7 +105,7 @@ class SampleStudent(io.ComfyNode):
         from ..danceopd_core.runs.field_sampling import paired_items, sample_fields
 
         if task == "edit" and source is None:
-            raise InputError("source: the task is edit, but no image is connected: connect one, or change the task")
+            raise InputError(NO_SOURCE)
         sources = () if task == "text-to-image" else as_arrays(source, "source")
         field = FieldSpec(model, "student", ((_student(lora, lora_name, strength, guidance, negative), 1.0),))
         items, settings = paired_items([prompt.strip()], sources), _settings(model, steps, seed, width, height)
@@ -108,6 +124,7 @@ class Compare(io.ComfyNode):
             description="Generates images with the base model, the teachers, the student, and the teachers' LoRAs "
             "stacked, from the same prompts and initial noise, and arranges them in one comparison image.",
             search_aliases=["danceopd", "contact sheet", "grid", "side by side"],
+            is_input_list=True,
             inputs=[
                 RoutesSocket.Input("routes", tooltip="Teachers and their prompts."),
                 *student_inputs(),
@@ -135,14 +152,19 @@ class Compare(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **others):
-        return stamp(lora_choices().get(lora_name))
+        return stamp(lora_choices().get(one("lora_name", lora_name)))
 
     @classmethod
-    def validate_inputs(cls, lora_name=NONE):
-        return faults_of(lora_check("lora_name", lora_choices(), lora_name))
+    def validate_inputs(cls, lora_name=NONE, lora=ABSENT, prompts=None, sources=ABSENT):
+        pictures = pictures_without_prompts("prompts", prompts, "sources", sources)
+        return faults_of(_lora_fault(lora_name), both_loras(lora_name, lora), pictures)
 
     @classmethod
-    def execute(cls, routes, lora_name, strength, prompts, rows, steps, seed, width, height, sources=None, lora=None):
+    def execute(cls, prompts, sources=None, **inputs):
+        return cls._compare(prompts_of(prompts, "prompts"), pictures_of(sources, "sources"), **single(inputs))
+
+    @classmethod
+    def _compare(cls, prompts, pictures, routes, lora_name, strength, rows, steps, seed, width, height, lora=None):
         from ..danceopd_core.runs.comparison import (
             comparison_fields,
             comparison_items,
@@ -152,8 +174,7 @@ class Compare(io.ComfyNode):
         from ..danceopd_core.runs.field_sampling import sample_fields
 
         settings = _settings(routes.model, steps, seed, width, height)
-        pictures, roots = as_arrays(sources, "sources"), readable_folders()
-        items = comparison_items(routes, lines_of(prompts), pictures, rows, settings, roots)
+        items = comparison_items(routes, prompts, pictures, rows, settings, readable_folders())
         with_student = lora is not None or lora_name != NONE
         fields = comparison_fields(routes, _student(lora, lora_name, strength) if with_student else None)
         with workspace(training=False):
@@ -172,6 +193,7 @@ class Evaluate(io.ComfyNode):
             description="Generates images for a short list of prompts and saves them in the folder layout that the "
             "official scorers of GenEval or GEdit-Bench read. Images that exist already are kept.",
             search_aliases=["danceopd", "benchmark", "geneval", "gedit", "score"],
+            is_input_list=True,
             is_output_node=True,
             inputs=[
                 ModelSocket.Input("model", tooltip="Model to evaluate."),
@@ -218,16 +240,31 @@ class Evaluate(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **others):
-        return stamp(lora_choices().get(lora_name))
+        return stamp(lora_choices().get(one("lora_name", lora_name)))
 
     @classmethod
-    def validate_inputs(cls, lora_name=NONE):
-        return faults_of(lora_check("lora_name", lora_choices(), lora_name))
+    def validate_inputs(cls, name=None, prompts=None, lora_name=NONE, lora=ABSENT, sources=ABSENT, bucket=ABSENT):
+        from ..danceopd_core.evaluation.short_list import eval_folder
+
+        given, faults = widget(prompts), []
+        if bucket is ABSENT and given is not None and not prompts_of([given], "prompts"):
+            faults.append("prompts: there are none: write at least one line, or wire in a bucket")
+        if bucket is not ABSENT and (sources is not ABSENT or (given or "").strip()):
+            faults.append(
+                "bucket: prompts or sources are given too: clear and disconnect them, or disconnect the bucket"
+            )
+        if widget(name) is not None:
+            faults.append(told(lambda: eval_folder(output_folder(), widget(name))))
+        return faults_of(*faults, _lora_fault(lora_name), both_loras(lora_name, lora))
 
     @classmethod
-    def execute(
-        cls, model, layout, name, prompts, lora_name, strength, samples, limit, guidance, negative, steps, seed,
-        width, height, bucket=None, sources=None, lora=None,
+    def execute(cls, prompts, sources=None, **inputs):
+        return cls._evaluate(prompts_of(prompts, "prompts"), pictures_of(sources, "sources"), **single(inputs))
+
+    @classmethod
+    def _evaluate(
+        cls, prompts, pictures, model, layout, name, lora_name, strength, samples, limit, guidance, negative, steps,
+        seed, width, height, bucket=None, lora=None,
     ):  # fmt: skip
         from ..danceopd_core.evaluation.generate import GenerationConfig
         from ..danceopd_core.evaluation.short_list import benchmark_prompts, eval_folder, evaluate, short_list_items
@@ -236,8 +273,7 @@ class Evaluate(io.ComfyNode):
         size = size_or_default(model.folder, width, height)
         config = GenerationConfig(samples, steps, guidance, negative, seed, *size, device=device_name())
         chosen_bucket = None if bucket is None else bucket.bucket
-        pictures, roots = as_arrays(sources, "sources"), readable_folders()
-        items = short_list_items(lines_of(prompts), pictures, chosen_bucket, config, roots)
+        items = short_list_items(prompts, pictures, chosen_bucket, config, readable_folders())
         folder, selected = eval_folder(output_folder(), name), benchmark_prompts(items[: limit or None], layout)
         student, host = _student(lora, lora_name, strength), ComfyHost(cls.hidden.unique_id, steps)
         with workspace(training=False):

@@ -9,6 +9,7 @@ from .header_checks import faults_of, lora_check
 from .sockets import CATEGORY, StudentSocket
 
 FRESH = "fresh"
+BOTH = f"over: only a fresh student lies over a frozen LoRA: set start to {FRESH}, or over to {NONE}"
 
 
 class StudentLora(io.ComfyNode):
@@ -75,16 +76,17 @@ class StudentLora(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, start=FRESH, over=NONE):
         choices = lora_choices()
-        return faults_of(lora_check("start", {FRESH: None, **choices}, start), lora_check("over", choices, over))
+        starts = lora_check("start", {FRESH: None, **choices}, start)
+        overs = lora_check("over", choices, over)
+        both = start not in (None, FRESH) and over not in (None, NONE)
+        return faults_of(starts, overs, BOTH if both else "")
 
     @classmethod
     def execute(cls, start, rank, alpha, targets, over=NONE):
         under = chosen(lora_choices(), over, "over")
         if start != FRESH:
             if under:
-                raise InputError(
-                    f"over: only a fresh student lies over a frozen LoRA: set start to {FRESH}, or over to {NONE}"
-                )
+                raise InputError(BOTH)
             return io.NodeOutput(Student(start=chosen(lora_choices(), start, "start")))
         names = tuple(name.strip() for name in targets.split(",") if name.strip())
         return io.NodeOutput(Student(rank=rank, alpha=alpha or None, targets=names, base_lora=under))

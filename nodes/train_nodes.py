@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..danceopd_core.data.bucket_files import lines_of
+from ..danceopd_core.errors import InputError
 from ..danceopd_core.recipe.from_graph import recipe_of
 from ..danceopd_core.recipe.graph import ModelSpec
 from ..danceopd_core.runs.live_status import LiveStatus
+from ..danceopd_core.runs.run_names import check_name, without_ending
 from ._comfy import (
     RUNS,
     ComfyHost,
-    as_arrays,
     blocked,
     device_name,
     display_node,
@@ -24,6 +25,9 @@ from ._comfy import (
     send,
     workspace,
 )
+from .header_checks import faults_of
+from .lists import one, pictures_of, prompts_of, single
+from .run_checks import ABSENT, limits, pictures_without_prompts, settings_fault, told, widgets
 from .sockets import CATEGORY
 from .training_inputs import training_inputs
 
@@ -49,6 +53,7 @@ class TrainStudent(io.ComfyNode):
             search_aliases=["danceopd", "distill", "on-policy distillation", "train lora", "diffusionopd", "flowopd"],
             is_output_node=True,
             not_idempotent=True,
+            is_input_list=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=training_inputs(),
             outputs=[
@@ -79,29 +84,68 @@ class TrainStudent(io.ComfyNode):
         from ..danceopd_core.runs.records import unfinished
 
         # A stopped run continues when it is queued again; without this ComfyUI would return its cached outputs.
-        return unfinished(output_folder(), name)
+        return unfinished(output_folder(), one("name", name))
 
     @classmethod
-    def execute(
-        cls, routes, student, name, validation_prompts, validate_every, resume, more_settings, validation_sources=None,
-        **widgets,
-    ):  # fmt: skip
+    def validate_inputs(cls, **inputs):
+        own, given = widgets(inputs), training_inputs()
+        out_of_range = [*limits(given, own)]
+        if out_of_range:
+            return faults_of(*out_of_range)
+        settings = {i.id: i.default for i in given if isinstance(i, io.WidgetInput)} | own
+        more = settings.pop("more_settings")
+        for name in ("name", "validation_prompts", "validate_every", "resume"):
+            del settings[name]
+        sources = inputs.get("validation_sources", ABSENT)
+        return faults_of(
+            told(lambda: check_name(own["name"])) if "name" in own else "",
+            settings_fault(_settings(ModelSpec("shapes", "float32"), Path(), **settings), more),
+            pictures_without_prompts(
+                "validation_prompts", inputs.get("validation_prompts"), "validation_sources", sources
+            ),
+        )
+
+    @classmethod
+    def execute(cls, validation_prompts, validation_sources=None, **inputs):
+        node = str(cls.hidden.unique_id)
+        name, steps = str(inputs["name"][0]), int(inputs["steps"][0])
+        status = LiveStatus(node, display_node(node), without_ending(name), steps, send)
+        with status.showing_faults(ComfyHost.cancelled):
+            prompts = prompts_of(validation_prompts, "validation_prompts")
+            pictures = pictures_of(validation_sources, "validation_sources")
+            return cls._train(status, prompts, pictures, **single(inputs))
+
+    @classmethod
+    def _train(cls, status, prompts, sources, routes, student, name, validate_every, resume, more_settings, **widgets):
         from ..danceopd_core.runs.interactive import Job, train_job
         from ..danceopd_core.runs.records import RunRecord
         from ..danceopd_core.runs.sources import graph_source
         from ..danceopd_core.runs.validation import Validation
 
-        run, node = RunRecord(output_folder(), name), str(cls.hidden.unique_id)
+        run, node = RunRecord(output_folder(), name), status.data["node"]
+        status.publish(shares=dict(zip(routes.names(), routes.shares(), strict=True)))
+        check_alone(cls.hidden.prompt or {}, node, run.name)
         recipe = recipe_of(routes, student, _settings(routes.model, run.path, **widgets), more_settings)
-        sources = as_arrays(validation_sources, "validation_sources")
-        validation = Validation(lines_of(validation_prompts), sources, validate_every)
+        validation = Validation(prompts, sources, validate_every)
         workflow = {"prompt": cls.hidden.prompt, "workflow": (cls.hidden.extra_pnginfo or {}).get("workflow")}
         source = graph_source(routes.model, [route.field for route in routes.routes])
         job = Job(recipe, run, validation, resume, workflow, source, readable_folders(), encoding_cache())
-        status = LiveStatus(node, display_node(node), run.name, recipe.steps, send)
         with workspace(training=True), RUNS.running(node) as stop, heartbeat(status):
             train_job(job, ComfyHost(node, recipe.steps), status, stop)
         return _output(run, status, routes.model)
+
+
+def check_alone(prompt: Mapping[str, Any], node: str, name: str) -> None:
+    """InputError if another node of the prompt trains a LoRA of this name with other settings."""
+    own = prompt.get(node, {}).get("inputs")
+    for key, other in prompt.items():
+        named = other.get("inputs", {}).get("name")
+        same = isinstance(named, str) and without_ending(named).casefold() == name.casefold()
+        if key != node and other.get("class_type") == "DanceOPD_Train" and same and other["inputs"] != own:
+            raise InputError(
+                f"name: node {key} trains '{name}' too, with other settings, and the second would set aside what the "
+                "first has trained: choose another name"
+            )
 
 
 def _settings(

@@ -3,12 +3,16 @@
 import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 
-import { nodeOf, ownValue, walk } from "./danceopd/graph.js";
+import { follow, refresh } from "./danceopd/csv_list.js";
+import { faultText, heldBack } from "./danceopd/faults.js";
+import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
 import { load } from "./danceopd/i18n.js";
 import { Panel } from "./danceopd/panel.js";
 import { HEIGHT } from "./danceopd/style.js";
+import { translateTemplate } from "./danceopd/templates.js";
 
 const TRAIN = "DanceOPD_Train";
+const BUCKET = "DanceOPD_Bucket";
 const panels = new WeakMap(); // node -> Panel
 
 async function get(route) {
@@ -49,7 +53,7 @@ const client = {
 // A node of another workflow can have the same id, so the name of the run has to match as well.
 function belongsTo(event, node) {
   const name = ownValue(node, "name");
-  return node.comfyClass === TRAIN && (name === undefined || String(name).trim() === event.run);
+  return node.comfyClass === TRAIN && (name === undefined || runName(name) === event.run);
 }
 
 function dispatch(event) {
@@ -60,10 +64,66 @@ function dispatch(event) {
 // Shows the server's last event of this node or, after a server restart, the saved status of the run of its name.
 async function restore(id, node, runs) {
   const last = await get(`/danceopd/nodes/${encodeURIComponent(id)}`);
-  const name = String(ownValue(node, "name") ?? "").trim();
+  const name = runName(ownValue(node, "name") ?? "");
   const current = last && belongsTo(last, node);
   const event = current ? last : runs.includes(name) && (await get(`/danceopd/runs/${encodeURIComponent(name)}`));
   if (event) panels.get(node)?.update(event);
+  else panels.get(node)?.ended(); // a server that was started anew knows nothing of the run
+}
+
+async function restoreAll() {
+  const nodes = [...walk(app.rootGraph)].filter(([, node]) => node.comfyClass === TRAIN);
+  if (!nodes.length) return;
+  const runs = (await get("/danceopd/runs")) ?? [];
+  await Promise.all(nodes.map(([id, node]) => restore(id, node, runs)));
+}
+
+function allPanels() {
+  return [...walk(app.rootGraph)].map(([, node]) => panels.get(node)).filter(Boolean);
+}
+
+function titleOf(id) {
+  return nodeOf(app.rootGraph, id)?.title ?? id;
+}
+
+// Shows a fault on every panel whose node it keeps from running.
+function showFault(prompt, faulty, text) {
+  for (const id of heldBack(prompt, TRAIN, faulty)) {
+    panels.get(nodeOf(app.rootGraph, id))?.failed(text);
+  }
+}
+
+// Faults that are found when a prompt is queued reach no event: the request's answer tells them.
+function watchQueueing() {
+  const queuePrompt = api.queuePrompt;
+  api.queuePrompt = async function (number, data, ...more) {
+    const show = (errors) => {
+      if (errors && Object.keys(errors).length) {
+        showFault(data.output, Object.keys(errors), faultText(errors, titleOf));
+      }
+    };
+    try {
+      const answer = await queuePrompt.call(this, number, data, ...more);
+      show(answer?.node_errors);
+      return answer;
+    } catch (error) {
+      show(error?.response?.node_errors);
+      throw error;
+    }
+  };
+}
+
+// Of a running prompt, or of one that has just ended.
+async function promptNodes(id) {
+  const queue = await get("/queue");
+  const running = queue?.queue_running.find(([, other]) => other === id)?.[2];
+  return running ?? (await get(`/history/${encodeURIComponent(id)}`))?.[id]?.prompt?.[2];
+}
+
+async function showExecutionError({ prompt_id: prompt, node_id: id, node_type: type, exception_message: message }) {
+  if (type === TRAIN) return; // its own status tells
+  const nodes = await promptNodes(prompt);
+  if (nodes) showFault(nodes, [id], `${titleOf(id)}: ${String(message).trim()}`);
 }
 
 app.registerExtension({
@@ -71,10 +131,22 @@ app.registerExtension({
 
   async init() {
     api.addEventListener("danceopd.step", ({ detail }) => dispatch(detail));
+    api.addEventListener("execution_error", ({ detail }) => showExecutionError(detail));
+    api.addEventListener("reconnecting", () => allPanels().forEach((panel) => panel.disconnected(true)));
+    api.addEventListener("reconnected", async () => {
+      allPanels().forEach((panel) => panel.disconnected(false));
+      await restoreAll();
+    });
+    watchQueueing();
     load(await get("/i18n"), app.extensionManager.setting.get("Comfy.Locale"));
   },
 
+  refreshComboInNodes(definitions) {
+    refresh(definitions, [...walk(app.rootGraph)].map(([, node]) => node).filter((node) => node.comfyClass === BUCKET));
+  },
+
   nodeCreated(node) {
+    if (node.comfyClass === BUCKET) follow(node);
     if (node.comfyClass !== TRAIN) return;
     const panel = new Panel(client);
     const widget = node.addDOMWidget("panel", "danceopd_panel", panel.element, {
@@ -94,9 +166,7 @@ app.registerExtension({
   },
 
   async afterConfigureGraph() {
-    const nodes = [...walk(app.rootGraph)].filter(([, node]) => node.comfyClass === TRAIN);
-    if (!nodes.length) return;
-    const runs = (await get("/danceopd/runs")) ?? [];
-    await Promise.all(nodes.map(([id, node]) => restore(id, node, runs)));
+    translateTemplate(app.rootGraph);
+    await restoreAll();
   },
 });

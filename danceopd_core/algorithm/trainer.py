@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..listening import heard, one_more, work
 from ..signals import held
-from .fields import Samples, VelocityField
+from .fields import Conditioning, Samples, VelocityField
 from .flow import normal
 from .in_step import InStep
 from .methods import Method, StateLoss, state_losses
@@ -138,8 +139,12 @@ class Trainer:
 
         Comparable over the updates of a run, unlike the training loss, which is of other states in each update.
         """
-        with torch.no_grad():
-            return {route.name: self._fixed_error(number, samples) for number, route in enumerate(self.routes)}
+        errors = {}
+        with torch.no_grad(), work("measuring the validation error", len(self.routes)):
+            for number, route in enumerate(self.routes):
+                errors[route.name] = self._fixed_error(number, samples)
+                one_more()
+        return errors
 
     def averaged(self) -> dict[str, Tensor]:
         """The student's state under the moving average; its current state if the settings have no average."""
@@ -266,8 +271,19 @@ class Trainer:
         route, generator = self.routes[number], self._generator("validation", number)
         rows = [row % len(route.samples) for row in range(samples)]
         start = self._begin(route, rows, generator)
-        terms = state_losses(self.method, self.field, route.teacher, start, self.sigmas, generator, self.anchor)
+        student, teacher = _heard(self.field), _heard(route.teacher)
+        terms = state_losses(self.method, student, teacher, start, self.sigmas, generator, self.anchor)
         return float(torch.cat([term.error for term in terms]).mean())
 
     def _generator(self, *key: str | int) -> torch.Generator:
         return seeded_generator(self.settings.seed, *key)
+
+
+def _heard(field: VelocityField) -> VelocityField:
+    """The field, which the user can end before each of its answers."""
+
+    def velocity(x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        heard()
+        return field(x, sigma, cond)
+
+    return velocity

@@ -6,13 +6,14 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError, shown
 from ..outside import PICTURE_LIMIT, read_bytes
+from ..outside import opened as opened_file
 from .orientation import SWAPPED, TURNS, orientation
 
 Picture = Path | np.ndarray
@@ -34,8 +35,12 @@ def open_picture(picture: Picture, width: int, height: int) -> np.ndarray:
 
 def opened(data: bytes) -> Image.Image:
     """The picture of a file's bytes, not decoded yet; of `FORMATS` only, as PIL runs programs for some others."""
+    return _of_known_format(io.BytesIO(data))
+
+
+def _of_known_format(file: BinaryIO) -> Image.Image:
     Image.init()
-    return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+    return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def upright(picture: Picture | bytes) -> Image.Image:
@@ -105,6 +110,25 @@ def picture_fault(path: Path) -> str:
     except InputError as error:
         return str(error)
     return ""
+
+
+def header_fault(path: Path) -> str:
+    """Why a picture file cannot be opened, as far as its header tells; empty if it can."""
+    if not os.path.isfile(path):
+        return f"{path} does not exist or is not a file"
+    try:
+        with opened_file(path, "the picture") as file:
+            return _header_reason(file, path)
+    except InputError as error:
+        return str(error)
+
+
+def _header_reason(file: BinaryIO, path: Path) -> str:
+    try:
+        with _of_known_format(file):
+            return ""
+    except Exception as error:  # as in `_decoded`
+        return f"{path} is not a readable picture ({_reason(error)}): save it again"
 
 
 class PictureFile(NamedTuple):

@@ -15,11 +15,12 @@ from ..data.csv_rows import Item
 from ..data.images import Picture, open_picture, upright
 from ..data.roots import Roots
 from ..errors import Fault, InputError, refuse
+from ..listening import listening
 from ..lookup import lookup
 from ..recipe.graph import ModelSpec
 from ..recipe.schema import Bucket, Teacher
 from ..runs.field_sampling import paired_items
-from ..runs.host import Host, step_counter
+from ..runs.host import Host, step_counter, told_to
 from ..runs.opening import DTYPES, open_teachers
 from ..runs.sources import graph_source
 from .folder import EvalFolder, prompts_digest
@@ -126,7 +127,8 @@ def evaluate(
     folder.check()
     files = [LAYOUTS[layout](prompt, config.samples) for prompt in prompts]
     if not all(map(folder.finished, files)):
-        _generate(model, student, prompts, layout, config, folder, host)
+        with listening(told_to(host)):
+            _generate(model, student, prompts, layout, config, folder, host)
     paths = [folder.path / path for of_prompt in files for path in of_prompt.pictures]
     width, height = upright(paths[0]).size
     return torch.from_numpy(np.stack([open_picture(path, width, height) for path in paths])).float() / 255

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, Sample, Value
 from ..errors import InputError
+from ..listening import one_more
 from .backbone import Sources
 from .decoding import decode_nearby
 from .registry import FAMILIES
@@ -108,6 +109,7 @@ class DiffusersBackbone(ABC):
                 negative: Sample({**self._encode_prompt(negative, given, cache), **latents}) for negative in negatives
             }
             samples.append(Sample({**self._encode_prompt(prompt, given, cache), **latents}, nulls))
+            one_more()
         return Conditioning(tuple(samples))
 
     def prompt_embeddings(self, cond: Conditioning) -> Tensor:

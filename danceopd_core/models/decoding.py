@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..algorithm.relief import empty_caches, ran_out_of_memory
+from ..listening import heard
 from .vaes import Vae
 
 TILE = 512
@@ -24,7 +25,11 @@ def decode_nearby(vae: Vae, latents: Tensor) -> Tensor:
     module = vae.module
     if latents.device.type == "cpu":
         return vae.decode(latents.to(module.device, module.dtype))
-    return torch.cat([decode_at(vae, picture, latents.device) for picture in latents.split(1)])
+    pictures = []
+    for picture in latents.split(1):
+        pictures.append(decode_at(vae, picture, latents.device))
+        heard()
+    return torch.cat(pictures)
 
 
 def decode_at(vae: Vae, latents: Tensor, device: torch.device | str) -> Tensor:

@@ -59,9 +59,9 @@ class Flux2Klein(DiffusersBackbone):
             guidance=None,
             encoder_hidden_states=text,
             txt_ids=_positions(0, 1, 1, text.shape[1]).to(x.device),
-            img_ids=torch.cat([_positions(FRAME * at, *part.shape[2:], 1) for at, part in enumerate(parts)]).to(
-                x.device
-            ),
+            img_ids=torch.cat(
+                [_positions(FRAME * at, part.shape[2], part.shape[3], 1) for at, part in enumerate(parts)]
+            ).to(x.device),
             return_dict=False,
         )[0]
         return output[:, : x[0, 0].numel()].transpose(1, 2).unflatten(2, x.shape[2:]).float()

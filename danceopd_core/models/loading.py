@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, shown
+from ..listening import heard, work
 from ..weights.key_conversion import UNUSED_BUFFER
 from .backbone import COMPONENTS
 from .part_files import class_name, part_settings
@@ -119,7 +120,8 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
         return frozen(empty_part(cls, folder, part), dtype)
     subfolder, config = folder.path / part, settings_of(folder, part, class_name(cls))
     source = folder.files.get(part, subfolder)
-    with _reading(source, cls):
+    quantised = part == "transformer" and folder.quantise is not None
+    with work(f"loading and quantising the {part}" if quantised else f"loading the {part}"), _reading(source, cls):
         if part in folder.files:
             module, report = load_single_file(cls, subfolder, source, config, dtype)
         else:
@@ -180,6 +182,7 @@ def _reading(source: Path, cls: Any) -> Iterator[None]:
     except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        heard()  # what ended the work is nothing of the file
         raise _unreadable(source, cls, error) from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of tokenizers' Rust code: pyo3 derives it from BaseException

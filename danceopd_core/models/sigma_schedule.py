@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
@@ -73,3 +74,12 @@ def size_multiple(folder: Path) -> int:
     family, _ = family_of(folder)
     vae = PARTS[family.module]["vae"]
     return token_pixels(vae, FACTORS[vae](settings_of(ModelFolder(folder), "vae", vae)))
+
+
+def longest_side(folder: Path) -> float:
+    """The longest side in pixels for which the model in a folder has positions; infinite if it takes any."""
+    family, _ = family_of(folder)
+    config = settings_of(ModelFolder(folder), "transformer", PARTS[family.module]["transformer"])
+    lengths, table = config.get("axes_lens"), config.get("pos_embed_max_size")
+    patches = min(lengths[1:]) if lengths else table or math.inf
+    return float(patches * size_multiple(folder))

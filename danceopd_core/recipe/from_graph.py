@@ -113,6 +113,9 @@ def recipe_of(routes: RoutesSpec, student: Student, settings: Mapping[str, Any],
             faults.append(Fault("", f"'{line}' is not one of its settings: there are {', '.join(MORE)}"))
             continue
         tree = overridden(Recipe, tree, line, faults)
+    query = tree.get("query")
+    if isinstance(query, dict) and query.get("sigma") and not re.search(r"^\s*query\.bias\b", more, re.MULTILINE):
+        tree = {**tree, "query": {name: value for name, value in query.items() if name != "bias"}}
     if faults:
         raise InputError(faults=[Fault("more_settings", str(fault)) for fault in faults])
     with widget_names(model.live is not None):

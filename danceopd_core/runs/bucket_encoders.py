@@ -17,6 +17,7 @@ from ..data.cache_folder import CacheFolder
 from ..data.csv_rows import Item
 from ..data.prompt_assignment import EncodedBucket
 from ..data.sample_store import ShardStore
+from ..listening import one_more, reached, work
 from ..models.backbone import Backbone
 from ..recipe.schema import Teacher
 from .encoding_identity import namespace
@@ -51,14 +52,15 @@ class Encoders:
     log: Callable[[str], None]
     _stores: dict[str | None, ShardStore | None] = field(default_factory=dict)
 
-    def bucket(self, items: Sequence[Item], teachers: Sequence[Teacher], rows: Sequence[int]) -> RouteBucket:
-        """Encodes these rows of a bucket, now; others when they are asked for."""
+    def bucket(self, what: str, items: Sequence[Item], teachers: Sequence[Teacher], rows: Sequence[int]) -> RouteBucket:
+        """Encodes these rows of a bucket, now; others when they are asked for. what: says so."""
         clean = self._targets(items) if self.plan.method.needs_clean else None
         if clean is not None:
-            self._prepare(clean.targets, rows)
+            self._prepare(what, clean.targets, rows)
         size = self.plan.recipe.width, self.plan.recipe.height
         if any(items[row].conditioning is not None for row in rows[:1]):
-            samples = encode_for(teachers, self.backbone, self.others, items, *size)
+            with work(what):
+                samples = encode_for(teachers, self.backbone, self.others, items, *size)
             return RouteBucket(samples, clean, samples)
         models = own_models(teachers)
         stored = StoredConditioning(
@@ -66,7 +68,7 @@ class Encoders:
             {model: self._samples(items, negatives_of(teachers, model), model) for model in models},
         )
         for part in stored.parts():
-            self._prepare(part, rows)
+            self._prepare(what, part, rows)
         if len(set(rows)) == len(items) and all(part.in_memory for part in stored.parts()):
             samples = stored.select(range(len(items)))
             return RouteBucket(samples, clean, samples)
@@ -89,24 +91,29 @@ class Encoders:
         size = self.plan.recipe.width, self.plan.recipe.height
 
         def encode(part: Sequence[Item]) -> Sequence[Sample]:
-            return [Sample({LATENTS: _latents(self.backbone, item, *size)}) for item in part]
+            samples = []
+            for item in part:
+                samples.append(Sample({LATENTS: _latents(self.backbone, item, *size)}))
+                one_more()
+            return samples
 
         def key(item: Item) -> str:
             return key_of(LATENTS, picture_digest(item.target), size)
 
         return StoredLatents(StoredSamples(items, encode, key, self._store(None)))
 
-    def _prepare(self, stored: StoredSamples, rows: Sequence[int]) -> None:
+    def _prepare(self, what: str, stored: StoredSamples, rows: Sequence[int]) -> None:
         told = time.monotonic()
 
         def tell(done: int) -> None:
             nonlocal told
-            if done < len(rows) and time.monotonic() - told > SECONDS:
+            if not reached(done) and done < len(rows) and time.monotonic() - told > SECONDS:
                 told = time.monotonic()
                 self.log(f"encoded {done} of {len(rows)}")
 
         share = Share(self.processes.rank, self.processes.size, self._wait)
-        stored.prepare(rows, share, tell)
+        with work(what, len(rows)):
+            stored.prepare(rows, share, tell)
 
     def _wait(self) -> None:
         """Until all processes have come here: their mean is known to none before."""

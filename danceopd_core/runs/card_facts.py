@@ -33,7 +33,7 @@ class Capability:
 
 
 @dataclass(frozen=True)
-class Sample:
+class CardPicture:
     """A validation picture and its prompt."""
 
     file: Path
@@ -51,7 +51,7 @@ class CardFacts:
     rank: int
     capabilities: tuple[Capability, ...]
     validated: bool
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[CardPicture, ...] = ()
     health: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -110,7 +110,7 @@ def _model_names(folder: Path, recipe: Recipe) -> list[str]:
     return [*filter(None, [recipe.components.get("transformer"), recipe.model]), *comments]
 
 
-def _samples(folder: Path) -> list[Sample]:
+def _samples(folder: Path) -> list[CardPicture]:
     file = folder / "status.json"
     try:
         status = read_json(file, "the status") if file.exists() else None
@@ -118,7 +118,7 @@ def _samples(folder: Path) -> list[Sample]:
         return []
     if status is None or not is_status(status):
         return []
-    found = [Sample(folder / "pictures" / Path(one["url"]).name, one["prompt"]) for one in status["pictures"]]
+    found = [CardPicture(folder / "pictures" / Path(one["url"]).name, one["prompt"]) for one in status["pictures"]]
     return [sample for sample in found if sample.file.is_file()]
 
 

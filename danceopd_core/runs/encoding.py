@@ -49,15 +49,15 @@ def encode_buckets(
     rows = [list(range(count)) for count in counts] if learned else drawn_rows(recipe, counts, encoders.processes.size)
     buckets = []
     for number, route in enumerate(recipe.routes):
-        log(f"encoding the bucket of '{route.name}'")
-        bucket = encoders.bucket(items[number], teachers[number], rows[number])
+        log(what := f"encoding the bucket of '{route.name}'")
+        bucket = encoders.bucket(what, items[number], teachers[number], rows[number])
         check_samples(backbone, others, bucket.examples, size, route.bucket.encoded and f"route {route.name!r}")
         buckets.append(bucket)
     if learned is None:
         return EncodedBuckets(buckets, None)
-    log("encoding the prompts without a route")
+    log(what := "encoding the prompts without a route")
     own = plan.items(learned.bucket)
-    unassigned = encoders.bucket(own, [teacher for part in teachers for teacher in part], range(len(own)))
+    unassigned = encoders.bucket(what, own, [teacher for part in teachers for teacher in part], range(len(own)))
     check_samples(backbone, others, unassigned.examples, size, learned.bucket.encoded and "learned router")
     extended, assignment = assign_prompts(
         [route.name for route in recipe.routes],

@@ -12,6 +12,7 @@ import torch
 from ..algorithm.fields import VelocityField, guided, mixed
 from ..data.csv_rows import Item
 from ..errors import InputError
+from ..listening import listening, work
 from ..models.backbone import Backbone
 from ..models.sampling import sample_pictures
 from ..recipe.from_graph import teacher_of, widget_names
@@ -20,9 +21,10 @@ from ..recipe.schema import Teacher
 from ..weights.adapters import Adapters
 from ..weights.lora import Lora, stacked
 from .encoding import check_samples, encode_for
-from .host import Host, step_counter
+from .host import Host, step_counter, told_to
 from .opening import DTYPES, open_teachers
 from .other_models import load_others, open_others
+from .preflight_weights import check_teachers
 from .sources import Weights, graph_source
 
 
@@ -51,7 +53,7 @@ def sample_fields(
     stacks: fields of the base model with all LoRAs of some teachers on it at once, sampled after the others. InputError
     names widgets instead of recipe keys.
     """
-    with widget_names(model.live is not None):
+    with widget_names(model.live is not None), listening(told_to(host)):
         return _sample_fields(model, fields, items, settings, host, stacks or {})
 
 
@@ -70,6 +72,7 @@ def _sample_fields(
             "prompts: a bucket holds conditioning, which a teacher with a model of its own cannot be asked under: type "
             "prompts here instead"
         )
+    check_teachers(model.folder, teachers)
     source = graph_source(model, list(fields.values()))
     backbone = source.open(DTYPES[model.dtype], settings.device)
     size = settings.width, settings.height
@@ -84,7 +87,8 @@ def _sample_fields(
     }
     for label, parts in stacks.items():
         ready[label] = _stacked_field(parts, backbone, adapters, source.weights)
-    samples = encode_for(list(teachers.values()), backbone, others, items, *size)
+    with work("encoding the prompts", len(items)):
+        samples = encode_for(list(teachers.values()), backbone, others, items, *size)
     check_samples(backbone, others, samples, size)
     step = step_counter(host, len(ready) * settings.steps * -(-len(items) // settings.batch))
     images = {}

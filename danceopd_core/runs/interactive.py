@@ -15,11 +15,13 @@ from ..algorithm.fields import Conditioning
 from ..algorithm.query import query_distribution
 from ..algorithm.trainer import StepResult
 from ..data.roots import Roots
+from ..listening import listening, work
 from ..recipe.file_names import is_live
 from ..recipe.from_graph import widget_names
 from ..recipe.schema import Recipe
+from .divergence import divergence
 from .encoding import encode_items
-from .host import Host
+from .host import Host, told_to
 from .identity import is_steady, run_identity
 from .live_status import LiveStatus, plain
 from .loop import RunState, ended_by, train_loop
@@ -27,7 +29,7 @@ from .queueing import WORKFLOW
 from .records import RunRecord
 from .session import TrainingSession, open_session
 from .sources import ModelSource
-from .validation import Validation, preview, validation_pictures
+from .validation import Validation, validation_pictures
 
 ERROR_SAMPLES = 8
 """Samples per route for the validation error, at most; a smaller batch size is the limit."""
@@ -50,7 +52,8 @@ class Job:
 
 
 def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> None:
-    """Leaves the trained student in the run's folder; `status` shows how it ended, whatever ended it.
+    """Leaves the trained student in the run's folder; `status` shows how it ended, whatever ended it, and where the
+    earlier LoRA of its name is.
 
     InputError names the widgets of the nodes instead of recipe keys.
     """
@@ -59,7 +62,7 @@ def train_job(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -
             _train(job, host, status, stop)
     except BaseException as error:
         state = ended_by(error, host.cancelled)
-        status.publish(state=state, message=str(error) if state == "failed" else "")
+        status.publish(state=state, message=str(error) if state == "failed" else _untrained(job.run, status))
         if status.data["update"]:
             job.run.write("status.json", status.data)
         raise
@@ -91,23 +94,39 @@ def _train_locked(
         status.publish(message=text)
 
     resume = continues and run.folder.states.exist()
-    session = _opened(job, run.folder.base_kept(recipe) if resume else recipe, log, resume)
-    status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
-    items = job.validation.items(session.plan)
-    samples = encode_items(session.backbone, items, recipe.width, recipe.height)
+    with listening(told_to(host, status.show_work)):
+        session = _opened(job, run.folder.base_kept(recipe) if resume else recipe, log, resume)
+        status.publish(asked=query_distribution(session.trainer.method.query, session.trainer.sigmas))
+        items = job.validation.items(session.plan)
+        with work("encoding the validation prompts", len(items)):
+            samples = encode_items(session.backbone, items, recipe.width, recipe.height)
     if not resume and (run.folder.states.exist() or run.folder.history()):  # a run without an update has no results
         run.set_aside()
         locks.enter_context(run.folder.lock())
     run.clean_loras()
     run.write("identity.json", identity)
     run.write(WORKFLOW, job.workflow)
+    status.publish(earlier=run.earlier_lora())
     told: list[str] = []
     run.folder.begin(session, resume, told.append, identity["contents"])
     status.begin(session.trainer.update, ". ".join(told))
     host.progress(session.trainer.update, recipe.steps)
     observer = _LiveObserver(run, session, samples, [item.prompt for item in items], host, status, stop)
+    if session.trainer.update:
+        status.publish(start=(run.status() or {}).get("start", {}))
+    else:
+        observer.measure_start()
+    status.restart_clock()
     state = train_loop(session, run.folder, observer, job.validation.every)
     status.publish(state=state)
+
+
+def _untrained(run: RunRecord, status: LiveStatus) -> str:
+    """What a run that was cancelled before its first update tells."""
+    if status.data["update"]:
+        return ""
+    kept = f": {run.lora.name} in the loras folder is as it was" if run.lora.exists() else ""
+    return f"Nothing was trained{kept}"
 
 
 def _opened(job: Job, recipe: Recipe, log: Callable[[str], None], resume: bool) -> TrainingSession:
@@ -123,7 +142,7 @@ def _publish_finished(run: RunRecord, status: LiveStatus) -> bool:
     if not saved or saved["state"] != "done" or not run.folder.student.exists():
         return False
     run.restore_lora()
-    names = ("update", "losses", "validation", "pictures", "asked", "health")
+    names = ("update", "losses", "validation", "pictures", "asked", "health", "warning")
     results = {name: saved[name] for name in names if name in saved}  # runs of version 0.1.0 may lack some
     status.publish(**results, state="done", message="This run is finished already: nothing was trained.")
     return True
@@ -160,11 +179,21 @@ class _LiveObserver:
     def should_stop(self) -> bool:
         return self.stop.is_set()
 
+    def measure_start(self) -> None:
+        """The errors before the first update, which tell later whether the student gets closer to its teachers."""
+        with listening(told_to(self.host, self.status.show_work), libraries=False):
+            self.status.publish(start=self._errors(), work=None)
+
+    def _errors(self) -> dict[str, float | None]:
+        recipe, trainer = self.session.recipe, self.session.trainer
+        errors: dict[str, float | None] = plain(trainer.validate(min(ERROR_SAMPLES, recipe.batch)))
+        return errors
+
     def on_validate(self) -> None:
         recipe, trainer = self.session.recipe, self.session.trainer
-        errors = plain(trainer.validate(min(ERROR_SAMPLES, recipe.batch)))
-        self.host.check()
-        images = validation_pictures(self.session, self.samples, self.host.check)
+        with listening(told_to(self.host, self.status.show_work), libraries=False):
+            errors = self._errors()
+            images = validation_pictures(self.session, self.samples)
         folder = self.run.path / "pictures"
         folder.mkdir(exist_ok=True)
         shown = []
@@ -173,8 +202,14 @@ class _LiveObserver:
             Image.fromarray(image).save(file)
             shown.append({"prompt": prompt, "url": self.run.url(file.name)})
         self.run.add_validation(trainer.update, errors)
-        self.status.publish(validation=errors, pictures=shown, update=trainer.update)
-        self.host.progress(trainer.update, recipe.steps, preview(images))
+        self.status.publish(
+            validation=errors,
+            pictures=shown,
+            update=trainer.update,
+            work=None,
+            warning=divergence(self.status.data["start"], errors),
+        )
+        self.host.progress(trainer.update, recipe.steps)
         self.status.restart_clock()
 
     def on_save(self, state: RunState) -> None:

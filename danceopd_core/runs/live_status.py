@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import shown
+from ..listening import Step
 
 MIN_INTERVAL = 0.2
-"""Least time between two events with updates, in seconds."""
+"""Least time between two events with updates or steps of a work, in seconds."""
 
 
 class RunRegistry:
@@ -68,12 +69,17 @@ class LiveStatus:
     ) -> None:
         self._send, self._sent, self._last = send, 0.0, time.monotonic()
         self._seconds: deque[float] = deque(maxlen=20)
+        self._work = WorkClock()
         self.data: dict[str, Any] = {
             "node": node,
             "display_node": display_node,
             "run": run,
             "state": "opening",
             "message": "",
+            "work": None,
+            "earlier": "",
+            "warning": "",
+            "start": {},
             "update": 0,
             "steps": steps,
             "losses": {},
@@ -84,6 +90,7 @@ class LiveStatus:
             "pictures": [],
             "asked": [],
             "health": None,
+            "shares": {},
             "time": time.time(),
         }
 
@@ -91,6 +98,13 @@ class LiveStatus:
         """Training starts at this update; the next one is timed from now."""
         self.restart_clock()
         self.publish(state="training", message=message, update=update)
+
+    def show_work(self, step: Step) -> None:
+        """What is being done before or between updates, at most as often as updates are shown."""
+        shown = self._work.told(step)
+        new = (self.data["work"] or {}).get("what") != step.what
+        if new or time.monotonic() - self._sent >= MIN_INTERVAL:
+            self.publish(work=shown if step.what else None)
 
     def add_update(self, update: int, losses: Mapping[str, float], memory_mb: float) -> None:
         """An update is done. losses: of its routes; the other routes keep theirs."""
@@ -104,9 +118,24 @@ class LiveStatus:
             rate=rate,
             eta=(self.data["steps"] - update) / rate,
             memory_mb=memory_mb,
+            work=None,
         )
         if now - self._sent >= MIN_INTERVAL:
             self._push()
+
+    @contextmanager
+    def showing_faults(self, cancelled: type[BaseException]) -> Iterator[None]:
+        """Whatever ends the block is shown as it is raised. cancelled: what is raised when the user cancels."""
+        try:
+            yield
+        except cancelled:
+            if self.data["state"] in ("opening", "training"):
+                self.publish(state="cancelled", message="")
+            raise
+        except BaseException as error:
+            if (self.data["state"], self.data["message"]) != ("failed", shown(str(error))):
+                self.publish(state="failed", message=str(error))
+            raise
 
     def restart_clock(self) -> None:
         """Leaves the time since the last update out of the rate of updates."""
@@ -115,6 +144,7 @@ class LiveStatus:
     def publish(self, **changes: Any) -> None:
         """Changes the status and sends it at once. message: text, escaped where it is not printable."""
         if "message" in changes:
+            changes = {"work": None, **changes}
             changes["message"] = shown(changes["message"])
         self._change(**changes)
         self._push()
@@ -125,6 +155,22 @@ class LiveStatus:
     def _push(self) -> None:
         self._sent = time.monotonic()
         self._send(self.data)
+
+
+class WorkClock:
+    """Measures how long a work takes, and how long it will."""
+
+    def __init__(self) -> None:
+        self._what, self._began, self._from = "", 0.0, 0
+
+    def told(self, step: Step) -> dict[str, Any]:
+        """The step with its `seconds` so far and its `eta`, in seconds; None until it can be known."""
+        now = time.monotonic()
+        if step.what != self._what or step.done < self._from:
+            self._what, self._began, self._from = step.what, now, step.done
+        seconds, parts = now - self._began, step.done - self._from
+        eta = seconds / parts * (step.total - step.done) if parts and step.total else None
+        return {"what": step.what, "done": step.done, "total": step.total, "seconds": seconds, "eta": eta}
 
 
 def plain(value: Any) -> Any:

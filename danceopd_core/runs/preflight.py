@@ -50,7 +50,7 @@ def preflight(recipe: Recipe, source: ModelSource | None = None, roots: Roots = 
     models = {None: source.facts()} | {name: other_source(source, name).facts() for name in _own_models(recipe)}
     faulty = {name for name, model in models.items() if model.faults}
     faults = [
-        *_sizes(recipe, math.lcm(*(model.size_multiple for model in models.values()))),
+        *size_faults(_together(list(models.values())), recipe.width, recipe.height),
         *_out(Path(recipe.out)),
         *_models(recipe, models),
         *_quantise(recipe),
@@ -64,9 +64,24 @@ def preflight(recipe: Recipe, source: ModelSource | None = None, roots: Roots = 
     return Preflight(recipe, rows)
 
 
-def _sizes(recipe: Recipe, multiple: int) -> Iterator[Fault]:
-    for name, pixels in (("width", recipe.width), ("height", recipe.height)):
-        if pixels % multiple:
+def _together(models: Sequence[ModelFacts]) -> ModelFacts:
+    """What a size has to fit: all of the models."""
+    return ModelFacts(
+        (),
+        math.lcm(*(model.size_multiple for model in models)),
+        longest_side=min(model.longest_side for model in models),
+    )
+
+
+def size_faults(model: ModelFacts, width: int, height: int) -> Iterator[Fault]:
+    """What keeps a picture of this size, in pixels, from being made by the model."""
+    multiple = model.size_multiple
+    for name, pixels in (("width", width), ("height", height)):
+        if pixels > model.longest_side:
+            yield Fault(
+                name, f"{pixels} is more than the longest side of this model's pictures: use {model.longest_side:g}"
+            )
+        elif pixels % multiple:
             near = max(1, round(pixels / multiple)) * multiple
             yield Fault(name, f"{pixels} is not a multiple of {multiple}: use {near}")
 

@@ -12,6 +12,7 @@ from ..data.csv_rows import CsvRow, CsvRows, Item, items_of, numbered_rows, row_
 from ..data.images import picture_fault
 from ..data.prompt_assignment import assignment_faults
 from ..data.roots import Roots
+from ..data.tables import edits_without_source
 from ..errors import Fault, InputError
 from ..recipe.file_names import is_live
 from ..recipe.schema import Bucket, Recipe, Route
@@ -52,6 +53,7 @@ def check_buckets(
         found = (models[model] for model in dict.fromkeys(own_models))
         messages = [message for facts in found for message in _sources(rows, facts.pipeline, facts.sources)]
         messages += _conditioning(rows, recipe, number)
+        messages += edits_without_source(rows)
         if route:  # prompts without a route may be of both kinds
             messages += _both_kinds(rows)
         if method.needs_clean:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..models.hub import is_hub_id
 from ..models.registry import empty_network
 from ..models.single_files import check_single_file
 from ..recipe.file_names import is_live
-from ..recipe.schema import Recipe
+from ..recipe.schema import Bucket, Recipe, Route, Teacher
 from ..shapes import is_embedded, locate
 from ..weights.full_checkpoints import check_weights
 from ..weights.linear_like import linear_shapes
@@ -34,6 +34,13 @@ def weight_faults(recipe: Recipe, faulty: Collection[str | None]) -> Iterator[Fa
                 check(locate(file))
         except InputError as error:
             yield Fault(setting, str(error))
+
+
+def check_teachers(model: str, teachers: Mapping[str, Teacher]) -> None:
+    """One InputError with a fault for each file of the teachers that is none for a model of this name, or their own."""
+    route = Route("route", next(iter(teachers)), Bucket(prompts=("a prompt",)))
+    if faults := tuple(weight_faults(Recipe(model, (route,), dict(teachers)), ())):
+        raise InputError(faults=faults)
 
 
 def _checks(recipe: Recipe, networks: _Networks) -> Iterator[tuple[str, str | None, Check]]:

@@ -120,6 +120,15 @@ class RunRecord:
             number = next(n for n in range(1, 10**6) if not self.path.with_name(f"{self.name}.{n}").exists())
             self.path.rename(self.path.with_name(f"{self.name}.{number}"))
 
+    def earlier_lora(self) -> str:
+        """The LoRA of the latest run of this name that was set aside, from the output folder on; empty without one."""
+        students = [folder / "student.safetensors" for folder in self._set_aside()]
+        found = [student for student in students if student.exists()]
+        if not found:
+            return ""
+        latest = max(found, key=lambda student: int(student.parent.name.rpartition(".")[2]))
+        return latest.relative_to(self.path.parent.parent.parent).as_posix()
+
     def _set_aside(self) -> list[Path]:
         """The folders of earlier runs of this name."""
         start = f"{self.name}."

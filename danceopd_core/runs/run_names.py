@@ -17,9 +17,18 @@ MOST_BYTES = 229
 MOST_PART_BYTES = 255
 
 
-def check_name(name: str) -> str:
-    """A name that is one file's on every system."""
+ENDING = ".safetensors"
+
+
+def without_ending(name: str) -> str:
+    """The name of a LoRA of whose file somebody may have given the name."""
     name = name.strip()
+    return name[: -len(ENDING)].rstrip() if name.lower().endswith(ENDING) else name
+
+
+def check_name(name: str) -> str:
+    """A name that is one file's on every system, without the ending of that file."""
+    name = without_ending(name)
     if not NAME.fullmatch(name):
         raise InputError(
             f"name: '{name}' cannot name a LoRA: take letters, digits, spaces and - _ + . and no folders, 100 at most"

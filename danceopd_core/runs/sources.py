@@ -16,7 +16,7 @@ from ..errors import Fault, InputError
 from ..models.backbone import Backbone
 from ..models.hub import commit_of, fetched, is_hub_id, split_id
 from ..models.registry import family_of, folder_faults, load_network, open_backbone
-from ..models.sigma_schedule import folder_sigmas, size_multiple
+from ..models.sigma_schedule import folder_sigmas, longest_side, size_multiple
 from ..recipe.file_names import is_live
 from ..recipe.graph import FieldSpec, ModelSpec
 from ..recipe.schema import Recipe
@@ -31,12 +31,14 @@ from .encoding_identity import folder_identity
 
 class ModelFacts(NamedTuple):
     """What is known of a model before it is opened: its faults, or the number that widths and heights are multiples of,
-    the name of its pipeline, and the largest number of source images of a prompt."""
+    the name of its pipeline, the largest number of source images of a prompt, and the longest side of a picture in
+    pixels."""
 
     faults: tuple[Fault, ...] = ()
     size_multiple: int = 1
     pipeline: str = ""
     sources: float = math.inf
+    longest_side: float = math.inf
 
 
 class Weights(Protocol):
@@ -175,7 +177,7 @@ class FolderSource:
             faults = tuple(Fault("model", line) for line in folder_faults(folder, self._files))
             if faults:
                 return ModelFacts(faults)
-            return ModelFacts((), size_multiple(folder), pipeline, family.pipelines[pipeline])
+            return ModelFacts((), size_multiple(folder), pipeline, family.pipelines[pipeline], longest_side(folder))
         except InputError as error:
             return ModelFacts((Fault("model", str(error)),))
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..algorithm.fields import Conditioning
 from ..data.csv_rows import Item
 from ..data.images import upright
 from ..errors import InputError
+from ..listening import one_more, work
 from ..models.sampling import sample_pictures
 from ..weights.adapters import STUDENT
 from .planning import RunPlan
 from .session import TrainingSession
-
-PREVIEW = 128
-"""Least height of a preview, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +34,11 @@ class Validation:
     every: int = 0
 
     def __post_init__(self) -> None:
+        if self.sources and not self.prompts:
+            raise InputError(
+                "validation_sources: they are edited by validation_prompts, and there are none: write one for all, or "
+                "one each"
+            )
         if self.sources and len(self.sources) not in (1, len(self.prompts)):
             raise InputError(
                 f"validation_sources: {len(self.sources)} pictures for {len(self.prompts)} validation_prompts: "
@@ -55,12 +57,9 @@ class Validation:
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def validation_pictures(session: TrainingSession, samples: Conditioning, check: Callable[[], None]) -> list[np.ndarray]:
-    """The student's picture of each sample, (H, W, 3) uint8; the noise depends on the recipe's seed and the row.
-
-    check: called after each step of the sampler.
-    """
-    recipe = session.recipe
+def validation_pictures(session: TrainingSession, samples: Conditioning) -> list[np.ndarray]:
+    """The student's picture of each sample, (H, W, 3) uint8; the noise depends on the recipe's seed and the row."""
+    recipe, batch = session.recipe, session.trainer.micro_batch
     batches = sample_pictures(
         session.backbone,
         session.fields[STUDENT],
@@ -69,19 +68,13 @@ def validation_pictures(session: TrainingSession, samples: Conditioning, check: 
         steps=recipe.rollout_steps,
         width=recipe.width,
         height=recipe.height,
-        batch=session.trainer.micro_batch,
+        batch=batch,
         device=session.device,
         sigmas=session.trainer.sigmas,
-        step=lambda index, x: check(),
+        step=lambda index, x: one_more(),
     )
-    return [(image.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for batch in batches for image in batch]
-
-
-def preview(images: Sequence[np.ndarray]) -> Image.Image:
-    """The pictures side by side, small ones enlarged without interpolation; RGB, which JPEG needs."""
-    row = Image.fromarray(np.concatenate(images, axis=1)).convert("RGB")
-    factor = max(1, PREVIEW // row.height)
-    return row.resize((row.width * factor, row.height * factor), Image.Resampling.NEAREST)
+    with work("making the validation pictures", recipe.rollout_steps * -(-len(samples) // batch)):
+        return [(image.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for images in batches for image in images]
 
 
 def read_pictures(files: Sequence[Path]) -> torch.Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ...danceopd_core.algorithm.fields import Conditioning, Sample
 from ...danceopd_core.algorithm.flow import per_sample
+from ...danceopd_core.listening import one_more
 from ...danceopd_core.models.backbone import Sources
 from ...danceopd_core.weights.linear_like import linear_shapes
 from . import conditioning, conditioning_check, encoding, opening, schedules
@@ -129,12 +130,12 @@ class NativeBackbone:
                 texts[prompt] = encoding.encoded(self.clip, self.vae, self.edit, prompt, ())
             return texts[prompt]
 
-        return Conditioning(
-            tuple(
-                Sample(one(prompt, given).values, {negative: one(negative, given) for negative in negatives})
-                for prompt, given in zip(prompts, pictures, strict=True)
-            )
-        )
+        samples = []
+        for prompt, given in zip(prompts, pictures, strict=True):
+            nulls = {negative: one(negative, given) for negative in negatives}
+            samples.append(Sample(one(prompt, given).values, nulls))
+            one_more()
+        return Conditioning(tuple(samples))
 
     def check(self, cond: Conditioning, width: int, height: int) -> None:
         x = torch.zeros(1, *self.latent_shape(width, height), device=self.patcher.load_device)

@@ -14,6 +14,7 @@ from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW
 from torch import nn
 
 from ...danceopd_core.errors import InputError
+from ...danceopd_core.listening import work
 
 
 def untrainable(sampling: object, latent_format: LatentFormat) -> str:
@@ -104,7 +105,7 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
     """
     check_trainable(patcher)
     try:
-        with torch.inference_mode(False):
+        with work("loading the MODEL a second time"), torch.inference_mode(False):
             if patcher.cached_patcher_init is None:
                 own = patcher.clone(model_override=(_copied(patcher), ({}, {}, {}, set())))
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,6 +78,10 @@ class NativeModel:
         return NativeSource(self, weights, others)
 
 
+SHAPES_SIDE = 512
+"""Pixels of the longest side for which the embedded model has positions over a diffusers folder."""
+
+
 @dataclass(frozen=True, eq=False)
 class NativeTeacher:
     """A MODEL that teaches as it stands, with the patches on it. digest, files: as of `NativeModel`."""
@@ -141,7 +146,8 @@ class NativeSource:
     others: Mapping[str, ModelSource] = field(default_factory=dict)
 
     def facts(self) -> ModelFacts:
-        return ModelFacts((), self.model.space.size_multiple, self.model.space.title)
+        longest = SHAPES_SIDE if self.model.space.title == "Shapes" else math.inf
+        return ModelFacts((), self.model.space.size_multiple, self.model.space.title, longest_side=longest)
 
     def encoding_identity(self) -> str:
         return f"{comfyui_version.__version__} {self.model.digest} {self.model.edit}"

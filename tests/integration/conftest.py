@@ -1,5 +1,4 @@
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("comfyui")
     copy_pack(folder, Path(model) if model else None)
     (folder / "input").mkdir()
-    shutil.copy(comfyui_root() / "input" / "example.png", folder / "input")  # as in ComfyUI's own base folder
     return folder
 
 

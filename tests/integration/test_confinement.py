@@ -95,6 +95,7 @@ def test_links_of_the_input_folder_lead_nowhere_else(server, base, secret):
 def test_pictures_of_the_own_folders_are_read(server, base):
     sets = base / "input" / "sets"
     sets.mkdir(exist_ok=True)
+    Image.new("RGB", (64, 64), "white").save(base / "input" / "example.png")
     shutil.copy(base / "input" / "example.png", sets / "own.png")
     shutil.copy(base / "input" / "example.png", base / "output" / "made.png")
     for number, way in enumerate(("own.png", "../example.png", base / "output" / "made.png", "../../output/made.png")):

@@ -85,6 +85,21 @@ def inputs_of(name, kind):
     return [node["inputs"] for node in nodes if node["class_type"] == f"DanceOPD_{kind}"]
 
 
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_notes_have_no_inline_code_which_nodes_2_shows_dark_on_dark(name):
+    notes = [node["widgets_values"][0] for node in read(FOLDER / f"{name}.json")["nodes"] if node["type"] in NOTES]
+    assert "`" not in "".join(notes)
+
+
+@pytest.mark.parametrize("name", sorted(RUNNABLE))
+def test_what_runs_as_shipped_names_no_file(name):
+    """An empty ComfyUI has no pictures, models or LoRAs but those of the pack."""
+    for node in read(FOLDER / "api" / f"{name}.json").values():
+        assert not node["class_type"].startswith("Load")
+        files = [node["inputs"].get(key, "none") for key in ("lora", "lora_name", "checkpoint", "start", "transformer")]
+        assert all(isinstance(file, list) or file in ("none", "fresh") or "shapes" in file for file in files)
+
+
 @pytest.mark.parametrize("name", sorted(PAPER))
 def test_a_workflow_of_the_paper_is_its_recipe(name):
     recipe = parse_recipe(yaml.safe_load(preset_text(name.removeprefix("paper_"))))

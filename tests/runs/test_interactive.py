@@ -34,17 +34,20 @@ class Host:
 
     def __init__(self, cancel_at=10**9, stop=None, stop_at=10**9):
         self.calls, self.cancel_at, self.shown = 0, cancel_at, []
-        self.stop, self.stop_at = stop, stop_at
+        self.stop, self.stop_at, self.prepared = stop, stop_at, []
 
     def check(self):
         self.calls += 1
 
-    def progress(self, value, total, picture=None):
+    def progress(self, value, total):
         if value >= self.stop_at:
             self.stop.set()
         if value >= self.cancel_at:
             raise Cancelled
-        self.shown.append((value, picture))
+        self.shown.append(value)
+
+    def preparing(self, done, total):
+        self.prepared.append((done, total))
 
     def memory_mb(self):
         return 1.0
@@ -104,10 +107,9 @@ def test_a_run_leaves_all_that_was_promised(go):
     assert history["updates"] == [1, 2, 3, 4]
     assert all(len(values) == 4 for values in history["losses"].values())
     assert status.data["pictures"][0]["url"] == "/danceopd/runs/run/pictures/000004-00.png"
-    previews = [picture for _, picture in status.host.shown if picture is not None]
-    assert [picture.mode for picture in previews] == ["RGB", "RGB"]
     assert read_pictures(files.pictures()).shape == (1, 32, 32, 3)
     assert status.sent[0]["state"] == "opening"
+    assert {(0, 2), (1, 2), (2, 2)} <= set(status.host.prepared)
     ((first, few), (second, many)) = status.data["asked"]  # the two states of its path, Beta(5, 2) over them
     assert (first, second) == (1.0, 0.75)
     assert (few, many) == (pytest.approx(0.109, abs=0.01), pytest.approx(0.891, abs=0.01))
@@ -182,10 +184,55 @@ def test_a_run_cancelled_before_its_first_update_leaves_the_earlier_results(go):
     assert other.data["state"] == "cancelled"
     assert first.files.lora.read_bytes() == lora
     assert other.files.path.with_name("run.1").is_dir()
+    assert other.data["message"] == "Nothing was trained: run.safetensors in the loras folder is as it was"
     again = go(seed=1)
     again.run()
+    earlier = first.files.path.parents[2] / again.data["earlier"]
+    assert earlier.read_bytes() == other.files.path.with_name("run.1").joinpath("student.safetensors").read_bytes()
+    assert again.files.status()["earlier"] == again.data["earlier"]
     assert not again.files.path.with_name("run.2").exists()  # there was nothing to set aside
-    assert min(value for value, _ in again.host.shown) == 0
+    assert min(again.host.shown) == 0
+
+
+WORKS = ["loading the text_encoder", "encoding the bucket", "loading the transformer", "encoding the validation"]
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_cancel_is_heard_in_whatever_is_done_before_the_first_update(go, work):
+    first = go()
+    first.run()
+    before, status = first.files.lora.read_bytes(), go(seed=1)
+
+    def check():
+        if ((status.data["work"] or {}).get("what") or "").startswith(work):
+            raise Cancelled
+
+    status.host.check = check
+    with pytest.raises(Cancelled):
+        status.run()
+    assert status.data["state"] == "cancelled"
+    assert status.data["work"] is None
+    assert first.files.lora.read_bytes() == before
+    assert not first.files.path.with_name("run.1").exists()  # nothing began
+
+
+@pytest.mark.parametrize("work", ["measuring the validation error", "making the validation pictures"])
+def test_cancel_is_heard_while_a_run_is_validated_and_the_run_goes_on(go, work):
+    whole = go(name="whole")
+    whole.run()
+    status = go()
+
+    def check():
+        if ((status.data["work"] or {}).get("what") or "") == work:
+            raise Cancelled
+
+    status.host.check = check
+    with pytest.raises(Cancelled):
+        status.run()
+    assert status.data["update"] == 2
+    again = go()
+    again.run()
+    assert equal(student_of(again), student_of(whole))
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
@@ -205,7 +252,7 @@ def test_more_steps_go_on_from_the_end(go):
     whole = go(name="whole", steps=4)
     whole.run()
     assert equal(student_of(more), student_of(whole))
-    assert min(value for value, _ in more.host.shown) == 2
+    assert min(more.host.shown) == 2
 
 
 @pytest.mark.parametrize(("first", "second", "schedule"), [(2, 4, "cosine"), (4, 2, "constant")])
@@ -225,10 +272,10 @@ def test_a_killed_process_leaves_the_last_periodic_save(go):
     page = go(save_every=2, steps=5)
     saved, progress = [], page.host.progress
 
-    def look(value, total, picture=None):
+    def look(value, total):
         state = page.files.folder.state
         saved.append((value, load_state(state)["update"] if state.exists() else 0, page.files.lora.exists()))
-        progress(value, total, picture)
+        progress(value, total)
 
     page.host.progress = look
     page.run()
@@ -240,7 +287,7 @@ def test_without_resume_a_stopped_run_begins_anew(go):
     go(stop_at=2).run()
     status = go(resume=False)
     status.run()
-    assert min(value for value, _ in status.host.shown) == 0
+    assert min(status.host.shown) == 0
     assert len(status.files.losses()) == 4
 
 
@@ -339,10 +386,10 @@ def test_a_lora_that_comes_in_mid_run_is_kept_and_the_students_gets_a_further_na
     status = go(save_every=2)
     progress = status.host.progress
 
-    def intrude(value, total, picture=None):
+    def intrude(value, total):
         if value == 3:
             save_file({"a": torch.zeros(1)}, status.files.lora)
-        progress(value, total, picture)
+        progress(value, total)
 
     status.host.progress = intrude
     status.run()
@@ -412,7 +459,7 @@ def test_a_run_that_the_servers_end_cut_off_counts_as_cancelled_and_goes_on(go):
     assert status.files.status()["state"] == "cancelled"
     again = go()
     again.run()
-    assert min(value for value, _ in again.host.shown) == 2
+    assert min(again.host.shown) == 2
 
 
 def test_when_the_page_hears_of_the_end_all_files_are_there(go):

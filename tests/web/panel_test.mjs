@@ -4,9 +4,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { durationText, logTicks, memoryText, numberText, queryText, ticks } from "./danceopd/format.js";
-import { nodeOf, ownValue, walk } from "./danceopd/graph.js";
-import { load, t } from "./danceopd/i18n.js";
+import { refresh } from "./danceopd/csv_list.js";
+import { faultText, heldBack } from "./danceopd/faults.js";
+import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
+import { load, sentence, t } from "./danceopd/i18n.js";
 import { addEvent, addHistory, copyOf, downsample, emptySeries, runningMean, valueAt } from "./danceopd/series.js";
+import { translateTemplate } from "./danceopd/templates.js";
 
 const history = {
   updates: [1, 2, 3],
@@ -120,4 +123,73 @@ test("texts are in the page's language, and in English without a translation", (
   assert.equal(t("memory"), "memory");
   load({}, "fr");
   assert.equal(t("loss"), "loss");
+});
+
+test("a sentence with values is in the page's language, its values where that puts them", () => {
+  const own = { "encoding the bucket of '{route}'": "「{route}」", "{done} of {total}": "{total} / {done}" };
+  load({ ja: { danceopd: { whole: "全" }, danceopdSentences: own } }, "ja-JP");
+  assert.equal(sentence("encoding the bucket of 'a $1 (b)'"), "「a $1 (b)」");
+  assert.equal(sentence("3 of 5"), "5 / 3");
+  assert.equal(sentence("whole"), "全");
+  assert.equal(sentence("nothing known"), "nothing known");
+  load({}, "en");
+  assert.equal(sentence("3 of 5"), "3 of 5");
+});
+
+test("a fault holds back the trainers that need its node, and those only", () => {
+  const prompt = {
+    1: { class_type: "Bucket", inputs: { text: "x" } },
+    2: { class_type: "Routes", inputs: { bucket: ["1", 0] } },
+    3: { class_type: "Train", inputs: { routes: ["2", 0], sizes: [1, 2, 3] } },
+    4: { class_type: "Train", inputs: {} },
+    5: { class_type: "Compare", inputs: { lora: ["3", 0] } },
+  };
+  assert.deepEqual(heldBack(prompt, "Train", ["1"]), ["3"]);
+  assert.deepEqual(heldBack(prompt, "Train", [4]), ["4"]);
+  assert.deepEqual(heldBack(prompt, "Train", ["5"]), []);
+});
+
+test("a fault is told once, in the words of the node", () => {
+  const own = ["content", "content.file"].map((name) => ({ message: "Invalid", details: `${name} - file: no prompt` }));
+  const other = { message: "Required input is missing", details: "model" };
+  assert.equal(faultText({ 1: { errors: own } }, (id) => `node ${id}`), "node 1: file: no prompt");
+  assert.equal(faultText({ 2: { errors: [other] } }, (id) => id), "2: Required input is missing: model");
+});
+
+test("the list of CSV files is what the server told", () => {
+  const file = { required: { file: ["COMBO", { options: ["a.csv", "b.csv"] }] } };
+  const content = { options: [{ key: "lines", inputs: { required: {} } }, { key: "CSV file", inputs: file }] };
+  const widget = { name: "content.file", options: { values: ["a.csv"] } };
+  refresh({ DanceOPD_Bucket: { input: { required: { content: ["X", content] } } } }, [{ widgets: [widget] }, {}]);
+  assert.deepEqual(widget.options.values, ["a.csv", "b.csv"]);
+});
+
+test("the name of a run is the name of its LoRA without the ending", () => {
+  assert.deepEqual([" run ", "run.SAFETENSORS", "a.b"].map(runName), ["run", "run", "a.b"]);
+});
+
+test("a shipped note and its titles are in the page's language, and a person's own workflow is left alone", () => {
+  const graph = () => ({
+    nodes: [
+      { type: "MarkdownNote", title: "About", widgets: [{ value: "# One\n\n- two" }] },
+      { type: "MarkdownNote", title: "My notes", widgets: [{ value: "# One\nmine" }] },
+      { type: "KSampler", title: "LoRA 1" },
+    ],
+    groups: [{ title: "Look" }],
+  });
+  load({ zh: { danceopdTemplates: { "# One": "# 一", "- two": "- 二", About: "关于", Look: "查看" } } }, "zh");
+  const own = graph();
+  translateTemplate(own);
+  assert.deepEqual(own.nodes.map(({ title }) => title), ["关于", "My notes", "LoRA 1"]);
+  assert.equal(own.nodes[0].widgets[0].value, "# 一\n\n- 二");
+  assert.equal(own.nodes[1].widgets[0].value, "# One\nmine");
+  assert.equal(own.groups[0].title, "查看");
+  const foreign = graph();
+  foreign.nodes.shift();
+  translateTemplate(foreign);
+  assert.equal(foreign.groups[0].title, "Look");
+  load({}, "en");
+  const english = graph();
+  translateTemplate(english);
+  assert.deepEqual(english, graph());
 });

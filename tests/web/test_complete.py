@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -100,6 +101,66 @@ def test_every_text_of_the_panel_is_translated_and_no_other(language):
     texts |= set(re.findall(r'"([^"]+)"', states[1]))
     texts -= {"stop", "cancel"}  # compared with in the calls
     assert texts == set(locale(language, "main")["danceopd"])
+
+
+TELLING = ("log", "tell", "_tell", "work", "on_not_saved")
+"""What the core calls with a sentence of progress."""
+BUILT = {
+    "Nothing was trained", "Nothing was trained: {} in the loras folder is as it was",
+    "This run is finished already: nothing was trained.",
+    "the student is further from its teachers than at the start: lower the learning rate",
+    "the learned router is correct on {} of {} held-out prompts ({}); {}", "memory: {} at the peak, {} free: {}",
+    "memory: not estimated ({}); gradient checkpointing is {}",
+    "the training needs about {} beside the MODEL's {}: {} for gradients and moments, {} for activations",
+}  # fmt: skip
+"""Sentences that are made elsewhere than in these calls."""
+
+
+def template(node: ast.AST) -> str | None:
+    """A text of the source with {} for its values."""
+    if isinstance(node, ast.NamedExpr):
+        return template(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def told() -> set[str]:
+    folders = [ROOT / "danceopd_core" / name for name in ("algorithm", "models", "data", "runs")]
+    found = set(BUILT)
+    for path in (path for folder in [*folders, ROOT / "nodes"] for path in folder.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and call.args:
+                name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+                given = call.args[0]
+                parts = [given.body, given.orelse] if isinstance(given, ast.IfExp) else [given]
+                found |= {text for part in parts if name in TELLING and (text := template(part))}
+    return found
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_every_sentence_of_progress_is_translated_with_its_values(language):
+    sentences = locale(language, "main")["danceopdSentences"]
+    assert {re.sub(r"\{\w+\}", "{}", english) for english in sentences} == told()
+    for english, translation in sentences.items():
+        names = set(re.findall(r"\{(\w+)\}", english))
+        assert set(re.findall(r"\{(\w+)\}", translation)) == names - {"plural"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_every_line_and_title_of_a_template_is_translated_and_no_other(language):
+    texts = set()
+    for file in (ROOT / "workflows").glob("*.json"):
+        page = json.loads(file.read_text(encoding="utf-8"))
+        texts |= {titled["title"] for titled in (*page["nodes"], *page["groups"]) if "title" in titled}
+        notes = [node["widgets_values"][0] for node in page["nodes"] if node["type"] in ("MarkdownNote", "Note")]
+        texts |= {line for note in notes for line in note.split("\n") if line.strip()}
+    translations = locale(language, "main")["danceopdTemplates"]
+    assert texts == set(translations)
+    for english, translation in translations.items():  # what is typed or pressed is the same everywhere
+        assert re.findall(r"[\w./-]+\.(?:safetensors|csv)", english) == re.findall(
+            r"[\w./-]+\.(?:safetensors|csv)", translation
+        )
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -16,6 +16,11 @@ export function nodeOf(graph, id) {
   return node.subgraph && nodeOf(node.subgraph, path.slice(1).join(":"));
 }
 
+// The name of a run as the server has it: without the ending of the LoRA's file.
+export function runName(text) {
+  return String(text).trim().replace(/\.safetensors$/i, "").trimEnd();
+}
+
 // The value of a widget as shown on this node; undefined if a link provides it.
 export function ownValue(node, name) {
   if (node.inputs?.some((input) => input.widget?.name === name && input.link != null)) return undefined;

@@ -2,7 +2,7 @@
 
 import { colourOf, drawChart, updateAt } from "./chart.js";
 import { durationText, memoryText, numberText, queryText } from "./format.js";
-import { t } from "./i18n.js";
+import { sentence, t } from "./i18n.js";
 import { addEvent, addHistory, copyOf, emptySeries, valueAt } from "./series.js";
 import { STYLE } from "./style.js";
 
@@ -29,6 +29,7 @@ export class Panel {
     this.history = emptySeries(); // of the server's history, as far as it was asked for
     this.hovered = null;
     this.pending = ""; // "stop" or "cancel" from the click until the run has ended
+    this.offline = false; // whether the connection to the server is lost
     this.#build();
     this.#render();
   }
@@ -44,6 +45,24 @@ export class Panel {
     }
     const gap = event.update > 0 && event.state !== "opening" && addEvent(this.series, event);
     if (gap || (event.update > 0 && !RUNNING.includes(event.state))) this.#requestHistory();
+    this.#render();
+  }
+
+  // Shows a fault that the server has no status of: the node did not run.
+  failed(message) {
+    const nothing = { run: "", update: 0, steps: 0, losses: {}, pictures: [] };
+    this.update({ ...nothing, ...this.event, state: "failed", message, work: null });
+  }
+
+  // The run is not known any more.
+  ended() {
+    if (RUNNING.includes(this.event?.state)) {
+      this.update({ ...this.event, state: "cancelled", message: t("The server has ended"), work: null });
+    }
+  }
+
+  disconnected(offline) {
+    this.offline = offline;
     this.#render();
   }
 
@@ -97,6 +116,7 @@ export class Panel {
     this.routes = createElement("div", "danceopd-routes", this.element);
     this.facts = createElement("div", "danceopd-facts", this.element);
     this.query = createElement("div", "danceopd-query", this.element);
+    this.earlier = createElement("div", "danceopd-earlier", this.element);
     this.pictures = createElement("div", "danceopd-pictures", this.element);
     const buttons = createElement("div", "danceopd-buttons", this.element);
     this.stop = this.#button(buttons, "stop");
@@ -133,27 +153,39 @@ export class Panel {
   #render() {
     const event = this.event;
     const running = RUNNING.includes(event?.state);
-    this.element.dataset.state = event?.state ?? "idle";
-    this.state.textContent = t(event ? STATES[event.state] : "Not run yet");
-    this.message.textContent = this.message.title = event?.message ?? "";
-    this.count.textContent = event?.update ? `${event.update} / ${event.steps}` : "";
-    this.progress.style.width = `${event?.steps ? (100 * event.update) / event.steps : 0}%`;
-    this.bar.setAttribute("aria-valuenow", event?.update ?? 0);
-    this.bar.setAttribute("aria-valuemax", event?.steps ?? 0);
+    const lost = running && this.offline;
+    const work = running ? event.work : null;
+    const [done, total] = work?.total ? [work.done, work.total] : [event?.update ?? 0, event?.steps ?? 0];
+    this.element.dataset.state = lost ? "lost" : event?.state ?? "idle";
+    this.element.dataset.warned = Boolean(event?.warning);
+    this.state.textContent = t(lost ? "Connection lost" : event ? STATES[event.state] : "Not run yet");
+    this.message.textContent = this.message.title = this.#messageText(work);
+    this.count.textContent = done || work?.total ? `${done} / ${total}` : "";
+    this.progress.style.width = `${total ? (100 * done) / total : 0}%`;
+    this.bar.setAttribute("aria-valuenow", done);
+    this.bar.setAttribute("aria-valuemax", total);
     this.hint.textContent = this.#hintText();
     this.canvas.setAttribute("aria-label", t("Loss and validation error of each route over the updates"));
-    this.facts.replaceChildren(...this.#factElements(running));
+    this.facts.replaceChildren(...this.#factElements(running, work));
     const distribution = queryText(event?.asked ?? []);
     this.query.textContent = this.query.title = distribution && `${t("queries at sigma")} ${distribution}`;
+    const earlier = !running && event?.earlier;
+    this.earlier.textContent = this.earlier.title = earlier ? `${t("Earlier LoRA of this name")}: ${earlier}` : "";
     this.#renderRoutes();
     this.#renderPictures();
     this.stop.textContent = t(this.pending === "stop" ? "Stopping …" : "Stop and save");
     this.stop.title = t("Ends training after the current update; the workflow continues with the trained LoRA");
-    this.stop.disabled = event?.state !== "training" || this.pending !== "";
+    this.stop.disabled = event?.state !== "training" || lost || this.pending !== "";
     this.cancel.textContent = t(this.pending === "cancel" ? "Cancelling …" : "Cancel");
     this.cancel.title = t("Cancels the whole prompt; the LoRA and a checkpoint are saved");
-    this.cancel.disabled = !running || this.pending === "cancel";
+    this.cancel.disabled = !running || lost || this.pending === "cancel";
     this.#draw();
+  }
+
+  #messageText(work) {
+    if (work) return sentence(work.what);
+    const texts = [this.event?.message, this.event?.warning].filter(Boolean);
+    return texts.map(sentence).join(". ");
   }
 
   #hintText() {
@@ -162,16 +194,19 @@ export class Panel {
     return t("Press Run to see the loss, validation error and validation images of each route");
   }
 
-  #factElements(running) {
+  #factElements(running, work) {
     const event = this.event;
-    if (!event?.update) return [];
     const facts = [];
-    if (event.rate > 0) {
+    if (work) {
+      facts.push(`${t("for")} ${durationText(work.seconds)}`);
+      if (work.eta !== null) facts.push(`${t("estimated time left")} ${durationText(work.eta)}`);
+    }
+    if (event?.update && event.rate > 0) {
       const slow = event.rate < 1;
       facts.push(`${numberText(slow ? 1 / event.rate : event.rate)} ${t(slow ? "s/update" : "updates/s")}`);
     }
-    if (running && event.eta !== null) facts.push(`${t("estimated time left")} ${durationText(event.eta)}`);
-    if (event.memory_mb > 0) facts.push(`${t("memory")} ${memoryText(event.memory_mb)}`);
+    if (!work && running && event.update && event.eta !== null) facts.push(`${t("estimated time left")} ${durationText(event.eta)}`);
+    if (event?.update && event.memory_mb > 0) facts.push(`${t("memory")} ${memoryText(event.memory_mb)}`);
     return facts.map((fact) => {
       const element = createElement("span");
       element.textContent = fact;
@@ -184,7 +219,8 @@ export class Panel {
     const rows = [...this.series.routes].map(([name, { loss, error }], index) => {
       const [colour, label, first, second] = ["b", "span", "i", "i"].map((tag) => createElement(tag));
       colour.style.background = colourOf(index);
-      label.textContent = label.title = name;
+      const share = this.event?.shares?.[name];
+      label.textContent = label.title = share === undefined ? name : `${Math.round(100 * share)} % ${name}`;
       first.textContent = `${t("loss")} ${numberText(valueAt(loss, update))}`;
       second.textContent = error.length ? `${t("val. error")} ${numberText(valueAt(error, update))}` : "";
       return [colour, label, first, second];

@@ -15,14 +15,15 @@ export const STYLE = `
 .danceopd[data-state=opening] .danceopd-dot { background: #c9a92c; animation: danceopd-pulse 1.6s infinite; }
 .danceopd[data-state=done] .danceopd-dot, .danceopd[data-state=stopped] .danceopd-dot { background: #54b884; }
 .danceopd[data-state=failed] .danceopd-dot { background: #dd5050; }
+.danceopd[data-warned=true] .danceopd-dot, .danceopd[data-state=lost] .danceopd-dot { background: #e0a030; }
 @keyframes danceopd-pulse { 50% { opacity: 0.35; } }
 @media (prefers-reduced-motion: reduce) { .danceopd-dot { animation: none !important; } }
 .danceopd-state { font-weight: 600; }
 .danceopd-message { overflow: hidden; text-overflow: ellipsis; opacity: 0.75; min-width: 0; flex: 1; }
-.danceopd[data-state=failed] .danceopd-head { flex-wrap: wrap; white-space: normal; }
-.danceopd[data-state=failed] .danceopd-count { margin-left: auto; }
-.danceopd[data-state=failed] .danceopd-message { order: 1; flex: 1 0 100%; max-height: 5.5em;
-  overflow-y: auto; opacity: 1; }
+.danceopd:is([data-state=failed], [data-warned=true]) .danceopd-head { flex-wrap: wrap; white-space: normal; }
+.danceopd:is([data-state=failed], [data-warned=true]) .danceopd-count { margin-left: auto; }
+.danceopd:is([data-state=failed], [data-warned=true]) .danceopd-message { order: 1; flex: 1 0 100%; max-height: 5.5em;
+  overflow-y: auto; opacity: 1; white-space: pre-line; }
 .danceopd-count { font-variant-numeric: tabular-nums; opacity: 0.85; }
 .danceopd-bar { height: 4px; border-radius: 2px; background: var(--danceopd-line); overflow: hidden; }
 .danceopd-bar > div { height: 100%; width: 0; background: #4c9be8; }
@@ -30,6 +31,7 @@ export const STYLE = `
 .danceopd[data-state=stopped] .danceopd-bar > div { background: #54b884; }
 .danceopd[data-state=cancelled] .danceopd-bar > div { background: #8b8f98; }
 .danceopd[data-state=failed] .danceopd-bar > div { background: #dd5050; }
+.danceopd[data-warned=true] .danceopd-bar > div { background: #e0a030; }
 .danceopd-plot { flex: 1 1 0; min-height: 150px; position: relative; }
 .danceopd-plot > canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .danceopd-empty { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
@@ -42,7 +44,8 @@ export const STYLE = `
 .danceopd-facts { display: flex; gap: 14px; font-size: 11px; opacity: 0.85; font-variant-numeric: tabular-nums; }
 .danceopd-query { font-size: 11px; max-height: 2.7em; overflow: hidden; opacity: 0.7;
   font-variant-numeric: tabular-nums; }
-.danceopd-query:empty, .danceopd-facts:empty, .danceopd-routes:empty, .danceopd-pictures:empty { display: none; }
+.danceopd-earlier { font-size: 11px; opacity: 0.85; overflow-wrap: anywhere; user-select: text; }
+.danceopd-earlier:empty, .danceopd-query:empty, .danceopd-facts:empty, .danceopd-routes:empty, .danceopd-pictures:empty { display: none; }
 .danceopd-pictures { display: flex; gap: 4px; overflow-x: auto; }
 .danceopd-pictures > a { flex: none; line-height: 0; border-radius: 4px; overflow: hidden; }
 .danceopd-pictures img { height: 64px; min-width: 40px; background: var(--danceopd-line); }
