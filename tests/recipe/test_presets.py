@@ -49,9 +49,9 @@ def stand_ins(tmp_path, zimage_folder, sd3_folder):
                 shutil.copyfile(weights, teacher.checkpoint)
         Image.fromarray(np.zeros((40, 48, 3), np.uint8)).save(tmp_path / "data" / "a.png")
         for route in recipe.routes:
-            rows = [{"prompt": "x", "task": task} for task in ("t2i", "local_edit", "global_edit")]
+            rows = [{"prompt": "x", "task": "t2i"}] * 3
             if "edits" in route.bucket.csv:
-                rows = [{**row, "source_image": "a.png"} for row in rows[1:]]
+                rows = [{**rows[0], "task": task, "source_image": "a.png"} for task in ("local_edit", "global_edit")]
             with Path(route.bucket.csv).open("w", newline="") as file:
                 writer = csv.DictWriter(file, rows[0])
                 writer.writeheader()
