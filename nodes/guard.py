@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
+from inspect import signature
 from typing import Any
 
 from ..danceopd_core.errors import InputError, encodable, is_shown, shown
@@ -22,6 +23,8 @@ Check = Callable[[str, Any], None]
 def guarded(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     """The same node, with the methods guarded that ComfyUI calls while it runs a prompt."""
     _guard(node, "execute", _socket_check(node.define_schema()))
+    if "validate_inputs" in vars(node):
+        _guard_validation(node)
     for name in ("fingerprint_inputs", "check_lazy_status"):
         if name in vars(node):
             _guard(node, name, lambda name, value: None)
@@ -47,6 +50,24 @@ def _guard(node: type[io.ComfyNode], name: str, check: Check) -> None:
     setattr(node, name, classmethod(call))
 
 
+def _guard_validation(node: type[io.ComfyNode]) -> None:
+    """What goes wrong while a prompt is validated is said of the node, too."""
+    method = vars(node)["validate_inputs"].__func__
+
+    @wraps(method)
+    def call(cls: Any, *args: Any, **inputs: Any) -> Any:
+        try:
+            for name, value in inputs.items():
+                _check_text(name, value)
+            found = method(cls, *args, **inputs)
+        except Exception as error:
+            return shown(str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}")
+        return shown(found) if isinstance(found, str) else found
+
+    call.__signature__ = signature(method)  # type: ignore[attr-defined]  # ComfyUI reads which inputs it takes
+    node.validate_inputs = classmethod(call)  # type: ignore[assignment, method-assign]
+
+
 def _escaped(error: Exception) -> Exception:
     return RuntimeError(f"{type(error).__name__}: {shown(str(error))}")
 
@@ -64,7 +85,7 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, dict):
         for key, part in value.items():
             yield from (*_texts(key), *_texts(part))
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for part in value:
             yield from _texts(part)
 

@@ -8,11 +8,13 @@ import { faultText, heldBack } from "./danceopd/faults.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
 import { load } from "./danceopd/i18n.js";
 import { Panel } from "./danceopd/panel.js";
+import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { HEIGHT } from "./danceopd/style.js";
 import { translateTemplate } from "./danceopd/templates.js";
 
 const TRAIN = "DanceOPD_Train";
 const BUCKET = "DanceOPD_Bucket";
+const ROUTES = "DanceOPD_Routes";
 const panels = new WeakMap(); // node -> Panel
 
 async function get(route) {
@@ -147,6 +149,7 @@ app.registerExtension({
 
   nodeCreated(node) {
     if (node.comfyClass === BUCKET) follow(node);
+    if (node.comfyClass === ROUTES) followSockets(node);
     if (node.comfyClass !== TRAIN) return;
     const panel = new Panel(client);
     const widget = node.addDOMWidget("panel", "danceopd_panel", panel.element, {
@@ -155,6 +158,8 @@ app.registerExtension({
       getMinHeight: () => HEIGHT + 20,
     });
     widget.serialize = false; // the option excludes it from the prompt, this property from the saved workflow
+    // The side panel draws it at its own width and leaves that on it.
+    Object.defineProperty(widget, "width", { get: () => undefined, set() {} });
     panels.set(node, panel);
     // The wheel zooms the canvas over the panel as it does beside it.
     panel.element.addEventListener("wheel", (event) => {
@@ -167,6 +172,7 @@ app.registerExtension({
 
   async afterConfigureGraph() {
     translateTemplate(app.rootGraph);
+    for (const [, node] of walk(app.rootGraph)) if (node.comfyClass === ROUTES) nameSockets(node);
     await restoreAll();
   },
 });

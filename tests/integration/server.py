@@ -36,12 +36,13 @@ class Refused(Exception):
 
 
 class Server:
-    def __init__(self, comfyui: Path, python: str, base: Path, *flags: str) -> None:
+    def __init__(self, comfyui: Path, python: str, base: Path, *flags: str, port: int = 0) -> None:
         for name in ("input", "output", "temp", "user", "models/diffusers", "models/loras"):
             (base / name).mkdir(parents=True, exist_ok=True)
         self.base, self.log_file = base, base / "server.log"
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         arguments = ["main.py", "--cpu", "--port", str(port), "--base-directory", str(base), "--disable-auto-launch"]

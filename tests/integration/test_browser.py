@@ -4,11 +4,25 @@ import json
 
 import pytest
 
+from ..comfyui import comfyui_python, comfyui_root
 from .graphs import FOLDER, NAMES, RUNNABLE, shipped
 from .page import browsing
+from .server import Server
 
 NAMING = {f"DanceOPD_{kind}" for kind in ("LoadModel", "Teacher", "Student", "Bucket")}
 SMALL = {"steps": 40, "batch": 2, "rollout_steps": 3, "validate_every": 5, "save_every": 100, "warmup": 1}
+
+ADD_WRONG_SIZE = """
+() => {
+    const bucket = app.graph.nodes.find((node) => node.type === 'DanceOPD_Bucket');
+    for (const [slot, count] of [['source_images', 2], ['target_images', 3]]) {
+        const pictures = LiteGraph.createNode('EmptyImage');
+        app.graph.add(pictures);
+        pictures.widgets.find((widget) => widget.name === 'batch_size').value = count;
+        pictures.connect(0, bucket, bucket.inputs.findIndex((input) => input.name === slot));
+    }
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +108,76 @@ def test_the_new_renderer_shows_the_panel_too(page):
         page.open()
 
 
+def test_a_fault_of_another_node_reaches_the_panel(page, server):
+    (server.base / "input" / "faulty.csv").write_text("text\na star\n", encoding="utf-8")
+    train_small(page, "told first")
+    page.panel("Done")
+    page.set_widgets("DanceOPD_Bucket", {"content": "lines of text"})
+    page.set_widgets("DanceOPD_Bucket", {"content.prompts": " "})
+    page.press_run()  # refused when it is queued
+    assert "the bucket is empty" in page.panel("Failed", 30)
+    page.page.keyboard.press("Escape")
+    page.set_widgets("DanceOPD_Bucket", {"content.prompts": "a star"})
+    page.set_widgets("DanceOPD_Guided", {"scale": 3})
+    page.page.evaluate(ADD_WRONG_SIZE)
+    page.press_run()  # found when the bucket runs, before the training
+    assert "belong" not in page.panel("Failed", 30)
+    page.page.wait_for_function(
+        "() => document.querySelector('.danceopd').innerText.includes('pictures for')", timeout=60_000
+    )
+    page.shot("panel_fault_of_another_node")
+
+
+def test_the_side_panel_leaves_the_live_panel_as_wide_as_it_was(page):
+    page.choose_template("cfg_absorption")
+    page.show("DanceOPD_Train")
+    width = "() => document.querySelector('.danceopd').offsetWidth"
+    before = page.page.evaluate(width)
+    assert before > 300
+    for shown in (True, False):
+        page.page.evaluate("(on) => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', on)", shown)
+        page.page.evaluate(
+            "() => app.canvas.selectNode(app.graph.nodes.find((node) => node.type === 'DanceOPD_Train'))"
+        )
+        page.page.wait_for_timeout(1000)
+    page.shot("side_panel_closed")
+    assert page.page.evaluate(width) == before
+
+
+def test_r_refreshes_the_list_of_csv_files(page, server):
+    page.choose_template("cfg_absorption")
+    page.set_widgets("DanceOPD_Bucket", {"content": "CSV file"})
+    values = """() => app.graph.nodes.find((node) => node.type === 'DanceOPD_Bucket')
+        .widgets.find((widget) => widget.name === 'content.file').options.values"""
+    assert "new.csv" not in page.page.evaluate(values)
+    (server.base / "input" / "new.csv").write_text("prompt\na star\n", encoding="utf-8")
+    page.page.locator("canvas").first.click(position={"x": 800, "y": 900})
+    page.page.keyboard.press("r")
+    page.page.wait_for_function(f"() => ({values})().includes('new.csv')", timeout=30_000)
+    page.set_widgets("DanceOPD_Bucket", {"content": "lines of text"})
+    page.set_widgets("DanceOPD_Bucket", {"content": "CSV file"})
+    assert "new.csv" in page.page.evaluate(values)
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("zh", ("正在编码", "训练中")), ("ja", ("エンコードしています", "学習中"))]
+)
+def test_progress_and_notes_are_in_the_pages_language(page, language, words):
+    page.set("Comfy.Locale", language)
+    try:
+        page.open()
+        train_small(page, f"in {language}", count=600, steps=400)
+        page.panel(words[0], 60)
+        page.panel(words[1], 60)
+        page.shot(f"panel_{language}")
+        page.page.evaluate("() => document.querySelector('.danceopd-buttons button').click()")
+        note = page.page.evaluate("() => app.graph.nodes.find((n) => n.type === 'MarkdownNote').widgets[0].value")
+        assert not note.startswith("## Guidance absorption")
+    finally:
+        page.set("Comfy.Locale", "en")
+        page.open()
+
+
 def test_the_sampling_workflow_is_a_form(page):
     page.choose_template("sample_student")
     page.page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
@@ -106,3 +190,19 @@ def test_the_sampling_workflow_is_a_form(page):
     for name in ("task", "prompt", "image"):
         assert name in words
     page.page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
+
+
+def test_after_a_crash_of_the_server_no_button_is_live(page, servers):
+    train_small(page, "crashed", steps=400, validate_every=0)
+    page.panel("Training")
+    servers[0].process.kill()
+    servers[0].process.wait()
+    page.panel("Connection lost", 30)
+    page.shot("panel_crashed")
+    live = "() => document.querySelectorAll('.danceopd-buttons button:enabled').length"
+    assert page.page.evaluate(live) == 0
+    port = int(servers[0].url.rpartition(":")[2])
+    servers[0] = Server(comfyui_root(), comfyui_python(), servers[0].base, port=port)
+    page.panel("Cancelled", 60)
+    assert page.page.evaluate(live) == 0
+    page.complaints.clear()  # the page tells of the lost connection

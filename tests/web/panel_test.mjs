@@ -9,6 +9,7 @@ import { faultText, heldBack } from "./danceopd/faults.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
 import { load, sentence, t } from "./danceopd/i18n.js";
 import { addEvent, addHistory, copyOf, downsample, emptySeries, runningMean, valueAt } from "./danceopd/series.js";
+import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { translateTemplate } from "./danceopd/templates.js";
 
 const history = {
@@ -192,4 +193,20 @@ test("a shipped note and its titles are in the page's language, and a person's o
   const english = graph();
   translateTemplate(english);
   assert.deepEqual(english, graph());
+});
+
+test("sockets inside a dynamic combo are named in the page's language, and what a person named stays", () => {
+  const inputs = { routes_field1: { name: "教师 1" }, routes: { name: "路由" } };
+  load({ zh: { nodeDefs: { Routes: { inputs } } } }, "zh");
+  const node = {
+    comfyClass: "Routes",
+    inputs: [{ name: "routes.field1", label: "field1" }, { name: "routes" }, { name: "routes.bucket1", label: "bucket1" }],
+    widgets: [{ name: "routes", callback: () => node.inputs.push({ name: "routes.field1", label: "mine" }) }],
+  };
+  nameSockets(node);
+  assert.deepEqual(node.inputs.map(({ label }) => label), ["教师 1", undefined, "bucket1"]);
+  followSockets(node);
+  node.widgets[0].callback();
+  assert.deepEqual([node.inputs[3].label, node.inputs[3].localized_name], ["mine", "教师 1"]);
+  load({}, "en");
 });

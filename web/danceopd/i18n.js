@@ -4,12 +4,14 @@
 let table = {};
 let sentences = []; // [pattern, names of its values, translation]
 let templates = {};
+let nodes = {}; // locales/<language>/nodeDefs.json
 
 // Selects the language. `translations`: the response of GET /i18n. Languages without a translation stay English.
 export function load(translations, locale) {
   const own = translations?.[locale] ?? translations?.[String(locale).split("-")[0]] ?? {};
   table = own.danceopd ?? {};
   templates = own.danceopdTemplates ?? {};
+  nodes = own.nodeDefs ?? {};
   sentences = Object.entries(own.danceopdSentences ?? {}).map(([english, translation]) => {
     const parts = english.split(/\{(\w+)\}/); // text, name, text, name, ..., text
     const escaped = parts.map((part, i) => (i % 2 ? "(.+?)" : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")));
@@ -25,6 +27,11 @@ export function t(text) {
 // The translation of a line or title of a shipped template; undefined if it is none, or the page is in English.
 export function templateText(text) {
   return templates[text];
+}
+
+// The name of an input of a node of this type; undefined without a translation.
+export function inputName(type, input) {
+  return nodes[type]?.inputs?.[input.replaceAll(".", "_")]?.name;
 }
 
 // The translation of a sentence of the server's, with its values; the sentence itself if there is none.
