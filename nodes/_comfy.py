@@ -27,6 +27,7 @@ from server import PromptServer
 from torch import Tensor
 
 from ..danceopd_core.data.cache_folder import FOLDER
+from ..danceopd_core.data.folder_rows import CAPTION
 from ..danceopd_core.errors import InputError, encodable, shown
 from ..danceopd_core.files import write_bytes
 from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
@@ -37,6 +38,7 @@ __all__ = ["RUNS", "ComfyExtension", "PromptServer", "io", "ui"]
 RUNS = RunRegistry()
 NONE = "none"
 EVENT = "danceopd.step"
+WILDCARDS = "wildcards"
 BEAT = 10.0  # seconds; a client that hears nothing for two minutes gives the prompt up
 
 
@@ -112,9 +114,22 @@ def diffusion_choices() -> dict[str, str | None]:
 
 
 def csv_choices() -> dict[str, str]:
+    """The tables in the input folder, CSV and JSONL, and its folders with captions, whose names end in /."""
     root = Path(folder_paths.get_input_directory())
-    files = (file for file in sorted(root.rglob("*")) if file.suffix.lower() == ".csv")
-    return {file.relative_to(root).as_posix(): str(file) for file in files}
+    found: dict[str, str] = {}
+    for file in sorted(root.rglob("*")):
+        name = file.relative_to(root).as_posix()
+        if file.suffix.lower() in (".csv", ".jsonl"):
+            found[name] = str(file)
+        elif file.suffix.lower() == CAPTION and file.parent not in (root, root / WILDCARDS):
+            found.setdefault(f"{file.parent.relative_to(root).as_posix()}/", str(file.parent))
+    return found
+
+
+def wildcard_files() -> str | None:
+    """The folder of wildcards in the input folder, if there is one."""
+    folder = Path(folder_paths.get_input_directory()) / WILDCARDS
+    return str(folder) if folder.is_dir() else None
 
 
 def chosen(choices: dict[str, Any], name: str, widget: str) -> Any:

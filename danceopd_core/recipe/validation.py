@@ -121,6 +121,12 @@ def _bucket(path: str, bucket: Bucket) -> Iterator[Fault]:
             yield Fault(f"{path}.task", "it selects rows of a csv, and the bucket has none: leave it out")
         elif sound(bucket.count) and bucket.count and not bucket.shapes:
             yield Fault(f"{path}.count", "it is a number of items of the embedded world (shapes): leave it out")
+    if (
+        sound(bucket.wildcards, bucket.shapes, bucket.encoded)
+        and bucket.wildcards
+        and (bucket.shapes or bucket.encoded)
+    ):
+        yield Fault(f"{path}.wildcards", "they are drawn in prompts and csv only: leave it out")
     if sound(bucket.shapes) and bucket.shapes is not None:
         yield from _unknown(f"{path}.shapes", KINDS, bucket.shapes, "kind of the embedded world")
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..algorithm.methods import METHODS
-from ..data.buckets import load_bucket
-from ..data.csv_rows import CsvRow, CsvRows, Item, items_of, numbered_rows, row_numbers
+from ..data.buckets import bucket_rows, load_bucket
+from ..data.csv_rows import CsvRow, CsvRows, Item, items_of, row_numbers
 from ..data.images import picture_fault
 from ..data.prompt_assignment import assignment_faults
 from ..data.roots import Roots
@@ -74,8 +74,8 @@ def _readers(recipe: Recipe, route: Route) -> list[str | None]:
 
 
 def _load(bucket: Bucket, seed: int, roots: Roots) -> CsvRows:
-    if bucket.csv is not None:
-        return numbered_rows(bucket.csv, bucket.task, roots)
+    if bucket.csv is not None or bucket.prompts:
+        return bucket_rows(bucket, seed, roots)
     return tuple(CsvRow(i + 1, item) for i, item in enumerate(load_bucket(bucket, seed, roots=roots)))
 
 
