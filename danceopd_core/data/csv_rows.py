@@ -38,7 +38,8 @@ class Item:
     """A prompt with, for an edit, its source picture, and optionally its target picture.
 
     conditioning: of a prompt that is encoded already; it holds the source picture too, and `prompt` is a caption. null:
-    what guided teachers compare it with, if it brings that.
+    what guided teachers compare it with, if it brings that. size: width and height to which its pictures are brought;
+    None: the run's.
     """
 
     prompt: str
@@ -47,6 +48,7 @@ class Item:
     task: str = ""
     conditioning: Sample | None = None
     null: Sample | None = None
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not encodable(self.prompt):

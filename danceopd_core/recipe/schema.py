@@ -221,6 +221,9 @@ class Recipe:
     memory: Literal["auto", "manual"] = "auto"
     """`auto`: on a GPU, fits the run into its free memory, and takes less when it runs out of it; see docs/memory.md.
     `manual`: only what the other settings say."""
+    aspects: Literal["one", "sources"] = "one"
+    """`one`: all pictures are cropped to `width` x `height`. `sources`: an edit keeps the aspect ratio of its source,
+    the nearest of eleven from 1:2 to 2:1 at the area of `width` x `height`; a batch has one size."""
     private: bool = False
     """Leave prompts, paths and the workflow out of the LoRA's metadata and of its model card."""
 

@@ -135,7 +135,12 @@ def _looked_at(recipe: Recipe, loaded: Mapping[Bucket, CsvRows]) -> list[Sequenc
     """By bucket of the recipe, the rows of which the images are decoded."""
     own = [loaded.get(route.bucket, ()) for route in recipe.routes]
     drawn: list[list[int]] = []
-    if recipe.learned_router is None and all(own) and any(len(rows) > DECODED for rows in own):
+    if (
+        recipe.learned_router is None
+        and recipe.aspects == "one"
+        and all(own)
+        and any(len(rows) > DECODED for rows in own)
+    ):
         drawn = drawn_rows(recipe, [len(rows) for rows in own], launched())
     found: list[Sequence[CsvRow]] = []
     for number, bucket in enumerate(recipe.buckets()):
