@@ -27,7 +27,8 @@ from server import PromptServer
 from torch import Tensor
 
 from ..danceopd_core.data.cache_folder import FOLDER
-from ..danceopd_core.errors import InputError
+from ..danceopd_core.data.folder_rows import CAPTION
+from ..danceopd_core.errors import InputError, encodable, shown
 from ..danceopd_core.files import write_bytes
 from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
 from ..danceopd_core.shapes import embedded, is_embedded
@@ -37,6 +38,7 @@ __all__ = ["RUNS", "ComfyExtension", "PromptServer", "io", "ui"]
 RUNS = RunRegistry()
 NONE = "none"
 EVENT = "danceopd.step"
+WILDCARDS = "wildcards"
 BEAT = 10.0  # seconds; a client that hears nothing for two minutes gives the prompt up
 
 
@@ -111,10 +113,26 @@ def diffusion_choices() -> dict[str, str | None]:
     return {NONE: None} | _weights("diffusion_models")
 
 
+TABLES = (".csv", ".jsonl")
+
+
 def csv_choices() -> dict[str, str]:
+    """The tables in the input folder, CSV and JSONL, and its folders with captions, whose names end in /."""
     root = Path(folder_paths.get_input_directory())
-    files = (file for file in sorted(root.rglob("*")) if file.suffix.lower() == ".csv")
-    return {file.relative_to(root).as_posix(): str(file) for file in files}
+    found: dict[str, str] = {}
+    for file in sorted(root.rglob("*")):
+        name = file.relative_to(root).as_posix()
+        if file.suffix.lower() in TABLES:
+            found[name] = str(file)
+        elif file.suffix.lower() == CAPTION and file.parent not in (root, root / WILDCARDS):
+            found.setdefault(f"{file.parent.relative_to(root).as_posix()}/", str(file.parent))
+    return found
+
+
+def wildcard_files() -> str | None:
+    """The folder of wildcards in the input folder, if there is one."""
+    folder = Path(folder_paths.get_input_directory()) / WILDCARDS
+    return str(folder) if folder.is_dir() else None
 
 
 def chosen(choices: dict[str, Any], name: str, widget: str) -> Any:
@@ -124,9 +142,19 @@ def chosen(choices: dict[str, Any], name: str, widget: str) -> Any:
     return choices[name]
 
 
-def stamp(*files: str | None) -> str:
-    """Changes when one of the files does, for `fingerprint_inputs`."""
-    return repr([(f, os.path.getsize(f), os.stat(f).st_mtime_ns) for f in files if f and os.path.isfile(f)])
+def stamp(*paths: str | None) -> str:
+    """Changes when one of the files does, or one in one of the folders, for `fingerprint_inputs`."""
+    found = [(path, entry) for path in paths if path for entry in _entries(Path(path))]
+    return repr([(path, entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for path, entry in found])
+
+
+def size_of(table: Path) -> int:
+    """The bytes of a table, or of the tables and captions of a folder."""
+    return sum(file.stat().st_size for file in _entries(table) if file.suffix.lower() in (*TABLES, CAPTION))
+
+
+def _entries(path: Path) -> list[Path]:
+    return sorted(file for file in (path.iterdir() if path.is_dir() else [path]) if file.is_file())
 
 
 def _weights(kind: str) -> dict[str, str]:
@@ -232,6 +260,12 @@ def current_server() -> Any:
 def other_origins() -> bool:
     """Whether the server was started to take requests of pages of other origins."""
     return bool(args.enable_cors_header)
+
+
+def show_text(text: str, node: str | None) -> None:
+    """Text on the node itself."""
+    if node and encodable(node) and (server := current_server()):
+        server.send_progress_text(shown(text), node)
 
 
 def display_node(node: str) -> str:

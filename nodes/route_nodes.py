@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..danceopd_core.data.bucket_files import text_bucket
+from ..danceopd_core.data.bucket_text import bucket_text
+from ..danceopd_core.data.buckets import load_bucket
 from ..danceopd_core.data.roots import file_of
 from ..danceopd_core.data.tables import table_faults
 from ..danceopd_core.errors import InputError, naming
 from ..danceopd_core.recipe.graph import PromptSpec, RouteSpec, RoutesSpec, check_kind
 from ..danceopd_core.recipe.schema import Bucket
-from ._comfy import chosen, csv_choices, io, output_folder, readable_folders, stamp
+from ._comfy import chosen, csv_choices, io, output_folder, readable_folders, show_text, size_of, stamp, wildcard_files
 from .header_checks import faults_of
 from .lists import one, pictures_of, prompts_of, single
 from .run_checks import limits, told, widgets
@@ -40,8 +43,9 @@ class PromptBucket(io.ComfyNode):
             node_id="DanceOPD_Bucket",
             display_name="Prompt Bucket",
             category=CATEGORY,
-            description="The prompts of one route: lines of text, a CSV file from the input folder, or captions and "
-            "edits of the embedded model. Prompts with source images are edit instructions.",
+            description="The prompts of one route: lines of text, a CSV or JSONL file or a folder of captioned "
+            "pictures from the input folder, or captions and edits of the embedded model. Prompts with source images "
+            "are edit instructions.",
             search_aliases=["danceopd", "prompts", "dataset", "captions", "edit instructions"],
             is_input_list=True,
             inputs=[
@@ -89,9 +93,11 @@ class PromptBucket(io.ComfyNode):
                                     "file",
                                     options=["none", *csv_choices()],
                                     default="none",
-                                    tooltip="CSV file in ComfyUI's input folder with the columns prompt, task, "
-                                    "source_image and target_image; only prompt is required. Image paths are relative "
-                                    "to the folder of the CSV file.",
+                                    tooltip="CSV or JSONL file in ComfyUI's input folder with the columns prompt, "
+                                    "task, source_image and target_image; only prompt is required. Image paths are "
+                                    "relative to the folder of the file. A name that ends in / is a folder of pictures "
+                                    "with captions: name.png and name.txt, or name_source.png, name_target.png and "
+                                    "name.txt.",
                                 ),
                                 io.String.Input(
                                     "task",
@@ -113,7 +119,19 @@ class PromptBucket(io.ComfyNode):
                     optional=True,
                     tooltip="Target images, one per line of text. Required only by the method offpolicy.",
                 ),
+                io.Int.Input(
+                    "wildcards",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How often each prompt is taken with its wildcards drawn anew by the seed of the run: "
+                    "choices in braces with a vertical bar between them, and __colour__ for a line of colour.txt in "
+                    "input/wildcards. 0: plain text.",
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 BucketSocket.Output(
                     "bucket",
@@ -143,7 +161,19 @@ class PromptBucket(io.ComfyNode):
         return faults_of(*faults)
 
     @classmethod
-    def execute(cls, content=None, source_images=None, target_images=None, **left):
+    def execute(cls, content=None, source_images=None, target_images=None, wildcards=0, **left):
+        wildcards = one("wildcards", wildcards)
+        spec = cls._spec(content, source_images, target_images)
+        if spec.bucket.shapes is None:
+            files = wildcard_files() if wildcards else None
+            spec = replace(spec, bucket=replace(spec.bucket, wildcards=wildcards, wildcard_files=files))
+            with naming("content"):
+                items = load_bucket(spec.bucket, seed=0, roots=readable_folders())
+            show_text(bucket_text(spec.bucket, items), cls.hidden.unique_id)
+        return io.NodeOutput(spec)
+
+    @classmethod
+    def _spec(cls, content, source_images, target_images) -> PromptSpec:
         if content is None:  # ComfyUI leaves out what its dynamic combo does not have
             raise InputError("content: it is none of the list: choose one")
         sources = pictures_of(source_images, "source_images")
@@ -154,16 +184,16 @@ class PromptBucket(io.ComfyNode):
             raise InputError(NO_PICTURES)
         if content["content"] == "embedded world":
             kind = chosen(KINDS, content["kind"], "kind")
-            return io.NodeOutput(PromptSpec(Bucket(shapes=kind, count=content["count"]), content["kind"]))
+            return PromptSpec(Bucket(shapes=kind, count=content["count"]), content["kind"])
         if content["content"] == "CSV file":
             with naming("file"):
                 file = str(file_of(chosen(csv_choices(), content["file"], "file"), Path(), readable_folders()))
             if faults := _table_faults(content["file"], content["task"], MOST_BYTES, MOST_PICTURES):
                 raise InputError("\n".join(faults))
             task = content["task"].strip() or None
-            return io.NodeOutput(PromptSpec(Bucket(csv=file, task=task), task or Path(file).stem))
+            return PromptSpec(Bucket(csv=file, task=task), task or Path(file).stem)
         prompts = prompts_of(texts, "prompts")
-        return io.NodeOutput(text_bucket(output_folder() / "danceopd-buckets", prompts, sources, targets))
+        return text_bucket(output_folder() / "danceopd-buckets", prompts, sources, targets)
 
 
 NO_PICTURES = "source_images: they belong to lines of text: choose that content, or disconnect them"
@@ -175,7 +205,7 @@ def _table_faults(name: str, task: str, most_bytes: int, most_pictures: int) -> 
     if fault:
         return [fault]
     file = Path(csv_choices()[name])
-    if file.stat().st_size > most_bytes:
+    if size_of(file) > most_bytes:
         return []
     return [f"file: {fault}" for fault in table_faults(file, task.strip() or None, readable_folders(), most_pictures)]
 

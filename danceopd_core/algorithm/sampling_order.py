@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,12 +24,23 @@ class SamplingOrder:
 
     A bucket is shuffled anew for each pass through it, and consecutive batches go to the processes in turn. A pass is
     shuffled once and kept while it lasts, in 4 bytes a sample, so that a sample costs the same in a bucket of any size.
-    counts: samples of each route's bucket. taken: samples that each route has given so far, over all processes; it is
-    the state from which a resumed run continues.
+    counts: samples of each route's bucket. sizes: by route, which size each of its samples has, of which a batch has
+    one; None: all have the same. taken: samples that each route has given so far, over all processes; it is the state
+    from which a resumed run continues.
     """
 
-    def __init__(self, counts: list[int], batch: int, seed: int, rank: int = 0, processes: int = 1) -> None:
-        self._counts, self._batch, self._seed = counts, batch, seed
+    def __init__(
+        self,
+        counts: list[int],
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        sizes: Sequence[Sequence[int] | None] | None = None,
+    ) -> None:
+        self._batch, self._seed, self._totals = batch, seed, counts
+        self._sizes = sizes or [None] * len(counts)
+        self._counts = [_pass_length(*of, batch) for of in zip(counts, self._sizes, strict=True)]
         self._rank, self._processes = rank, processes
         self._passes: list[dict[int, Tensor]] = [{} for _ in counts]
         self.taken = [0] * len(counts)
@@ -48,7 +60,7 @@ class SamplingOrder:
         if number not in kept:
             for done in [other for other in kept if other != self.taken[route] // count]:
                 del kept[done]
-            kept[number] = shuffled(self._seed, route, number, count)
+            kept[number] = one_pass(self._seed, route, number, self._totals[route], self._sizes[route], self._batch)
         return int(kept[number][place])
 
 
@@ -57,9 +69,51 @@ def shuffled(seed: int, route: int, number: int, count: int) -> Tensor:
     return torch.randperm(count, dtype=torch.int32, generator=seeded_generator(seed, "order", route, number))
 
 
-def rows_in_order(seed: int, route: int, count: int, samples: int) -> Tensor:
-    """(n,) int32: the rows of a bucket that the route's first `samples` samples are, each once, as they are drawn."""
-    return shuffled(seed, route, 0, count)[: min(count, samples)]
+def one_pass(
+    seed: int, route: int, number: int, count: int, sizes: Sequence[int] | None = None, batch: int = 1
+) -> Tensor:
+    """(n,) int32: the rows of a bucket in its pass of that number, each once.
+
+    sizes: of each row; then consecutive batches are of one size each. The last batch of a size is filled up with rows
+    of that size, which the pass has twice.
+    """
+    order = shuffled(seed, route, number, count)
+    if sizes is None:
+        return order
+    rows: dict[int, list[int]] = {}
+    for row in order.tolist():
+        rows.setdefault(sizes[row], []).append(row)
+    groups = []
+    for _, own in sorted(rows.items()):
+        filled = own + [own[place % len(own)] for place in range(-len(own) % batch)]
+        groups += [filled[first : first + batch] for first in range(0, len(filled), batch)]
+    turns = torch.randperm(len(groups), generator=seeded_generator(seed, "sizes", route, number))
+    return torch.tensor([row for turn in turns.tolist() for row in groups[turn]], dtype=torch.int32)
+
+
+def _pass_length(count: int, sizes: Sequence[int] | None, batch: int) -> int:
+    if sizes is None:
+        return count
+    of_size: dict[int, int] = {}
+    for size in sizes:
+        of_size[size] = of_size.get(size, 0) + 1
+    return sum(-(-own // batch) * batch for own in of_size.values())
+
+
+def rows_in_order(
+    seed: int, route: int, count: int, samples: int, sizes: Sequence[int] | None = None, batch: int = 1
+) -> Tensor:
+    """(n,) int32: the rows of a bucket that the route's first `samples` samples are, as they are drawn.
+
+    Each once, but for those that fill a batch of one size.
+    """
+    return one_pass(seed, route, 0, count, sizes, batch)[:samples]
+
+
+def fixed_rows(count: int, samples: int, sizes: Sequence[int] | None = None) -> list[int]:
+    """The rows on which a validation measures: the first ones, of one size, repeated where there are fewer."""
+    rows = [row for row in range(count) if sizes is None or sizes[row] == sizes[0]][:samples]
+    return [rows[place % len(rows)] for place in range(samples)]
 
 
 def updates_by_route(router: Router, routes: int, seed: int, updates: int, enough: int | None = None) -> list[int]:

@@ -25,7 +25,7 @@ from .reading_ahead import CleanLatents, ReaderAhead
 from .relief import OutOfMemory, Relief, empty_caches, ran_out_of_memory
 from .rollout import Start
 from .routers import Router
-from .sampling_order import SamplingOrder, seeded_generator
+from .sampling_order import SamplingOrder, fixed_rows, seeded_generator
 from .settings import Settings
 from .step_result import StepResult, told_of
 from .updates import Diverged, Updater
@@ -38,12 +38,14 @@ LOSS_SCALE_STEP = 4
 
 @dataclass(frozen=True, eq=False)
 class RouteData:
-    """A route, opened: its teacher and its bucket as encoded samples. clean: for a method that needs it."""
+    """A route, opened: its teacher and its bucket as encoded samples. clean: for a method that needs it. sizes: for
+    each sample the number of its latents' shape among the trainer's; None: all have the first."""
 
     name: str
     teacher: VelocityField
     samples: Samples
     clean: CleanLatents | None = None
+    sizes: Sequence[int] | None = None
 
 
 class Trainable(Protocol):
@@ -66,7 +68,8 @@ class ProcessGroup(NamedTuple):
 class Trainer:
     """Distils the teachers of the routes into the student, with any method; independent of the model family.
 
-    field: the student's velocity. sigmas: (N + 1,) of the rollout. latent_shape: of one sample. anchor: the field of
+    field: the student's velocity. sigmas: (N + 1,) of the rollout. latent_shape: of one sample. latent_shapes: all that
+    samples may have, where routes have `sizes`; the first is `latent_shape`. anchor: the field of
     Flow-OPD's optional anchor. processes: the processes that train together; None: this one alone. relief: called when
     an update runs out of memory, which is then repeated; None: the run ends. micro_batch: samples of a forward pass;
     the parts of a batch draw what the whole batch draws. loss_scale: a power of two that keeps the gradients of a
@@ -94,6 +97,7 @@ class Trainer:
         micro_batch: int | None = None,
         loss_scale: float = 1.0,
         in_step: InStep | None = None,
+        latent_shapes: Sequence[Sequence[int]] = (),
     ) -> None:
         for route in routes:
             if not len(route.samples):
@@ -105,6 +109,7 @@ class Trainer:
                 )
         self.student, self.field, self.routes, self.router = student, field, tuple(routes), router
         self.method, self.sigmas, self.shape = method, sigmas.to(device), tuple(latent_shape)
+        self._shapes = [tuple(shape) for shape in latent_shapes] or [self.shape]
         self.settings, self.device, self.anchor = settings, device, anchor
         self.processes, self._in_step = processes or ProcessGroup(), in_step
         self.last: StepResult | None = None
@@ -117,6 +122,7 @@ class Trainer:
             settings.seed,
             self.processes.rank,
             self.processes.size,
+            [route.sizes for route in self.routes],
         )
 
     @property
@@ -248,7 +254,8 @@ class Trainer:
         return state_losses(method, student, teacher, start, self.sigmas, generator, anchor, part)
 
     def _begin(self, route: RouteData, rows: list[int], generator: torch.Generator) -> Start:
-        noise = normal(torch.empty(len(rows), *self.shape, device=self.device), generator)
+        shape = self._shapes[route.sizes[rows[0]] if route.sizes else 0]
+        noise = normal(torch.empty(len(rows), *shape, device=self.device), generator)
         read = self._reader.take(route.samples, route.clean, rows)
         return Start(read.cond, noise, read.clean)
 
@@ -269,7 +276,7 @@ class Trainer:
 
     def _fixed_error(self, number: int, samples: int) -> float:
         route, generator = self.routes[number], self._generator("validation", number)
-        rows = [row % len(route.samples) for row in range(samples)]
+        rows = fixed_rows(len(route.samples), samples, route.sizes)
         start = self._begin(route, rows, generator)
         student, teacher = _heard(self.field), _heard(route.teacher)
         terms = state_losses(self.method, student, teacher, start, self.sigmas, generator, self.anchor)

@@ -10,9 +10,10 @@ from ..lookup import lookup
 from ..recipe.schema import Bucket
 from ..shapes.language import KINDS, Caption, items
 from ..shapes.render import render
-from .csv_rows import Item, read_csv
+from .csv_rows import CsvRow, CsvRows, Item, items_of, numbered_rows
 from .encoded_bucket import read_encoded
 from .roots import Roots, file_of
+from .wildcards import drawn
 
 
 def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64, roots: Roots = None) -> Sequence[Item]:
@@ -21,15 +22,25 @@ def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64, ro
     Their pictures are square with the longer of the two sides, for `open_picture` to crop. roots: where files have
     to lie; None: anywhere.
     """
-    if bucket.csv is not None:
-        return read_csv(bucket.csv, bucket.task, roots)
     if bucket.shapes is not None:
         return _shapes_items(bucket.shapes, bucket.count, seed, max(width, height))
     if bucket.encoded is not None:
         return read_encoded(bucket.encoded if roots is None else file_of(bucket.encoded, Path(), roots))
-    if not bucket.prompts:
+    return items_of(bucket_rows(bucket, seed, roots))
+
+
+def bucket_rows(bucket: Bucket, seed: int, roots: Roots = None) -> CsvRows:
+    """The rows of a bucket with csv or prompts, at least one, with their wildcards drawn from `seed`.
+
+    Prompts are numbered from 1.
+    """
+    if bucket.csv is not None:
+        rows = numbered_rows(bucket.csv, bucket.task, roots)
+    elif bucket.prompts:
+        rows = tuple(CsvRow(number, Item(prompt)) for number, prompt in enumerate(bucket.prompts, 1))
+    else:
         raise InputError("the bucket is empty: give it a csv, prompts or shapes")
-    return tuple(Item(prompt) for prompt in bucket.prompts)
+    return drawn(rows, bucket.wildcards, seed, bucket.wildcard_files, roots)
 
 
 def _shapes_items(kind: str, count: int, seed: int, size: int) -> tuple[Item, ...]:

@@ -1,4 +1,4 @@
-"""Reads prompts with their pictures from a CSV file, in the columns of DanceOPD's own trainer."""
+"""Reads prompts with their pictures from a table, in the columns of DanceOPD's own trainer, or from a folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from ..errors import InputError, encodable, shown
 from ..lookup import lookup
 from .csv_text import look_alikes
+from .folder_rows import folder_rows, table_of
 from .images import Picture
-from .indexed_csv import Cells, IndexedCsv, Mapped
+from .indexed_csv import Cells, IndexedCsv, IndexedJsonl, IndexedRows, Mapped
 from .roots import Roots, file_of
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 
 COLUMNS = ("prompt", "task", "source_image", "target_image", "caption_dict")
+DATASETS = {
+    "file_name": "target_image", "image_file_name": "target_image", "target_file_name": "target_image",
+    "edited_image_file_name": "target_image", "output_image_file_name": "target_image",
+    "source_file_name": "source_image", "source_image_file_name": "source_image",
+    "input_image_file_name": "source_image", "original_image_file_name": "source_image",
+    "text": "prompt", "caption": "prompt", "instruction": "prompt", "edit_prompt": "prompt",
+}  # fmt: skip
+"""Columns of an "imagefolder" of Hugging Face's datasets, known by one that ends in file_name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +38,8 @@ class Item:
     """A prompt with, for an edit, its source picture, and optionally its target picture.
 
     conditioning: of a prompt that is encoded already; it holds the source picture too, and `prompt` is a caption. null:
-    what guided teachers compare it with, if it brings that.
+    what guided teachers compare it with, if it brings that. size: width and height to which its pictures are brought;
+    None: the run's.
     """
 
     prompt: str
@@ -38,6 +48,7 @@ class Item:
     task: str = ""
     conditioning: Sample | None = None
     null: Sample | None = None
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not encodable(self.prompt):
@@ -56,7 +67,7 @@ class CsvRow(NamedTuple):
     item: Item
 
 
-CsvRows = tuple[CsvRow, ...] | IndexedCsv[CsvRow]
+CsvRows = tuple[CsvRow, ...] | IndexedRows[CsvRow]
 
 
 def read_csv(path: str | Path, task: str | None = None, roots: Roots = None) -> Sequence[Item]:
@@ -71,13 +82,21 @@ def read_csv(path: str | Path, task: str | None = None, roots: Roots = None) -> 
 
 
 def numbered_rows(path: str | Path, task: str | None = None, roots: Roots = None) -> CsvRows:
-    """`read_csv` with the line number of each item. The rows of a large file are read when they are asked for."""
+    """`read_csv` with the line number of each item. The rows of a large file are read when they are asked for.
+
+    A name that ends in .jsonl is of JSONL with the same columns; a folder is a table of that name in it
+    (`folder_rows.METADATA`), or its pictures with their captions (`folder_rows`), numbered by name.
+    """
     path = Path(path) if roots is None else file_of(path, Path(), roots)
+    in_folder = path.is_dir()
+    path = (table_of(path) if in_folder else None) or path
     wanted = None if task is None else " ".join(task.split())
-    folder = Path(os.path.realpath(path)).parent  # not resolve(), which raises RuntimeError for a circle of links
+    real = Path(os.path.realpath(path))  # not resolve(), which raises RuntimeError for a circle of links
+    folder = real if path.is_dir() else real.parent
     tasks: dict[str, None] = {}
 
     def build(number: int, cells: Cells) -> CsvRow:
+        cells = _known(cells)
         try:
             source, target = (
                 file_of(text, folder, roots) if (text := _picture(cells, name)) else None for name in PICTURES
@@ -87,6 +106,7 @@ def numbered_rows(path: str | Path, task: str | None = None, roots: Roots = None
             raise InputError(f"{path}, row {number}: {error}") from None
 
     def mark(number: int, cells: Cells) -> int | None:
+        cells = _known(cells)
         if not cells.get("prompt", "").strip() and not _prompt(cells):
             return None
         if wanted is not None:
@@ -98,7 +118,13 @@ def numbered_rows(path: str | Path, task: str | None = None, roots: Roots = None
             build(number, cells)  # what lies outside is told now, and not when its turn comes
         return found
 
-    rows = IndexedCsv(path, lambda columns: _check_columns(path, columns), mark, build)
+    rows: CsvRows
+    if path.is_dir():
+        found = enumerate(folder_rows(path), 1)
+        rows = tuple(build(number, cells) for number, cells in found if mark(number, cells) is not None)
+    else:
+        table = IndexedJsonl if path.suffix.lower() == ".jsonl" else IndexedCsv
+        rows = table(path, lambda columns: _check_columns(path, tuple(_known(dict.fromkeys(columns, "")))), mark, build)
     if not rows and not tasks:
         raise InputError(f"{path} holds no prompts: fill its column prompt")
     if wanted is not None:
@@ -117,6 +143,13 @@ def row_numbers(rows: CsvRows, column: Literal["source", "target"], filled: bool
         return [row.number for row in rows if (getattr(row.item, column) is not None) == filled]
     bit = PICTURES[column]
     return [number for number, byte in zip(rows.numbers, rows.marks, strict=True) if bool(byte & bit) == filled]
+
+
+def _known(cells: Cells) -> Cells:
+    """The cells with the columns of datasets under our names, where the table is one of them."""
+    if not any(name.endswith("file_name") for name in cells):
+        return cells
+    return {DATASETS.get(name, name) if DATASETS.get(name) not in cells else name: text for name, text in cells.items()}
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:

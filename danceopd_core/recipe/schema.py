@@ -45,7 +45,8 @@ class Bucket:
     """A source of prompts: exactly one of `csv`, `prompts`, `shapes` and `encoded`."""
 
     csv: str | None = None
-    """CSV file in UTF-8 with the column prompt, and optionally task, source_image, target_image and caption_dict."""
+    """CSV or JSONL file in UTF-8 with the column prompt, and optionally task, source_image, target_image and
+    caption_dict; or a folder of pictures with captions, or with a metadata.csv (docs/data.md)."""
     task: str | None = None
     """Only the rows of the CSV with this value in the column task; null: all rows."""
     prompts: tuple[Text, ...] = ()
@@ -56,6 +57,10 @@ class Bucket:
     """Number of items of the embedded world; 0: 200 per category, 600 at most."""
     encoded: str | None = None
     """File of Bucket from Conditioning: what ComfyUI's encode nodes made, only for models that ComfyUI has loaded."""
+    wildcards: Whole = 0
+    """How often each prompt is taken with its wildcards, `{red|blue}` and `__file__`, drawn anew; 0: they are text."""
+    wildcard_files: str | None = None
+    """Folder of the files of wildcards: `__colour__` is a line of colour.txt. null: there are none."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,9 @@ class Recipe:
     memory: Literal["auto", "manual"] = "auto"
     """`auto`: on a GPU, fits the run into its free memory, and takes less when it runs out of it; see docs/memory.md.
     `manual`: only what the other settings say."""
+    aspects: Literal["one", "sources"] = "one"
+    """`one`: all pictures are cropped to `width` x `height`. `sources`: an edit keeps the aspect ratio of its source,
+    the nearest of eleven from 1:2 to 2:1 at the area of `width` x `height`; a batch has one size."""
     private: bool = False
     """Leave prompts, paths and the workflow out of the LoRA's metadata and of its model card."""
 
@@ -252,7 +260,8 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
         return name if not name or is_hub_id(name, folder) else absolute(name)
 
     def with_path(bucket: Bucket) -> Bucket:
-        return replace(bucket, csv=absolute(bucket.csv), encoded=absolute(bucket.encoded))
+        files = {name: absolute(getattr(bucket, name)) for name in ("csv", "encoded", "wildcard_files")}
+        return replace(bucket, **files)
 
     student, learned = recipe.student, recipe.learned_router
     return replace(

@@ -53,6 +53,8 @@ def broken_rules(recipe: Recipe) -> Iterator[Fault]:
         yield from _bucket("learned_router.bucket", learned.bucket)
         if sound(recipe.routes) and len(recipe.routes) < 2:
             yield Fault("learned_router", "it needs at least two routes to choose from: add a route, or leave it out")
+    if sound(recipe.aspects) and recipe.aspects != "one":
+        yield from _aspects(recipe)
     if sound(recipe.device) and recipe.device != "auto":
         yield from _device(recipe.device)
     if isinstance(recipe.sigmas, str):
@@ -121,6 +123,12 @@ def _bucket(path: str, bucket: Bucket) -> Iterator[Fault]:
             yield Fault(f"{path}.task", "it selects rows of a csv, and the bucket has none: leave it out")
         elif sound(bucket.count) and bucket.count and not bucket.shapes:
             yield Fault(f"{path}.count", "it is a number of items of the embedded world (shapes): leave it out")
+    if (
+        sound(bucket.wildcards, bucket.shapes, bucket.encoded)
+        and bucket.wildcards
+        and (bucket.shapes or bucket.encoded)
+    ):
+        yield Fault(f"{path}.wildcards", "they are drawn in prompts and csv only: leave it out")
     if sound(bucket.shapes) and bucket.shapes is not None:
         yield from _unknown(f"{path}.shapes", KINDS, bucket.shapes, "kind of the embedded world")
 
@@ -166,6 +174,13 @@ def _student(student: Student, model: str) -> Iterator[Fault]:
 def _optimizer(optimizer: Optimizer) -> Iterator[Fault]:
     if sound(optimizer.schedule, optimizer.warmup) and optimizer.schedule == "constant" and optimizer.warmup:
         yield Fault("optimizer.warmup", "the constant schedule has no warmup: use constant_with_warmup")
+
+
+def _aspects(recipe: Recipe) -> Iterator[Fault]:
+    if recipe.learned_router is not None:
+        yield Fault("aspects", "a learned router takes pictures of one size: leave aspects out, or the router")
+    if sound(recipe.teachers) and any(sound(part, part.model) and part.model for part in recipe.teachers.values()):
+        yield Fault("aspects", "a teacher with a model of its own takes pictures of one size: leave one of them out")
 
 
 def _knobs(recipe: Recipe) -> Iterator[Fault]:

@@ -33,11 +33,13 @@ SECONDS = 2.0
 
 
 class RouteBucket(NamedTuple):
-    """An encoded bucket. clean: latents of its targets, for a method that needs them. examples: some of its samples."""
+    """An encoded bucket. clean: latents of its targets, for a method that needs them. examples: some of its samples,
+    of one size. sizes: for each sample the number of its size among the run's; None: all have the first."""
 
     samples: Samples
     clean: CleanLatents | None
     examples: Conditioning
+    sizes: Sequence[int] | None = None
 
 
 @dataclass(eq=False)
@@ -52,8 +54,27 @@ class Encoders:
     log: Callable[[str], None]
     _stores: dict[str | None, ShardStore | None] = field(default_factory=dict)
 
-    def bucket(self, what: str, items: Sequence[Item], teachers: Sequence[Teacher], rows: Sequence[int]) -> RouteBucket:
-        """Encodes these rows of a bucket, now; others when they are asked for. what: says so."""
+    def bucket(
+        self,
+        what: str,
+        items: Sequence[Item],
+        teachers: Sequence[Teacher],
+        rows: Sequence[int],
+        sizes: Sequence[int] | None = None,
+    ) -> RouteBucket:
+        """Encodes these rows of a bucket, now; others when they are asked for.
+
+        what: says so. sizes: as of a `RouteBucket`.
+        """
+        found = self._bucket(what, items, teachers, rows)
+        if sizes is None:
+            return found
+        same = [row for row in rows if sizes[row] == sizes[rows[0]]][:EXAMPLES]
+        return found._replace(sizes=sizes, examples=found.samples.select(same))
+
+    def _bucket(
+        self, what: str, items: Sequence[Item], teachers: Sequence[Teacher], rows: Sequence[int]
+    ) -> RouteBucket:
         clean = self._targets(items) if self.plan.method.needs_clean else None
         if clean is not None:
             self._prepare(what, clean.targets, rows)
@@ -83,7 +104,7 @@ class Encoders:
 
         def key(item: Item) -> str:
             picture = picture_digest(item.source)
-            return key_of("sample", item.prompt, picture, picture and size, list(negatives))
+            return key_of("sample", item.prompt, picture, picture and (item.size or size), list(negatives))
 
         return StoredSamples(items, encode, key, self._store(model))
 
@@ -93,12 +114,12 @@ class Encoders:
         def encode(part: Sequence[Item]) -> Sequence[Sample]:
             samples = []
             for item in part:
-                samples.append(Sample({LATENTS: _latents(self.backbone, item, *size)}))
+                samples.append(Sample({LATENTS: _latents(self.backbone, item, *(item.size or size))}))
                 one_more()
             return samples
 
         def key(item: Item) -> str:
-            return key_of(LATENTS, picture_digest(item.target), size)
+            return key_of(LATENTS, picture_digest(item.target), item.size or size)
 
         return StoredLatents(StoredSamples(items, encode, key, self._store(None)))
 

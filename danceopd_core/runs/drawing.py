@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..algorithm.routers import router
-from ..algorithm.sampling_order import rows_in_order, updates_by_route
+from ..algorithm.sampling_order import fixed_rows, one_pass, rows_in_order, updates_by_route
 from ..recipe.schema import Recipe
 
 VALIDATED = 8
@@ -20,17 +20,26 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def drawn_rows(recipe: Recipe, counts: Sequence[int], processes: int = 1) -> list[list[int]]:
+def drawn_rows(
+    recipe: Recipe,
+    counts: Sequence[int],
+    processes: int = 1,
+    sizes: Sequence[Sequence[int] | None] | None = None,
+) -> list[list[int]]:
     """By route, the rows that the whole run draws, over all processes, in the order drawn; then those of validations.
 
-    counts: rows of each route's bucket.
+    counts: rows of each route's bucket. sizes: by route, which size each row has; None: all have one.
     """
     each = recipe.batch * recipe.accumulate * processes
-    enough = max(-(-count // each) for count in counts)  # updates of a route that draw its whole bucket
+    sizes = sizes or [None] * len(counts)
+    lengths = [len(one_pass(recipe.seed, number, 0, count, sizes[number], recipe.batch)) if sizes[number] else count
+               for number, count in enumerate(counts)]  # fmt: skip
+    enough = max(-(-length // each) for length in lengths)  # updates of a route that draw its whole bucket
     chosen = router(recipe.router, [route.weight for route in recipe.routes])
     updates = updates_by_route(chosen, len(counts), recipe.seed, recipe.steps, enough)
     rows = []
     for number, (count, times) in enumerate(zip(counts, updates, strict=True)):
-        drawn: Tensor = rows_in_order(recipe.seed, number, count, times * each)
-        rows.append(list(dict.fromkeys([*drawn.tolist(), *range(min(VALIDATED, count))])))
+        drawn: Tensor = rows_in_order(recipe.seed, number, count, times * each, sizes[number], recipe.batch)
+        validated = fixed_rows(count, min(VALIDATED, count), sizes[number])
+        rows.append(list(dict.fromkeys([*drawn.tolist(), *validated])))
     return rows

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..algorithm.fields import Conditioning
 from ..algorithm.trainer import ProcessGroup
+from ..data.aspects import Size, item_sizes, sized, sizes_of
 from ..data.cache_folder import CacheFolder
 from ..data.prompt_assignment import PromptAssignment, assign_prompts
 from ..errors import InputError
@@ -21,10 +22,12 @@ __all__ = ["EncodedBuckets", "check_samples", "encode_buckets", "encode_for", "e
 
 
 class EncodedBuckets(NamedTuple):
-    """buckets: one for each route, in the recipe's order. assignment: what the learned router did, if there is one."""
+    """buckets: one for each route, in the recipe's order. assignment: what the learned router did, if there is one.
+    sizes: of their samples, width and height in pixels; the first is the recipe's."""
 
     buckets: list[RouteBucket]
     assignment: PromptAssignment | None
+    sizes: tuple[Size, ...]
 
 
 def encode_buckets(
@@ -45,16 +48,27 @@ def encode_buckets(
     items = [plan.items(route.bucket) for route in recipe.routes]
     teachers = [plan.teachers(route) for route in recipe.routes]
     learned, size = recipe.learned_router, (recipe.width, recipe.height)
+    sizes: tuple[Size, ...] = (size,)
+    numbers: list[Sequence[int] | None] = [None] * len(items)
+    if recipe.aspects == "sources":
+        sizes = sizes_of(*size, backbone.size_multiple)
+        for number, own in enumerate(items):
+            numbers[number] = found = item_sizes(own, sizes)
+            items[number] = sized(own, found, sizes)
     counts = [len(own) for own in items]
-    rows = [list(range(count)) for count in counts] if learned else drawn_rows(recipe, counts, encoders.processes.size)
+    if learned:
+        rows = [list(range(count)) for count in counts]
+    else:
+        rows = drawn_rows(recipe, counts, encoders.processes.size, numbers)
     buckets = []
     for number, route in enumerate(recipe.routes):
         log(what := f"encoding the bucket of '{route.name}'")
-        bucket = encoders.bucket(what, items[number], teachers[number], rows[number])
-        check_samples(backbone, others, bucket.examples, size, route.bucket.encoded and f"route {route.name!r}")
+        bucket = encoders.bucket(what, items[number], teachers[number], rows[number], numbers[number])
+        own_size = sizes[bucket.sizes[rows[number][0]]] if bucket.sizes else size
+        check_samples(backbone, others, bucket.examples, own_size, route.bucket.encoded and f"route {route.name!r}")
         buckets.append(bucket)
     if learned is None:
-        return EncodedBuckets(buckets, None)
+        return EncodedBuckets(buckets, None, sizes)
     log(what := "encoding the prompts without a route")
     own = plan.items(learned.bucket)
     unassigned = encoders.bucket(what, own, [teacher for part in teachers for teacher in part], range(len(own)))
@@ -69,7 +83,7 @@ def encode_buckets(
         recipe.seed,
     )
     log(assignment.text())
-    return EncodedBuckets([RouteBucket(one.samples, one.clean, one.samples) for one in extended], assignment)
+    return EncodedBuckets([RouteBucket(one.samples, one.clean, one.samples) for one in extended], assignment, sizes)
 
 
 def check_samples(

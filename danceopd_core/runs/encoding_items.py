@@ -26,11 +26,14 @@ def encode_items(
 ) -> Conditioning:
     """Prompts with their source pictures as conditioning, on the CPU: batches move to the device when they are used.
 
+    width, height: of the pictures of items that have no size of their own.
+
     Conditioning that an item brings is taken as it is; for one without a null, that is the encoded negative prompt with
     the item's own source pictures.
     """
     texts = [item for item in items if item.conditioning is None]
-    sources = [None if item.source is None else [as_tensor(item.source, width, height)] for item in texts]
+    run = width, height
+    sources = [None if item.source is None else [as_tensor(item.source, *(item.size or run))] for item in texts]
     encoded = iter(backbone.encode([item.prompt for item in texts], sources, negatives).to("cpu").samples)
     nulls: dict[str, Sample] = {}
     if negatives and any(item.conditioning is not None and item.null is None for item in items):

@@ -88,7 +88,7 @@ def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     names = [recipe.model, student.start if student.start != "fresh" else None, student.base_lora]
     names += recipe.components.values()
     names += [part for t in recipe.teachers.values() for part in (t.checkpoint, t.lora, t.model)]
-    names += [file for bucket in recipe.buckets() for file in (bucket.csv, bucket.encoded)]
+    names += [file for bucket in recipe.buckets() for file in (bucket.csv, bucket.encoded, bucket.wildcard_files)]
     for name in dict.fromkeys(filter(None, names)):
         path = Path(name) if not is_embedded(name) else locate(name)
         yield name, path

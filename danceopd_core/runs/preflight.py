@@ -34,7 +34,7 @@ class Preflight:
 
     def items(self, bucket: Bucket) -> Sequence[Item]:
         """The items of one of the recipe's buckets, as `load_bucket` gives them; no file is read again."""
-        if bucket.csv is None and bucket.encoded is None:  # images are rendered at the run's size when they are used
+        if bucket.shapes is not None:  # images are rendered at the run's size when they are used
             return load_bucket(bucket, self.recipe.seed, self.recipe.width, self.recipe.height)
         return items_of(self.rows[bucket])
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..algorithm.methods import METHODS
-from ..data.buckets import load_bucket
-from ..data.csv_rows import CsvRow, CsvRows, Item, items_of, numbered_rows, row_numbers
+from ..data.buckets import bucket_rows, load_bucket
+from ..data.csv_rows import CsvRow, CsvRows, Item, items_of, row_numbers
 from ..data.images import picture_fault
 from ..data.prompt_assignment import assignment_faults
 from ..data.roots import Roots
@@ -76,8 +76,8 @@ def _readers(recipe: Recipe, route: Route) -> list[str | None]:
 
 
 def _load(bucket: Bucket, seed: int, roots: Roots) -> CsvRows:
-    if bucket.csv is not None:
-        return numbered_rows(bucket.csv, bucket.task, roots)
+    if bucket.csv is not None or bucket.prompts:
+        return bucket_rows(bucket, seed, roots)
     return tuple(CsvRow(i + 1, item) for i, item in enumerate(load_bucket(bucket, seed, roots=roots)))
 
 
@@ -137,7 +137,12 @@ def _looked_at(recipe: Recipe, loaded: Mapping[Bucket, CsvRows]) -> list[Sequenc
     """By bucket of the recipe, the rows of which the images are decoded."""
     own = [loaded.get(route.bucket, ()) for route in recipe.routes]
     drawn: list[list[int]] = []
-    if recipe.learned_router is None and all(own) and any(len(rows) > DECODED for rows in own):
+    if (
+        recipe.learned_router is None
+        and recipe.aspects == "one"
+        and all(own)
+        and any(len(rows) > DECODED for rows in own)
+    ):
         drawn = drawn_rows(recipe, [len(rows) for rows in own], launched())
     found: list[Sequence[CsvRow]] = []
     for number, bucket in enumerate(recipe.buckets()):

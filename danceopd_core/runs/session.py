@@ -225,7 +225,7 @@ def _trainer(
         adapters,
         fields[STUDENT],
         [
-            RouteData(route.name, _route_field(route, fields), bucket.samples, bucket.clean)
+            RouteData(route.name, _route_field(route, fields), bucket.samples, bucket.clean, bucket.sizes)
             for route, bucket in zip(recipe.routes, encoded.buckets, strict=True)
         ],
         router(recipe.router, [route.weight for route in recipe.routes]),
@@ -240,6 +240,7 @@ def _trainer(
         micro_batch=micro_batch,
         loss_scale=LOSS_SCALE if recipe.dtype == "float16" else 1.0,
         in_step=in_step,
+        latent_shapes=[backbone.latent_shape(*size) for size in encoded.sizes],
     )
 
 

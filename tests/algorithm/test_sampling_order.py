@@ -7,7 +7,13 @@ import torch
 
 from danceopd_core.algorithm import sampling_order
 from danceopd_core.algorithm.routers import AllOf, RoundRobin, WeightedRandom
-from danceopd_core.algorithm.sampling_order import SamplingOrder, rows_in_order, seeded_generator, updates_by_route
+from danceopd_core.algorithm.sampling_order import (
+    SamplingOrder,
+    fixed_rows,
+    rows_in_order,
+    seeded_generator,
+    updates_by_route,
+)
 
 
 def row_of_0_1_0(seed: int, route: int, count: int, position: int) -> int:
@@ -57,3 +63,33 @@ def test_what_a_run_will_draw_is_known_before(router, updates):
     for route, times in enumerate(updates_by_route(router, 3, 4, updates)):
         expected = rows_in_order(4, route, counts[route], times * accumulate * batch).tolist()
         assert list(dict.fromkeys(drawn[route])) == expected
+
+
+@pytest.mark.parametrize(("batch", "processes"), [(1, 1), (3, 1), (4, 2)])
+def test_batches_are_of_one_size_and_a_pass_has_every_row(batch, processes):
+    sizes = [0, 2, 0, 1, 0, 0, 2, 0, 0, 0, 0]
+    orders = [SamplingOrder([11, 5], batch, 7, rank, processes, [sizes, None]) for rank in range(processes)]
+    groups = sum(-(-sizes.count(size) // batch) for size in (0, 1, 2))
+    drawn = []
+    for _ in range(3 * groups):
+        for order in orders:
+            drawn.append(order.rows(0, 0))
+            order.rows(1, 0)
+        for order in orders:
+            order.advance(0, 1)
+    assert all(len(rows) == batch for rows in drawn)
+    assert all(len({sizes[row] for row in rows}) == 1 for rows in drawn)
+    for number in range(3):
+        of_pass = [row for rows in drawn[number * groups : (number + 1) * groups] for row in rows]
+        assert set(of_pass) == set(range(11))
+        assert len(of_pass) - 11 < 3 * batch
+    assert drawn[:groups] != drawn[groups : 2 * groups]
+    expected = rows_in_order(7, 0, 11, groups * batch, sizes, batch).tolist()
+    assert expected == [row for rows in drawn[:groups] for row in rows]
+
+
+def test_a_validation_measures_rows_of_one_size():
+    assert fixed_rows(5, 3) == [0, 1, 2]
+    assert fixed_rows(2, 5) == [0, 1, 0, 1, 0]
+    assert fixed_rows(5, 3, [1, 0, 1, 0, 1]) == [0, 2, 4]
+    assert fixed_rows(5, 3, [1, 0, 0, 0, 0]) == [0, 0, 0]

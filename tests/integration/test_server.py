@@ -223,10 +223,21 @@ def test_the_stock_nodes_take_what_training_gives(server, base):
     graph["50"] = {"class_type": "SaveLoRA", "inputs": {"lora": [node, 0], "prefix": "loras/saved", "steps": [node, 4]}}
     graph["51"] = {"class_type": "LossGraphNode", "inputs": {"loss": [node, 1], "filename_prefix": "loss"}}
     graph["52"] = {"class_type": "PreviewImage", "inputs": {"images": [node, 3]}}
+    model = [node_of(graph, "LoadModel"), 0]
+    report = {"lora_name": "none", "lora": [node, 0], "flow_model": model}
+    graph["53"] = {"class_type": "DanceOPD_LoraReport", "inputs": report}
+    graph["54"] = {"class_type": "PreviewImage", "inputs": {"images": ["53", 1]}}
     entry = server.run(graph)
     assert succeeded(entry), messages(entry).get("execution_error")
     (saved,) = (base / "output/loras").glob("saved_4_steps_*.safetensors")
     assert load_file(saved).keys() == load_file(base / "output/loras/stock.safetensors").keys()
+    (text,) = entry["outputs"]["53"]["text"]
+    assert "layers of rank" in text
+    assert "changes the model's answer by" in text
+    card = (base / "output/loras/stock.md").read_text(encoding="utf-8")
+    assert "# stock" in card
+    assert "../danceopd/stock/pictures/" in card
+    assert server.get("/danceopd/runs/stock")["health"]["state"] == "healthy"
 
 
 def test_an_edit_bucket_of_pictures_trains(server):
@@ -288,6 +299,18 @@ def test_a_csv_of_the_input_folder_trains(server, base):
     graph[node_of(graph, "Bucket")]["inputs"]["content.task"] = "t2j"
     with pytest.raises(Refused, match="t2j"):
         server.queue(graph)
+
+
+def test_a_folder_of_captions_trains_with_wildcards(server, base):
+    for folder, text in {"captions": "a {red|blue} __shape__", "wildcards": "circle\nstar"}.items():
+        (base / "input" / folder).mkdir()
+        (base / "input" / folder / "shape.txt").write_text(text, encoding="utf-8")
+    graph = only_training("cfg_absorption", "captions")
+    graph[node_of(graph, "Bucket")]["inputs"] = {
+        "content": "CSV file", "content.file": "captions/", "content.task": "", "wildcards": 6
+    }  # fmt: skip
+    entry = server.run(graph)
+    assert succeeded(entry), messages(entry).get("execution_error")
 
 
 def test_a_mix_and_a_guided_mix_train_and_compare(server):
