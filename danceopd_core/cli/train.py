@@ -60,6 +60,9 @@ def _check(recipe: Recipe) -> None:
         *own, unassigned = (planned.items(bucket) for bucket in recipe.buckets())
         say(describe_assignment(own, unassigned, recipe.learned_router.holdout))
     if not is_hub_id(recipe.model):  # its configuration may not be downloaded yet
+        planned = planned.on_own_steps()
+        for line in planned.advice():
+            say(line)
         say(query_text(planned.query_bins()))
 
 

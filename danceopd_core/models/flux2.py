@@ -85,9 +85,9 @@ class Flux2Klein(DiffusersBackbone):
         return self._scheduled(width, height, spacing(steps))
 
 
-def _positions(frame: int, rows: int, columns: int, layers: int) -> Tensor:
-    """The (frame, row, column, layer) of each token, (tokens, 4)."""
-    axes = (torch.tensor([frame]), *map(torch.arange, (rows, columns, layers)))
+def _positions(frame: int, *sizes: int) -> Tensor:
+    """The (frame, row, column, layer) of each token, (tokens, 4). sizes: the number of rows, columns and layers."""
+    axes = (torch.tensor([frame]), *map(torch.arange, sizes))
     return torch.cartesian_prod(*axes)
 
 

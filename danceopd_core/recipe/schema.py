@@ -17,6 +17,9 @@ from .parsing import build, plain
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 """The schedules of diffusers that need only the run's length and its warmup."""
 
+MANY_STEPS = 16
+"""Of a path, where nothing says otherwise."""
+FORMER_DEFAULTS = {"gradient_checkpointing": False, "rollout_steps": MANY_STEPS}
 NOT_IN_DIGEST = ("out", "device", "save_every", "keep_states", "offload", "memory", "private")
 """Settings that do not change the result of a run."""
 
@@ -179,8 +182,9 @@ class Recipe:
     """Samples per forward pass."""
     accumulate: Count = 4
     """Batches per update, whose gradients are accumulated."""
-    rollout_steps: Count = 16
-    """Steps of the student's path from noise to clean."""
+    rollout_steps: Count | None = None
+    """Steps of the student's path from noise to clean. null: as many as the model was distilled to (Z-Image-Turbo 8,
+    FLUX.2 klein and FLUX.1 schnell 4), and 16 for every other."""
     width: Count = 1024
     """Width of the images in pixels; a multiple of the model's size step, mostly 16."""
     height: Count = 1024
@@ -227,6 +231,11 @@ class Recipe:
     private: bool = False
     """Leave prompts, paths and the workflow out of the LoRA's metadata and of its model card."""
 
+    @property
+    def path_steps(self) -> int:
+        """`rollout_steps`, or what it is for a model of many steps."""
+        return self.rollout_steps or MANY_STEPS
+
     def to_dict(self) -> dict[str, Any]:
         """Every setting, as dicts, lists and plain values; `io.parse_recipe` returns the same recipe."""
         return plain(self)
@@ -244,8 +253,9 @@ class Recipe:
         typed = build(Recipe, self.to_dict(), "", [])  # so that 1 and 1.0 are the same weight
         sparse = plain(located(typed, Path()), sparse=True)
         kept = {name: value for name, value in sparse.items() if name not in NOT_IN_DIGEST}
-        if kept.get("gradient_checkpointing") is False:  # was the default
-            del kept["gradient_checkpointing"]
+        for name, value in FORMER_DEFAULTS.items():
+            if kept.get(name) == value:
+                del kept[name]
         text = json.dumps(kept, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

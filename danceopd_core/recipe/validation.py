@@ -191,6 +191,10 @@ def _knobs(recipe: Recipe) -> Iterator[Fault]:
             yield Fault(name, f"{recipe.method} has no such setting, only {owners}: leave it out")
 
 
+def too_many_queries(k: int, steps: int) -> str:
+    return f"{k} states of a path with {steps} rollout_steps: lower k, or raise rollout_steps"
+
+
 def _query(recipe: Recipe) -> Iterator[Fault]:
     query = recipe.query
     if sound(query.bias):
@@ -201,11 +205,8 @@ def _query(recipe: Recipe) -> Iterator[Fault]:
             yield Fault("query", "give bias or sigma, not both")
         if not low < high:
             yield Fault("query.sigma", f"the range from {low:g} to {high:g} is empty: give low < high")
-    if sound(query.k, recipe.rollout_steps) and query.k > recipe.rollout_steps:
-        yield Fault(
-            "query.k",
-            f"{query.k} states of a path with {recipe.rollout_steps} rollout_steps: lower k, or raise rollout_steps",
-        )
+    if sound(query.k, recipe.rollout_steps) and query.k > recipe.path_steps:
+        yield Fault("query.k", too_many_queries(query.k, recipe.path_steps))
     if sound(query.bias, query.k) and query.k > 1 and QUERIES.get(query.bias) is every and not query.sigma:
         yield Fault("query.k", f"the bias {query.bias!r} queries all states, not {query.k}: leave k out")
     readable = sound(*query.__dict__.values(), recipe.method) and recipe.method in METHODS

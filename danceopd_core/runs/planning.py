@@ -13,9 +13,11 @@ from ..algorithm.query import QUERIES, Beta, BySigma, QueryBin, QuerySampler, Un
 from ..algorithm.rollout import Sde
 from ..data.csv_rows import Item, read_csv
 from ..data.roots import Roots
+from ..errors import InputError
 from ..lookup import lookup
 from ..models.sigma_schedule import path_sigmas
-from ..recipe.schema import Bucket, Recipe, Route, Teacher
+from ..recipe.schema import MANY_STEPS, Bucket, Recipe, Route, Teacher
+from ..recipe.validation import too_many_queries
 from ..shapes.language import KINDS, T2I
 from .preflight import Preflight, preflight
 from .sources import ModelSource, recipe_source
@@ -38,6 +40,33 @@ class RunPlan:
         recipe = replace(self.recipe, quantise=kind)  # type: ignore[arg-type]
         return RunPlan(replace(self.preflight, recipe=recipe), self.method, self.source.quantised(kind))
 
+    def on_own_steps(self) -> RunPlan:
+        """The plan with a number for `rollout_steps`; a model with a Hugging Face id is downloaded if it is not here.
+
+        InputError for a path with too few states for the queries.
+        """
+        recipe = self.recipe
+        if recipe.rollout_steps is None:
+            recipe = replace(recipe, rollout_steps=self.source.few_steps() or MANY_STEPS)
+        if recipe.query.k > recipe.path_steps:
+            raise InputError.at("query.k", too_many_queries(recipe.query.k, recipe.path_steps))
+        return replace(self, preflight=replace(self.preflight, recipe=recipe))
+
+    def advice(self) -> list[str]:
+        """What of the recipe is not as a model of few steps was made; nothing for any other."""
+        recipe, own = self.recipe, self.source.few_steps()
+        if own is None:
+            return []
+        told = [f"the model was distilled to {own} steps without guidance: its path has rollout_steps: {own}"]
+        if recipe.path_steps != own:
+            told = [f"rollout_steps: the model was distilled to {own} steps, not {recipe.path_steps}: leave it out"]
+        if schedule_of(recipe) != "model":
+            told.append("sigmas: the few steps of the model lie on its own schedule: leave it out")
+        guided = [name for name, teacher in recipe.teachers.items() if teacher.guidance != 1 and not teacher.model]
+        if guided:
+            told.append(f"guidance of {', '.join(guided)}: the model was made without it: leave it out")
+        return told
+
     def items(self, bucket: Bucket) -> Sequence[Item]:
         """The items of one of the recipe's buckets; no CSV is read again."""
         return self.preflight.items(bucket)
@@ -49,7 +78,7 @@ class RunPlan:
         queried.
         """
         recipe = self.recipe
-        size = recipe.rollout_steps, recipe.width, recipe.height
+        size = recipe.path_steps, recipe.width, recipe.height
         sigmas = path_sigmas(schedule_of(recipe), size[0], lambda: self.source.sigmas(*size))
         return query_distribution(self.method.query, sigmas)
 

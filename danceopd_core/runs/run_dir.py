@@ -105,11 +105,16 @@ class RunFolder:
         self.check_state()
 
     def base_kept(self, recipe: Recipe) -> Recipe:
-        """The recipe with the type of the base that `memory: auto` chose for the run of this recipe in the folder."""
+        """The recipe with what was chosen for its run in the folder: the type of the base by `memory: auto`, and the
+        steps of the path by the model."""
         old = self.path / "recipe.yaml"
-        if recipe.quantise is not None or recipe.memory == "manual" or not old.exists():
+        if not old.exists():
             return recipe
         earlier = read_recipe(old)
+        if recipe.rollout_steps is None:  # a run of a release that took no steps from the model does not say its own
+            recipe = replace(recipe, rollout_steps=earlier.path_steps)
+        if recipe.quantise is not None or recipe.memory == "manual":
+            return recipe
         same = recipe_digest(replace(earlier, quantise=None)) == recipe_digest(recipe)
         return replace(recipe, quantise=earlier.quantise) if same else recipe
 

@@ -129,7 +129,9 @@ def open_session(
     if sharded:
         check_shardable(recipe, processes or ProcessGroup())
     kept_in, kept_size = cache_folder(cache), size_limit()
-    plan = plan_run(checked(recipe), source, roots)
+    plan = plan_run(checked(recipe), source, roots).on_own_steps()
+    for line in plan.advice():
+        log(line)
     recipe, weights, dtype = plan.recipe, plan.source.weights, DTYPES[plan.recipe.dtype]
     plan.query_bins()  # refuses a query range without a state of the path
     device = pick_device(recipe.device)
@@ -220,7 +222,7 @@ def _trainer(
     in_step: InStep | None,
 ) -> Trainer:
     recipe = plan.recipe
-    size = recipe.rollout_steps, recipe.width, recipe.height
+    size = recipe.path_steps, recipe.width, recipe.height
     return Trainer(
         adapters,
         fields[STUDENT],

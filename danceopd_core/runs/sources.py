@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning
 from ..errors import Fault, InputError
 from ..models.backbone import Backbone
+from ..models.few_steps import own_steps
 from ..models.hub import commit_of, fetched, is_hub_id, split_id
 from ..models.registry import family_of, folder_faults, load_network, open_backbone
 from ..models.sigma_schedule import folder_sigmas, longest_side, size_multiple
@@ -91,6 +92,10 @@ class ModelSource(Protocol):
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         """What `Backbone.sigmas` will give, before the model is opened."""
+        ...
+
+    def few_steps(self) -> int | None:
+        """The number of steps that the model was distilled to; None: it was not, or that is not known."""
         ...
 
     def open(self, dtype: torch.dtype, device: torch.device | str) -> Backbone: ...
@@ -191,6 +196,9 @@ class FolderSource:
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return folder_sigmas(self.folder, steps, width, height)
+
+    def few_steps(self) -> int | None:
+        return own_steps(self.folder)
 
     def open(self, dtype: torch.dtype, device: torch.device | str) -> Backbone:
         return open_backbone(self.folder, dtype, device, self._files, self.quantise)

@@ -65,7 +65,7 @@ def validation_pictures(session: TrainingSession, samples: Conditioning) -> list
         session.fields[STUDENT],
         samples,
         [recipe.seed + row for row in range(len(samples))],
-        steps=recipe.rollout_steps,
+        steps=recipe.path_steps,
         width=recipe.width,
         height=recipe.height,
         batch=batch,

@@ -163,6 +163,10 @@ class NativeSource:
         sampling = self.model.patcher.get_model_object("model_sampling")
         return schedules.model_sigmas(sampling, self.model.scheduler, steps, width, height)
 
+    def few_steps(self) -> int | None:
+        """A MODEL does not say it."""
+        return None
+
     def open(self, dtype: torch.dtype, device: torch.device | str) -> NativeBackbone:
         """dtype, device: ComfyUI has chosen both when it loaded the MODEL."""
         with naming("model"):

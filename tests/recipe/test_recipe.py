@@ -110,7 +110,7 @@ def test_a_recipe_with_all_defaults(recipe_file, plain_text):
     assert recipe.routes[1].weight == 2.0
     assert recipe.teachers == {"base": Teacher(), "edit": Teacher(lora="shapes:edit")}
     assert recipe.optimizer == Optimizer(lr=2e-4, weight_decay=0.0, clip=1.0)
-    assert (recipe.steps, recipe.accumulate, recipe.rollout_steps, recipe.student.rank) == (3000, 4, 16, 128)
+    assert (recipe.steps, recipe.accumulate, recipe.path_steps, recipe.student.rank) == (3000, 4, 16, 128)
 
 
 def test_a_recipe_made_in_python_is_checked_like_a_file():
