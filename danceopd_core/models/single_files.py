@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError
 from ..weights.full_checkpoints import check_weights, checked_weights
 from ..weights.key_conversion import UNUSED_BUFFER, refuse_quantised
-from ..weights.safetensors_io import finite, listed, open_safetensors
+from ..weights.safetensors_io import finite, listed, open_header, open_safetensors
 from .part_files import class_name
 from .part_rules import CONFIGS
 from .rules import known
@@ -45,7 +45,7 @@ def check_single_file(network: Any | None, file: Path) -> None:
     if network is not None:
         check_weights(network, file, fp8=False)
         return
-    with open_safetensors(file):
+    with open_header(file):
         pass
 
 

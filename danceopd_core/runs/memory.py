@@ -22,7 +22,7 @@ from ..shapes import locate
 from ..weights.linear_like import linear_shapes
 from ..weights.lora import Lora, Shapes, fresh_lora
 from ..weights.lora_io import weights_file
-from ..weights.safetensors_io import open_safetensors
+from ..weights.safetensors_io import open_header
 from . import walk_inputs
 from .opening import DTYPES
 from .planning import edits
@@ -251,5 +251,5 @@ def _all(files: Iterable[Path]) -> int:
 
 
 def _elements(file: Path) -> int:
-    with open_safetensors(file) as handle:
+    with open_header(file) as handle:
         return sum(math.prod(handle.get_slice(key).get_shape()) for key in handle.keys())  # noqa: SIM118 (no dict)

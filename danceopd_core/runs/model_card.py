@@ -111,7 +111,7 @@ def _capabilities(facts: CardFacts) -> str:
     ]
     for one in facts.capabilities:
         way = "-" if one.first is None or one.last is None else f"{one.first:.4g} → {one.last:.4g}"
-        cells = [one.name, one.task, one.teacher, "none", way, "1", str(recipe.rollout_steps), "1"]
+        cells = [one.name, one.task, one.teacher, "none", way, "1", str(recipe.path_steps), "1"]
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
     return "\n".join(lines)
 
@@ -140,7 +140,7 @@ def _how(facts: CardFacts) -> str:
     recipe = facts.recipe
     lines = [
         f"## How it was made\n\n{facts.updates} updates of {recipe.batch * recipe.accumulate} samples by "
-        f"`{recipe.method}`, {recipe.width} x {recipe.height} pixels, rollouts of {recipe.rollout_steps} steps, "
+        f"`{recipe.method}`, {recipe.width} x {recipe.height} pixels, rollouts of {recipe.path_steps} steps, "
         f"{recipe.optimizer.name} at {recipe.optimizer.lr:g}, rank {facts.rank}, seed {recipe.seed}."
     ]
     if verdict := facts.health.get("verdict"):

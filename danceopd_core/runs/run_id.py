@@ -13,7 +13,7 @@ import torch
 from ..errors import InputError
 from ..files import write_text
 from ..outside import parse_json, read_json
-from ..weights.safetensors_io import open_safetensors
+from ..weights.safetensors_io import open_header, open_safetensors
 
 ID_FILE = "run.json"
 
@@ -52,7 +52,7 @@ def read_run(folder: Path) -> RunFacts:
 def run_of_lora(file: Path) -> str:
     """The id of the run that wrote a LoRA file; empty if none did, or one of version 0.1.0."""
     try:
-        with open_safetensors(file) as handle:
+        with open_header(file) as handle:
             found = parse_json((handle.metadata() or {}).get("danceopd", "{}"), str(file))
     except InputError:
         return ""

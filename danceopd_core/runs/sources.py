@@ -26,7 +26,7 @@ from ..weights.adapters import Adapters
 from ..weights.full_checkpoints import load_full_checkpoint, weight_files
 from ..weights.lora import Lora, Shapes
 from ..weights.lora_io import read_lora, write_lora
-from ..weights.safetensors_io import open_safetensors
+from ..weights.safetensors_io import open_header
 from .encoding_identity import folder_identity
 
 
@@ -210,7 +210,7 @@ class FolderSource:
     def open_encoders(self, dtype: torch.dtype, device: torch.device | str) -> Backbone:
         if "transformer" not in self.components:  # found now instead of after all prompts are encoded
             for file in weight_files(self.folder / "transformer"):
-                with open_safetensors(file):
+                with open_header(file):
                     pass
         return open_backbone(self.folder, dtype, device, self._files, self.quantise, empty_network=True)
 

@@ -49,7 +49,7 @@ def student_metadata(
     )
     metadata |= {
         "modelspec.description": f"One LoRA for {routes}, distilled on-policy from frozen teachers in {update} "
-        f"updates. Sample at strength 1 and guidance 1, in {recipe.rollout_steps} steps.",
+        f"updates. Sample at strength 1 and guidance 1, in {recipe.path_steps} steps.",
         "modelspec.resolution": f"{recipe.width}x{recipe.height}",
         "modelspec.prediction_type": "flow",
         "modelspec.tags": ", ".join(["lora", "distillation", "danceopd", *dict.fromkeys(tasks.values())]),

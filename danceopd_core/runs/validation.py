@@ -73,7 +73,7 @@ def validation_pictures(session: TrainingSession, samples: Conditioning) -> list
         sigmas=session.trainer.sigmas,
         step=lambda index, x: one_more(),
     )
-    with work("making the validation pictures", recipe.rollout_steps * -(-len(samples) // batch)):
+    with work("making the validation pictures", recipe.path_steps * -(-len(samples) // batch)):
         return [(image.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for images in batches for image in images]
 
 

@@ -24,7 +24,7 @@ from .key_conversion import (
 from .lora_header import plain_variants
 from .lora_keys import COMPILED
 from .lora_layers import has_adapters
-from .safetensors_io import finite, listed, open_safetensors, shards
+from .safetensors_io import finite, listed, open_header, open_safetensors, shards
 
 PREFIXES = ("", *MODEL_PARTS, "diffusion_model.", "transformer.", "model.", "module.")
 
@@ -127,7 +127,7 @@ def _matched(
 def _weights(files: list[Path]) -> dict[str, _Weight]:
     found = {}
     for file in files:
-        with open_safetensors(file) as handle:
+        with open_header(file) as handle:
             for key in handle.keys():  # noqa: SIM118 (a safetensors handle, no dict)
                 part = handle.get_slice(key)
                 found[key.replace(COMPILED, "")] = _Weight(file, key, tuple(part.get_shape()), str(part.get_dtype()))

@@ -22,6 +22,7 @@ from ..outside import MIB, read_head, read_json
 HEADER_LIMIT = 32 * MIB
 """Of a file's header: names and shapes of some 10,000 weights take one MiB, kohya's metadata a few."""
 TENSOR_LIMIT = 200_000
+NO_MEMORY = re.compile(r"unable to mmap.*\(12\)|Cannot allocate memory|os error (12|1455)\b|paging file", re.DOTALL)
 LONGEST_NAME = 160
 """Of a name in an error message; longer ones are cut."""
 
@@ -39,28 +40,42 @@ def open_safetensors(path: Path) -> Iterator[Any]:
             raise unreadable(path, str(error)) from error
 
 
-def checked_safetensors(path: Path) -> Any:
+@contextmanager
+def open_header(path: Path) -> Iterator[Any]:
+    """As `open_safetensors`, for names, shapes and metadata only: it takes no memory, however large the weights are."""
+    # For torch the library maps the whole file as writable memory, which a system may refuse for one of 40 GB.
+    yield checked_safetensors(path, "np")
+
+
+def checked_safetensors(path: Path, framework: str = "pt") -> Any:
     """As `open_safetensors`, for one that holds the file open; it is closed with the last reference to it."""
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist or is not a file")
-    _check_header(path)
+    size = _check_header(path)
     try:
-        handle = safe_open(path, framework="pt")
+        handle = safe_open(path, framework=framework)
         count = len(handle.keys())
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: of torch, as it maps the file
+        if NO_MEMORY.search(str(error)):
+            raise InputError(
+                f"{path} cannot be opened: the system has no memory left to map its {size / 2**30:.1f} GiB. Close "
+                "other programs, or allow more virtual memory (swap; on Windows the paging file)"
+            ) from error
         raise unreadable(path, str(error)) from error
     if count > TENSOR_LIMIT:
         raise InputError(f"{path} names more than {TENSOR_LIMIT} tensors, the most that is read of a file")
     return handle
 
 
-def _check_header(path: Path) -> None:
+def _check_header(path: Path) -> int:
+    """The file's size; InputError for a header that it cannot have."""
     head, size = read_head(path, "the file", 9)
     length = int.from_bytes(head[:8], "little")
     if len(head) < 9 or length > size - 8 or head[8:] != b"{":
         raise unreadable(path, "its header is not whole")
     if length > HEADER_LIMIT:
         raise unreadable(path, f"its header has more than {HEADER_LIMIT // MIB} MiB")
+    return size
 
 
 def unreadable(path: Path, reason: str) -> InputError:
