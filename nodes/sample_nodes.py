@@ -39,12 +39,18 @@ def _lora_fault(lora_name: Any) -> str:
 def _settings(model: ModelSpec, steps: int, seed: int, width: int, height: int):
     from ..danceopd_core.runs.field_sampling import SamplingSettings
     from ..danceopd_core.runs.opening import size_or_default
+
+    width, height = size_or_default(model.folder, width, height)
+    _check_size(model, width, height)
+    return SamplingSettings(steps, width, height, seed, device_name())
+
+
+def _check_size(model: ModelSpec, width: int, height: int) -> None:
+    """InputError for a size that the model does not have, before anything is rendered or loaded."""
     from ..danceopd_core.runs.preflight import size_faults
     from ..danceopd_core.runs.sources import graph_source
 
-    width, height = size_or_default(model.folder, width, height)
     refuse("the picture", size_faults(graph_source(model, []).facts(), width, height))
-    return SamplingSettings(steps, width, height, seed, device_name())
 
 
 def _student(lora, lora_name: str, strength: float, guidance: float = 1.0, negative: str = "") -> Teacher:
@@ -271,6 +277,8 @@ class Evaluate(io.ComfyNode):
         from ..danceopd_core.runs.opening import size_or_default
 
         size = size_or_default(model.folder, width, height)
+        if layout == "geneval":  # edits have the sizes of their sources
+            _check_size(model, *size)
         config = GenerationConfig(samples, steps, guidance, negative, seed, *size, device=device_name())
         chosen_bucket = None if bucket is None else bucket.bucket
         items = short_list_items(prompts, pictures, chosen_bucket, config, readable_folders())

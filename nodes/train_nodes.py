@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..danceopd_core.errors import InputError
+from ..danceopd_core.errors import Fault, InputError, refuse
 from ..danceopd_core.recipe.from_graph import recipe_of
 from ..danceopd_core.recipe.graph import ModelSpec
 from ..danceopd_core.runs.live_status import LiveStatus
@@ -129,6 +129,7 @@ class TrainStudent(io.ComfyNode):
         validation = Validation(prompts, sources, validate_every)
         workflow = {"prompt": cls.hidden.prompt, "workflow": (cls.hidden.extra_pnginfo or {}).get("workflow")}
         source = graph_source(routes.model, [route.field for route in routes.routes])
+        check_what_follows(cls.hidden.prompt or {}, node, routes.model)
         job = Job(recipe, run, validation, resume, workflow, source, readable_folders(), encoding_cache())
         with workspace(training=True), RUNS.running(node) as stop, heartbeat(status):
             train_job(job, ComfyHost(node, recipe.steps), status, stop)
@@ -146,6 +147,24 @@ def check_alone(prompt: Mapping[str, Any], node: str, name: str) -> None:
                 f"name: node {key} trains '{name}' too, with other settings, and the second would set aside what the "
                 "first has trained: choose another name"
             )
+
+
+def check_what_follows(prompt: Mapping[str, Any], node: str, model: ModelSpec) -> None:
+    """InputError, before the training, if a node that samples its LoRA would refuse the size after it."""
+    from ..danceopd_core.runs.opening import size_or_default
+    from ..danceopd_core.runs.preflight import size_faults
+    from ..danceopd_core.runs.sources import graph_source
+
+    faults: list[Fault] = []
+    for key, other in prompt.items():
+        inputs, kind = other.get("inputs", {}), other.get("class_type")
+        if kind in ("DanceOPD_Sample", "DanceOPD_Compare") and inputs.get("lora") == [node, 0]:
+            given = (inputs.get(name) for name in ("width", "height"))
+            width, height = size_or_default(model.folder, *(side if isinstance(side, int) else 0 for side in given))
+            place = f"{kind.removeprefix('DanceOPD_')} (node {key})"
+            found = size_faults(graph_source(model, []).facts(), width, height)
+            faults += [Fault(f"{place}, {fault.setting}", fault.message) for fault in found]
+    refuse("what follows the training", faults)
 
 
 def _settings(

@@ -7,8 +7,9 @@ import urllib.error
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from .graphs import node_of, only_training, short
 from .server import messages, succeeded
@@ -118,14 +119,26 @@ def test_a_fault_of_a_widget_is_told_on_its_node_when_run_is_pressed(server, tab
     assert told in str(errors)
 
 
-def test_faults_that_need_the_model_are_on_their_node_before_anything_is_trained(server):
-    graph = only_training("cfg_absorption", "big", width=1024, height=1024)
-    compared(width=8192)(graph)
-    entry = server.run(graph)
-    told = messages(entry)["execution_error"]
-    assert "use 512" in told["exception_message"]
-    assert status(server, node_of(graph, "Train"))["state"] == "failed"
-    assert "use 512" in status(server, node_of(graph, "Train"))["message"]
+def test_faults_that_need_the_model_are_told_before_anything_is_loaded(server, base):
+    lora = {
+        "layers.9.attention.to_q.lora_A.weight": torch.ones(2, 7),
+        "layers.9.attention.to_q.lora_B.weight": torch.ones(7, 2),
+    }
+    save_file(lora, base / "models/loras/other model.safetensors")
+    cases = [
+        (change("Train", width=1024, height=1024), "Train", "use 512"),
+        (compared(width=8192), "Train", "Compare (node 92), width: 8192 is more"),
+        (sampled(height=36), "Train", "Sample (node 90), height: 36 is not a multiple"),
+        (change("Teacher", lora="other model.safetensors"), "Teacher", "lora: "),
+    ]
+    for fault, kind, told in cases:
+        graph = only_training("cfg_absorption", "big")
+        fault(graph)
+        error = messages(server.run(graph))["execution_error"]
+        assert error["node_type"] == f"DanceOPD_{kind}"
+        assert told in error["exception_message"]
+        assert kind != "Train" or status(server, error["node_id"])["message"] == error["exception_message"].strip()
+    assert not (base / "output/danceopd/big").exists()
 
 
 def test_two_trainers_of_one_name_are_refused_and_the_panel_says_so(server, base):

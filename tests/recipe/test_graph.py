@@ -111,6 +111,16 @@ def test_a_quantised_model_is_another_model_and_its_faults_name_the_widget():
         recipe(routes((full, 1.0)))
 
 
+def test_a_range_of_sigma_wins_over_the_bias_of_the_widget():
+    found = routes((field(), 1.0))
+    assert recipe(found, query={"bias": "mid", "k": 1, "sigma": [0.1, 0.4]}).query.sigma == (0.1, 0.4)
+    made = recipe(found, more="query.sigma=[0.1, 0.4]", query={"bias": "mid", "k": 1})
+    assert (made.query.sigma, made.query.bias) == ((0.1, 0.4), "low")
+    assert recipe(found, query={"bias": "mid", "k": 1, "sigma": None}).query.bias == "mid"
+    with pytest.raises(InputError, match="not both"):  # both are asked for by name
+        recipe(found, more="query.sigma=[0.1, 0.4]\nquery.bias=mid")
+
+
 def test_more_settings_reach_the_recipe_but_no_file():
     made = recipe(routes((field(), 1.0)), more="optimizer.clip=0.5\n\nquery.sigma=[0.1, 0.4]\n")
     assert made.optimizer.clip == 0.5

@@ -79,3 +79,17 @@ def test_the_folder_of_a_run_is_looked_at_in_the_dry_run(tmp_path, zimage_folder
         assert [fault.setting for fault in caught.value.faults] == ["width", "out"]
         assert f"takes {len(os.fsencode(part))} bytes, and a name 255 at most" in str(caught.value)
     check_place(tmp_path / ("x" * 255))
+
+
+@pytest.mark.parametrize("given", ["name.safetensors", " name.SAFETENSORS ", "name"])
+def test_the_name_of_the_loras_file_means_the_name(given, tmp_path):
+    assert check_name(given) == "name"
+    assert RunRecord(tmp_path, given).lora.name == "name.safetensors"
+
+
+def test_a_side_beyond_the_models_positions_is_refused():
+    route = Route("route", "base", Bucket(prompts=("a star",)))
+    big = Recipe("shapes", (route,), {"base": Teacher()}, width=520, height=64, device="cpu", out="nowhere")
+    with pytest.raises(InputError, match="width: 520 is more than the longest side of this model's pictures: use 512"):
+        preflight(big)
+    preflight(replace(big, width=512))

@@ -190,7 +190,7 @@ export class Panel {
 
   #hintText() {
     if (this.series.last) return "";
-    if (this.event) return this.event.state === "training" ? t("Running the first update") : "";
+    if (this.event) return this.event.state === "training" && !this.event.work ? t("Running the first update") : "";
     return t("Press Run to see the loss, validation error and validation images of each route");
   }
 
