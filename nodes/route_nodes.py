@@ -196,10 +196,12 @@ class RouteSelector(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "router",
-                    options=["weighted", "round_robin", "all"],
+                    options=["weighted", "round_robin", "all", "balanced"],
                     default="weighted",
                     tooltip="weighted: each update samples one route with probability proportional to its weight. "
-                    "round_robin: one route per update, in turn. all: each update averages the losses of all routes.",
+                    "round_robin: one route per update, in turn. all: each update averages the losses of all routes. "
+                    "balanced: as weighted, with up to twice or half the weight for routes that learn slower or "
+                    "faster.",
                 ),
             ],
             outputs=[

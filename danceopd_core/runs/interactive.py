@@ -154,6 +154,7 @@ class _LiveObserver:
 
     def on_update(self, result: StepResult) -> None:
         self.status.add_update(result.update, result.losses, self.host.memory_mb())
+        self.status.data["shares"] = self.session.shares()
         self.host.progress(result.update, self.session.recipe.steps)
         self.host.check()
 

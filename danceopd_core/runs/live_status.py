@@ -84,6 +84,7 @@ class LiveStatus:
             "pictures": [],
             "asked": [],
             "health": None,
+            "shares": None,
             "time": time.time(),
         }
 

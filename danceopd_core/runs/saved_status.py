@@ -58,6 +58,7 @@ OTHERS: dict[str, Callable[[Any], bool]] = {
     "eta": _optional(_number),
     "memory_mb": _optional(_number),
     "asked": _pairs,
+    "shares": _optional(_numbers),
     "health": _optional(lambda value: isinstance(value, dict) and all(map(_text, value.values()))),
     "time": _number,
 }
