@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..danceopd_core.data.bucket_files import lines_of, text_bucket
-from ..danceopd_core.data.bucket_text import bucket_text
+from ..danceopd_core.data.bucket_text import bucket_text, is_counted
 from ..danceopd_core.data.buckets import load_bucket
 from ..danceopd_core.data.roots import file_of
 from ..danceopd_core.errors import InputError, naming
@@ -151,9 +151,10 @@ class PromptBucket(io.ComfyNode):
         if spec.bucket.shapes is None:
             files = wildcard_files() if wildcards else None
             spec = replace(spec, bucket=replace(spec.bucket, wildcards=wildcards, wildcard_files=files))
-            with naming("content"):
-                items = load_bucket(spec.bucket, seed=0, roots=readable_folders())
-            show_text(bucket_text(spec.bucket, items), cls.hidden.unique_id)
+            if is_counted(spec.bucket):
+                with naming("content"):
+                    items = load_bucket(spec.bucket, seed=0, roots=readable_folders())
+                show_text(bucket_text(spec.bucket, items), cls.hidden.unique_id)
         return io.NodeOutput(spec)
 
     @classmethod

@@ -56,11 +56,11 @@ def test_balanced_shares_go_to_what_has_most_left_to_learn_within_bounds():
     router.learn(0, [0.8, 0.1, 0.4])
     assert router.shares() == (0.25, 0.25, 0.5)  # nobody has learned yet: the start does not count
     for update in range(1, 30):
-        router.learn(update, [0.8, 0.001, 0.2])  # all of it left, none, half
+        router.learn(update, [0.8, 0.0, 0.16])  # all of it left, none, two fifths
     one, two, three = router.factors
     assert one == pytest.approx(2.0, abs=0.01)
     assert two == pytest.approx(1 / BOUND, abs=0.01)
-    assert three == pytest.approx(1.0, abs=0.01)
+    assert three == pytest.approx(0.4 / (1.4 / 3), abs=0.01)
     assert sum(router.shares()) == pytest.approx(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from danceopd_core.algorithm import balance
+from danceopd_core.algorithm import balance, trainer
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
 from danceopd_core.runs.session import TrainingSession, open_session
 from danceopd_core.runs.train_state import load_state, save_state
@@ -13,8 +13,10 @@ from danceopd_core.runs.train_state import load_state, save_state
 
 @pytest.fixture
 def recipe(zimage_folder, tmp_path, monkeypatch) -> Recipe:
-    """Measured before every second update."""
+    """Measured before every second update, on two samples."""
     monkeypatch.setattr(balance, "EVERY", 2)
+    monkeypatch.setattr(balance, "SAMPLES", 2)
+    monkeypatch.setattr(trainer, "SAMPLES", 2)
     buckets = [Bucket(prompts=tuple(f"{kind} {number}" for number in range(10))) for kind in ("a cat", "a dog")]
     return Recipe(
         model=str(zimage_folder),
@@ -22,7 +24,7 @@ def recipe(zimage_folder, tmp_path, monkeypatch) -> Recipe:
         routes=(Route("far", "far", buckets[0]), Route("near", "near", buckets[1])),
         student=Student(rank=2),
         router="balanced",
-        steps=5,
+        steps=3,
         batch=2,
         accumulate=1,
         rollout_steps=2,
@@ -42,7 +44,7 @@ def trained(session: TrainingSession, updates: int) -> dict[str, torch.Tensor]:
 
 def test_a_resumed_run_has_the_same_shares_and_weights(recipe, tmp_path):
     session = open_session(recipe)
-    whole, shares = trained(session, 5), session.shares()
+    whole, shares = trained(session, 3), session.shares()
     assert shares != {"far": 0.5, "near": 0.5}
     assert sum(shares.values()) == pytest.approx(1)
     for split in (1, 2):
@@ -51,7 +53,7 @@ def test_a_resumed_run_has_the_same_shares_and_weights(recipe, tmp_path):
         save_state(tmp_path / "state.safetensors", first.trainer.state_dict())
         again = open_session(recipe)
         again.trainer.load_state_dict(load_state(tmp_path / "state.safetensors"))
-        resumed = trained(again, 5 - split)
+        resumed = trained(again, 3 - split)
         assert again.shares() == shares
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
