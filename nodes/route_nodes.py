@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..danceopd_core.data.bucket_files import text_bucket
-from ..danceopd_core.data.bucket_text import bucket_text
+from ..danceopd_core.data.bucket_text import bucket_text, is_counted
 from ..danceopd_core.data.buckets import load_bucket
 from ..danceopd_core.data.roots import file_of
 from ..danceopd_core.data.tables import table_faults
@@ -167,9 +167,10 @@ class PromptBucket(io.ComfyNode):
         if spec.bucket.shapes is None:
             files = wildcard_files() if wildcards else None
             spec = replace(spec, bucket=replace(spec.bucket, wildcards=wildcards, wildcard_files=files))
-            with naming("content"):
-                items = load_bucket(spec.bucket, seed=0, roots=readable_folders())
-            show_text(bucket_text(spec.bucket, items), cls.hidden.unique_id)
+            if is_counted(spec.bucket):
+                with naming("content"):
+                    items = load_bucket(spec.bucket, seed=0, roots=readable_folders())
+                show_text(bucket_text(spec.bucket, items), cls.hidden.unique_id)
         return io.NodeOutput(spec)
 
     @classmethod
@@ -230,10 +231,12 @@ class RouteSelector(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "router",
-                    options=["weighted", "round_robin", "all"],
+                    options=["weighted", "round_robin", "all", "balanced"],
                     default="weighted",
                     tooltip="weighted: each update samples one route with probability proportional to its weight. "
-                    "round_robin: one route per update, in turn. all: each update averages the losses of all routes.",
+                    "round_robin: one route per update, in turn. all: each update averages the losses of all routes. "
+                    "balanced: as weighted, with up to twice or half the weight for routes that learn slower or "
+                    "faster.",
                 ),
             ],
             outputs=[

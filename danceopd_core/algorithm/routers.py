@@ -10,6 +10,7 @@ import torch
 
 from ..errors import InputError
 from ..lookup import lookup
+from .balance import Balanced
 
 Router = Callable[[int, torch.Generator], tuple[int, ...]]
 """(update index, generator) -> indices of the routes of that update; their losses are averaged."""
@@ -60,9 +61,15 @@ ROUTERS: dict[str, Callable[[Sequence[float]], Router]] = {
     "weighted": lambda weights: WeightedRandom(tuple(weights)),
     "round_robin": lambda weights: RoundRobin(len(weights)),
     "all": lambda weights: AllOf(len(weights)),
+    "balanced": lambda weights: _balanced(tuple(weights)),
 }
 
 
 def router(name: str, weights: Sequence[float]) -> Router:
-    """The router of that name over routes with these weights, which only "weighted" uses."""
+    """The router of that name over routes with these weights, which "weighted" and "balanced" use."""
     return lookup(ROUTERS, name, "router")(weights)
+
+
+def _balanced(weights: tuple[float, ...]) -> Balanced:
+    shares(weights)
+    return Balanced(weights)

@@ -25,8 +25,8 @@ class SamplingOrder:
     A bucket is shuffled anew for each pass through it, and consecutive batches go to the processes in turn. A pass is
     shuffled once and kept while it lasts, in 4 bytes a sample, so that a sample costs the same in a bucket of any size.
     counts: samples of each route's bucket. sizes: by route, which size each of its samples has, of which a batch has
-    one; None: all have the same. taken: samples that each route has given so far, over all processes; it is the state
-    from which a resumed run continues.
+    one; None: all have the same. held: how many samples of each bucket, the first, are left out. taken: samples that
+    each route has given so far, over all processes; it is the state from which a resumed run continues.
     """
 
     def __init__(
@@ -37,10 +37,11 @@ class SamplingOrder:
         rank: int = 0,
         processes: int = 1,
         sizes: Sequence[Sequence[int] | None] | None = None,
+        held: Sequence[int] | None = None,
     ) -> None:
         self._batch, self._seed, self._totals = batch, seed, counts
-        self._sizes = sizes or [None] * len(counts)
-        self._counts = [_pass_length(*of, batch) for of in zip(counts, self._sizes, strict=True)]
+        self._sizes, self._held = sizes or [None] * len(counts), held or [0] * len(counts)
+        self._counts = [pass_length(*of, batch) for of in zip(counts, self._sizes, self._held, strict=True)]
         self._rank, self._processes = rank, processes
         self._passes: list[dict[int, Tensor]] = [{} for _ in counts]
         self.taken = [0] * len(counts)
@@ -60,7 +61,8 @@ class SamplingOrder:
         if number not in kept:
             for done in [other for other in kept if other != self.taken[route] // count]:
                 del kept[done]
-            kept[number] = one_pass(self._seed, route, number, self._totals[route], self._sizes[route], self._batch)
+            sizes, held = self._sizes[route], self._held[route]
+            kept[number] = one_pass(self._seed, route, number, self._totals[route], sizes, self._batch, held)
         return int(kept[number][place])
 
 
@@ -70,14 +72,15 @@ def shuffled(seed: int, route: int, number: int, count: int) -> Tensor:
 
 
 def one_pass(
-    seed: int, route: int, number: int, count: int, sizes: Sequence[int] | None = None, batch: int = 1
+    seed: int, route: int, number: int, count: int, sizes: Sequence[int] | None = None, batch: int = 1, held: int = 0
 ) -> Tensor:
-    """(n,) int32: the rows of a bucket in its pass of that number, each once.
+    """(n,) int32: the rows of a bucket in its pass of that number, each once, but for the first `held`.
 
     sizes: of each row; then consecutive batches are of one size each. The last batch of a size is filled up with rows
     of that size, which the pass has twice.
     """
     order = shuffled(seed, route, number, count)
+    order = order[order >= held] if held else order
     if sizes is None:
         return order
     rows: dict[int, list[int]] = {}
@@ -91,23 +94,24 @@ def one_pass(
     return torch.tensor([row for turn in turns.tolist() for row in groups[turn]], dtype=torch.int32)
 
 
-def _pass_length(count: int, sizes: Sequence[int] | None, batch: int) -> int:
+def pass_length(count: int, sizes: Sequence[int] | None, held: int, batch: int) -> int:
+    """The samples of one pass, as of `one_pass`."""
     if sizes is None:
-        return count
+        return count - held
     of_size: dict[int, int] = {}
-    for size in sizes:
+    for size in sizes[held:]:
         of_size[size] = of_size.get(size, 0) + 1
     return sum(-(-own // batch) * batch for own in of_size.values())
 
 
 def rows_in_order(
-    seed: int, route: int, count: int, samples: int, sizes: Sequence[int] | None = None, batch: int = 1
+    seed: int, route: int, count: int, samples: int, sizes: Sequence[int] | None = None, batch: int = 1, held: int = 0
 ) -> Tensor:
     """(n,) int32: the rows of a bucket that the route's first `samples` samples are, as they are drawn.
 
     Each once, but for those that fill a batch of one size.
     """
-    return one_pass(seed, route, 0, count, sizes, batch)[:samples]
+    return one_pass(seed, route, 0, count, sizes, batch, held)[:samples]
 
 
 def fixed_rows(count: int, samples: int, sizes: Sequence[int] | None = None) -> list[int]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..listening import heard, one_more, work
 from ..signals import held
+from .balance import SAMPLES, Balanced, held_out
 from .fields import Conditioning, Samples, VelocityField
 from .flow import normal
 from .in_step import InStep
@@ -123,6 +124,7 @@ class Trainer:
             self.processes.rank,
             self.processes.size,
             [route.sizes for route in self.routes],
+            [self._held(route) for route in self.routes],
         )
 
     @property
@@ -138,6 +140,8 @@ class Trainer:
     def __iter__(self) -> Iterator[StepResult]:
         """One result per update until `settings.steps` of them are done."""
         while self.update < self.settings.steps:
+            if isinstance(self.router, Balanced) and self.router.is_due(self.update):
+                self.router.learn(self.update, self.processes.share(self._distances()))
             yield self._repeated()
 
     def validate(self, samples: int = 8) -> dict[str, float]:
@@ -165,6 +169,7 @@ class Trainer:
             "taken": list(self._order.taken),
             "student": self.student.state_dict(),
             **({} if self.loss_scale == 1 else {"loss_scale": self.loss_scale}),
+            **({"router": self.router.state_dict()} if isinstance(self.router, Balanced) else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -174,6 +179,8 @@ class Trainer:
         self.student.load_state_dict(state["student"])
         self._order.taken = list(state["taken"])
         self.loss_scale = state.get("loss_scale", self.loss_scale)
+        if isinstance(self.router, Balanced):
+            self.router.load_state_dict(state["router"])
         self._updater.load_state_dict(state)
 
     def _repeated(self) -> StepResult:
@@ -274,13 +281,26 @@ class Trainer:
         route = self.routes[number]
         self._reader.ahead(route.samples, route.clean, self._order.rows(number, micro))
 
-    def _fixed_error(self, number: int, samples: int) -> float:
-        route, generator = self.routes[number], self._generator("validation", number)
-        rows = fixed_rows(len(route.samples), samples, route.sizes)
+    @torch.no_grad()
+    def _distances(self) -> list[float]:
+        """By route, the same on samples that are not trained on, in as many passes as the memory needs."""
+        found = []
+        for number in range(len(self.routes)):
+            parts = range(0, SAMPLES, self.micro_batch)
+            errors = [self._fixed_error(number, min(self.micro_batch, SAMPLES - first), first) for first in parts]
+            found.append(sum(errors) / len(errors))
+        return found
+
+    def _fixed_error(self, number: int, samples: int, first: int = 0) -> float:
+        route, generator = self.routes[number], self._generator("validation", number, *([first] if first else []))
+        rows = fixed_rows(self._held(route) or len(route.samples), first + samples, route.sizes)[first:]
         start = self._begin(route, rows, generator)
         student, teacher = _heard(self.field), _heard(route.teacher)
         terms = state_losses(self.method, student, teacher, start, self.sigmas, generator, self.anchor)
         return float(torch.cat([term.error for term in terms]).mean())
+
+    def _held(self, route: RouteData) -> int:
+        return held_out(len(route.samples)) if isinstance(self.router, Balanced) else 0
 
     def _generator(self, *key: str | int) -> torch.Generator:
         return seeded_generator(self.settings.seed, *key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from ..recipe.schema import Bucket
@@ -12,6 +13,14 @@ FEW = 64
 """Prompts below which it is told how few they are: a run of 1000 updates at 4 samples each draws every one 60 times."""
 LOOKED_AT = 1000
 """Prompts that are searched for wildcards."""
+
+LARGEST = 32 * 2**20
+"""Bytes of a table that is read to be counted."""
+
+
+def is_counted(bucket: Bucket) -> bool:
+    """Whether counting its prompts takes no time worth mentioning."""
+    return bucket.csv is None or not os.path.isfile(bucket.csv) or os.path.getsize(bucket.csv) <= LARGEST
 
 
 def bucket_text(bucket: Bucket, items: Sequence[Item]) -> str:

@@ -18,7 +18,8 @@ from .csv_rows import CsvRow, CsvRows
 from .roots import Roots, file_of
 
 CHOICE = re.compile(r"\{([^{}]*)\}")
-FILE = re.compile(r"__([A-Za-z0-9][\w -]*(?:/[A-Za-z0-9][\w -]*)*?)__")
+PART = r"[^\W_](?:[^\W_]|-|_(?!_))*"
+FILE = re.compile(rf"__({PART}(?:/{PART})*)__")
 DEEPEST = 50
 """Wildcards in each other, and in files in each other."""
 MOST_ITEMS = 200_000

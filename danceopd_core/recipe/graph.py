@@ -134,8 +134,8 @@ class RoutesSpec:
         return tuple(names)
 
     def shares(self) -> tuple[float, ...]:
-        """The expected fraction of the samples that each route gets."""
-        weights = [route.weight if self.router == "weighted" else 1.0 for route in self.routes]
+        """The expected fraction of the samples that each route gets; of a balanced router, at the start."""
+        weights = [route.weight if self.router in ("weighted", "balanced") else 1.0 for route in self.routes]
         if not sum(weights) > 0:
             raise InputError("weight: every route has weight 0: give at least one a weight above 0")
         return tuple(weight / sum(weights) for weight in weights)

@@ -77,7 +77,7 @@ class Route:
     bucket: Bucket
     """Prompts of the route: all of them with a source image (edits), or all without."""
     weight: NotNegative = 1.0
-    """Relative probability of the route under `router: weighted`; 0: never chosen."""
+    """Relative probability of the route under `router: weighted` and `balanced`; 0: never chosen."""
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -175,7 +175,8 @@ class Recipe:
     method: str = "danceopd"
     """Distillation method: `danceopd`, `diffusionopd`, `flowopd`, or `offpolicy`, which trains on noised targets."""
     router: str = "weighted"
-    """Choice of routes for an update: `weighted` (one at random, by weight), `round_robin` (one, in turn), or `all`."""
+    """Choice of routes for an update: `weighted` (one at random, by weight), `round_robin` (one, in turn), `all`, or
+    `balanced` (as weighted, with up to twice or half the weight for routes that learn slower or faster)."""
     steps: Count = 3000
     """Updates of the student; each uses `batch` x `accumulate` samples."""
     batch: Count = 1

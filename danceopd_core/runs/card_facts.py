@@ -42,7 +42,8 @@ class CardPicture:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """validated: whether the distances are those of validations, and not of training losses."""
+    """validated: whether the distances are those of validations, and not of training losses. for_diffusers: whether the
+    file has diffusers' names."""
 
     recipe: Recipe
     run: str
@@ -51,6 +52,7 @@ class CardFacts:
     rank: int
     capabilities: tuple[Capability, ...]
     validated: bool
+    for_diffusers: bool = True
     samples: tuple[CardPicture, ...] = ()
     health: Mapping[str, Any] = field(default_factory=dict)
 
@@ -59,7 +61,7 @@ def card_facts(folder: Path) -> CardFacts:
     """Those of a run's folder with a student in it; InputError if there is none."""
     student = folder / "student.safetensors"
     with open_safetensors(student) as handle:
-        metadata = handle.metadata() or {}
+        metadata, keys = handle.metadata() or {}, list(handle.keys())
     own = parse_json(metadata.get("danceopd", "{}"), f"the metadata of {student}")
     own = own if isinstance(own, dict) else {}
     recipe = read_recipe(folder / "recipe.yaml")
@@ -90,6 +92,7 @@ def card_facts(folder: Path) -> CardFacts:
         rank=int(rank) if rank.isascii() and rank.isdecimal() else 0,
         capabilities=tuple(map(capability, recipe.routes)),
         validated=bool(validations),
+        for_diffusers=all(key.startswith("transformer.") for key in keys),
         samples=tuple(_samples(folder)),
         health=healths[-1] if healths else {},
     )

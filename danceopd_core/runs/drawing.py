@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..algorithm.balance import held_out, most_updates
 from ..algorithm.routers import router
-from ..algorithm.sampling_order import fixed_rows, one_pass, rows_in_order, updates_by_route
+from ..algorithm.sampling_order import fixed_rows, pass_length, rows_in_order, updates_by_route
 from ..recipe.schema import Recipe
 
 VALIDATED = 8
@@ -31,15 +32,18 @@ def drawn_rows(
     counts: rows of each route's bucket. sizes: by route, which size each row has; None: all have one.
     """
     each = recipe.batch * recipe.accumulate * processes
-    sizes = sizes or [None] * len(counts)
-    lengths = [len(one_pass(recipe.seed, number, 0, count, sizes[number], recipe.batch)) if sizes[number] else count
-               for number, count in enumerate(counts)]  # fmt: skip
+    sizes, weights = sizes or [None] * len(counts), [route.weight for route in recipe.routes]
+    held = [held_out(count) if recipe.router == "balanced" else 0 for count in counts]
+    lengths = [pass_length(*of, recipe.batch) for of in zip(counts, sizes, held, strict=True)]
     enough = max(-(-length // each) for length in lengths)  # updates of a route that draw its whole bucket
-    chosen = router(recipe.router, [route.weight for route in recipe.routes])
-    updates = updates_by_route(chosen, len(counts), recipe.seed, recipe.steps, enough)
+    if recipe.router == "balanced":  # what it chooses depends on what is learned
+        updates = [most_updates(weights, number, recipe.steps) for number in range(len(counts))]
+    else:
+        updates = updates_by_route(router(recipe.router, weights), len(counts), recipe.seed, recipe.steps, enough)
     rows = []
     for number, (count, times) in enumerate(zip(counts, updates, strict=True)):
-        drawn: Tensor = rows_in_order(recipe.seed, number, count, times * each, sizes[number], recipe.batch)
-        validated = fixed_rows(count, min(VALIDATED, count), sizes[number])
+        of = sizes[number], recipe.batch, held[number]
+        drawn: Tensor = rows_in_order(recipe.seed, number, count, times * each, *of)
+        validated = fixed_rows(held[number] or count, min(VALIDATED, count), sizes[number])
         rows.append(list(dict.fromkeys([*drawn.tolist(), *validated])))
     return rows

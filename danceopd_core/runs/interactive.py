@@ -173,6 +173,8 @@ class _LiveObserver:
 
     def on_update(self, result: StepResult) -> None:
         self.status.add_update(result.update, result.losses, self.host.memory_mb())
+        if shares := self.session.shares():
+            self.status.data["shares"] = shares
         self.host.progress(result.update, self.session.recipe.steps)
         self.host.check()
 

@@ -45,6 +45,8 @@ KNOWN = {
     "flux-1-dev": KnownModel("black-forest-labs/FLUX.1-dev", *FLUX_DEV),
     "flux1-dev": KnownModel("black-forest-labs/FLUX.1-dev", *FLUX_DEV),
     "flux-2-klein-base-4b": KnownModel("black-forest-labs/FLUX.2-klein-base-4B", APACHE),
+    "flux2-klein-base-4b": KnownModel("black-forest-labs/FLUX.2-klein-base-4B", APACHE),
+    "flux2-klein-4b": KnownModel("black-forest-labs/FLUX.2-klein-4B", APACHE),
     "flux-2-klein-4b": KnownModel("black-forest-labs/FLUX.2-klein-4B", APACHE),
 }
 """Name in lower case with a - for whatever is no letter or digit -> the model. Those whose licence is not certain here

@@ -74,7 +74,7 @@ def _front(facts: CardFacts, links: Sequence[str]) -> str:
         license=base.licence if base else "unknown",
         license_name=base.name or None if base else None,
         license_link=base.link or None if base else None,
-        library_name="diffusers",
+        library_name="diffusers" if facts.for_diffusers else None,
         pipeline_tag="text-to-image" if "text-to-image" in tasks else tasks[0],
         tags=["lora", "template:sd-lora", "distillation", "danceopd", "comfyui", *tasks],
         widget=widget or None,
@@ -127,10 +127,12 @@ def _samples(facts: CardFacts, links: Sequence[str]) -> str:
 
 
 def _use(facts: CardFacts, title: str) -> str:
+    comfy = f"## Use\n\n**ComfyUI**: put `{title}.safetensors` into `models/loras` and take Load LoRA at strength 1."
+    if not facts.for_diffusers:  # over a model that ComfyUI had loaded: its names, and its positions of edits
+        return comfy
     base = facts.base.repository if facts.base else "BASE MODEL"
     return (
-        f"## Use\n\n**ComfyUI**: put `{title}.safetensors` into `models/loras` and take Load LoRA at strength 1.\n\n"
-        "**diffusers**:\n\n```python\nimport torch\nfrom diffusers import DiffusionPipeline\n\n"
+        f"{comfy}\n\n**diffusers**:\n\n```python\nimport torch\nfrom diffusers import DiffusionPipeline\n\n"
         f'pipe = DiffusionPipeline.from_pretrained("{base}", torch_dtype=torch.bfloat16)\n'
         f'pipe.load_lora_weights("{title}.safetensors")\n```'
     )

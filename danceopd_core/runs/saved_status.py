@@ -57,12 +57,12 @@ OTHERS: dict[str, Callable[[Any], bool]] = {
     "earlier": _text,
     "warning": _text,
     "start": _numbers,
-    "shares": _numbers,
     "validation": _optional(_numbers),
     "rate": _optional(_number),
     "eta": _optional(_number),
     "memory_mb": _optional(_number),
     "asked": _pairs,
+    "shares": _optional(_numbers),
     "health": _optional(lambda value: isinstance(value, dict) and all(map(_text, value.values()))),
     "time": _number,
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ..algorithm.balance import Balanced
 from ..algorithm.fields import VelocityField, mixed
 from ..algorithm.in_step import InStep
 from ..algorithm.relief import empty_caches
@@ -90,6 +91,11 @@ class TrainingSession:
             base=known_model([*self.recipe.components.values(), self.recipe.model, *source.notes()]),
         )
         source.weights.write_lora(path, lora, {**metadata, **(more or {})})
+
+    def shares(self) -> dict[str, float] | None:
+        """The probability of each route now, where the run changes it."""
+        router, names = self.trainer.router, [route.name for route in self.recipe.routes]
+        return dict(zip(names, router.shares(), strict=True)) if isinstance(router, Balanced) else None
 
     @property
     def tasks(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from danceopd_core.algorithm.balance import BOUND, Balanced, held_out, most_updates
 from danceopd_core.algorithm.routers import AllOf, RoundRobin, WeightedRandom, router, shares
 
 
@@ -32,9 +33,15 @@ def test_weights_that_choose_nothing_are_refused(weights):
 
 
 @pytest.mark.parametrize(
-    ("name", "taken"), [("weighted", [(1,), (1,), (1,)]), ("round_robin", [(0,), (1,), (0,)]), ("all", [(0, 1)] * 3)]
+    ("name", "taken"),
+    [
+        ("weighted", [(1,), (1,), (1,)]),
+        ("balanced", [(1,), (1,), (1,)]),
+        ("round_robin", [(0,), (1,), (0,)]),
+        ("all", [(0, 1)] * 3),
+    ],
 )
-def test_only_the_weighted_router_uses_the_weights(name, taken, generator):
+def test_only_these_routers_use_the_weights(name, taken, generator):
     choose = router(name, [0.0, 2.0])
     assert [choose(update, generator) for update in range(3)] == taken
 
@@ -42,3 +49,59 @@ def test_only_the_weighted_router_uses_the_weights(name, taken, generator):
 def test_an_unknown_router_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"no router is named 'weigted' \(did you mean 'weighted'\?\)"):
         router("weigted", [1.0])
+
+
+def test_balanced_shares_go_to_what_has_most_left_to_learn_within_bounds():
+    router = Balanced((1.0, 1.0, 2.0))
+    router.learn(0, [0.8, 0.1, 0.4])
+    assert router.shares() == (0.25, 0.25, 0.5)  # nobody has learned yet: the start does not count
+    for update in range(1, 30):
+        router.learn(update, [0.8, 0.0, 0.16])  # all of it left, none, two fifths
+    one, two, three = router.factors
+    assert one == pytest.approx(2.0, abs=0.01)
+    assert two == pytest.approx(1 / BOUND, abs=0.01)
+    assert three == pytest.approx(0.4 / (1.4 / 3), abs=0.01)
+    assert sum(router.shares()) == pytest.approx(1)
+
+
+def test_a_measurement_moves_the_shares_by_half():
+    router = Balanced((1.0, 1.0))
+    router.learn(0, [1.0, 1.0])
+    router.learn(25, [1.0, 0.0])
+    assert router.factors == [1.5, 0.75]
+
+
+def test_a_route_that_starts_at_its_teacher_and_drifts_gets_more():
+    router = Balanced((1.0, 1.0))
+    router.learn(0, [1.0, 0.0])
+    router.learn(25, [0.8, 0.2])
+    assert router.shares()[1] > 0.5
+
+
+@pytest.mark.parametrize("distances", [[float("nan"), 1.0], [float("inf"), 1.0]])
+def test_a_distance_that_is_none_moves_nothing(distances):
+    router = Balanced((1.0, 3.0))
+    router.learn(0, distances)
+    assert router.shares() == (0.25, 0.75)
+
+
+def test_a_balanced_router_continues_from_its_state():
+    router, other = Balanced((1.0, 1.0)), Balanced((1.0, 1.0))
+    router.learn(0, [1.0, 1.0])
+    router.learn(25, [1.0, 0.5])
+    other.load_state_dict(router.state_dict())
+    for one in (router, other):
+        one.learn(50, [0.5, 0.4])
+    assert router.shares() == other.shares()
+    assert not other.is_due(50)
+    assert other.is_due(75)
+    with pytest.raises(ValueError, match="other routes"):
+        Balanced((1.0,)).load_state_dict(router.state_dict())
+
+
+def test_what_a_balanced_run_may_draw_is_bounded(generator):
+    router = Balanced((1.0, 1.0), factors=[BOUND, 1 / BOUND])
+    counts = Counter(router(update, generator) for update in range(1000))
+    assert 700 < counts[(0,)] <= most_updates([1.0, 1.0], 0, 1000) < 1000
+    assert most_updates([0.0, 1.0], 0, 1000) == 0
+    assert [held_out(count) for count in (1, 4, 5, 12, 40, 1000)] == [0, 0, 1, 2, 8, 8]

@@ -93,3 +93,13 @@ def test_a_validation_measures_rows_of_one_size():
     assert fixed_rows(2, 5) == [0, 1, 0, 1, 0]
     assert fixed_rows(5, 3, [1, 0, 1, 0, 1]) == [0, 2, 4]
     assert fixed_rows(5, 3, [1, 0, 0, 0, 0]) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("sizes", [None, [0, 1, 0, 1, 1, 0, 0]])
+def test_rows_that_are_held_out_are_never_drawn(sizes):
+    order = SamplingOrder([7], 2, 3, sizes=[sizes], held=[2])
+    drawn = set()
+    for _ in range(12):
+        drawn.update(order.rows(0, 0))
+        order.advance(0, 1)
+    assert drawn == {2, 3, 4, 5, 6}

@@ -80,7 +80,7 @@ def test_a_file_without_a_folder_and_one_outside_are_refused(tmp_path):
 
 
 def test_too_many_are_refused():
-    with pytest.raises(InputError, match="lower it"):
+    with pytest.raises(InputError, match="lower wildcards"):
         prompts(*["a"] * 30, count=10_000)
 
 

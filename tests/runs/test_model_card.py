@@ -92,6 +92,15 @@ def test_a_row_a_capability(recipe):
     assert "30 updates of 4 samples" in text
 
 
+def test_a_student_over_a_model_of_comfyui_is_not_offered_to_diffusers(recipe):
+    folder = write_run(recipe)
+    assert "load_lora_weights" in card_of(folder)
+    write_lora(folder / "student.safetensors", LORA, prefix="diffusion_model.")
+    text = card_of(folder)
+    assert "load_lora_weights" not in text
+    assert "library_name" not in text
+
+
 def test_an_unknown_base_is_asked_for(recipe):
     text = card_of(write_run(replace(recipe, model="/models/My-Own")))
     assert ModelCard(text).data.to_dict()["license"] == "unknown"

@@ -1,0 +1,89 @@
+"""A router whose shares follow what the routes have still to learn: those that learn slowest get more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+EVERY = 25
+"""Updates between two measurements, each a few forwards a route."""
+SAMPLES = 8
+"""Held out of each bucket to measure on, of a bucket of 40 and more; of a smaller one the fifth part."""
+BOUND = 2.0
+"""A route's weight is multiplied or divided by this much at most."""
+SMOOTH = 0.5
+"""How far a measurement moves the weights to what it says."""
+LEAST_START = 0.05
+"""A start is counted as this part of the farthest route's at least: a student that begins at a teacher is there."""
+
+
+@dataclass
+class Balanced:
+    """One route per update, at random by weight times factor. The factors follow the distances to the teachers.
+
+    weights: of the recipe, which the factors begin from. measured: the update at which they were last measured; -1:
+    never. start: the first distances.
+    """
+
+    weights: tuple[float, ...]
+    factors: list[float] = field(default_factory=list)
+    start: list[float] = field(default_factory=list)
+    measured: int = -1
+
+    def __post_init__(self) -> None:
+        self.factors = self.factors or [1.0] * len(self.weights)
+
+    def __call__(self, update: int, generator: torch.Generator) -> tuple[int, ...]:
+        probabilities = torch.tensor(self.shares(), dtype=torch.float64, device=generator.device)
+        return (int(torch.multinomial(probabilities, 1, generator=generator)),)
+
+    def shares(self) -> tuple[float, ...]:
+        """The probability of each route now."""
+        own = [weight * factor for weight, factor in zip(self.weights, self.factors, strict=True)]
+        return tuple(weight / sum(own) for weight in own)
+
+    def is_due(self, update: int) -> bool:
+        """Whether the distances are to be measured before this update."""
+        return update % EVERY == 0 and self.measured < update
+
+    def learn(self, update: int, distances: Sequence[float]) -> None:
+        """Moves the factors by distances to the teachers, one for each route, of which one that is not finite is
+        passed over."""
+        self.measured = update
+        if not all(map(math.isfinite, distances)):
+            return
+        self.start = self.start or list(distances)
+        least = LEAST_START * max(self.start)
+        left = [now / max(first, least) if first or least else 0.0
+                for now, first in zip(distances, self.start, strict=True)]  # fmt: skip
+        chosen = [part for part, weight in zip(left, self.weights, strict=True) if weight]
+        mean = sum(chosen) / len(chosen)
+        if mean > 0:
+            aims = [min(BOUND, max(1 / BOUND, part / mean)) for part in left]
+            self.factors = [old + SMOOTH * (aim - old) for old, aim in zip(self.factors, aims, strict=True)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return {"factors": list(self.factors), "start": list(self.start), "measured": self.measured}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues with what `state_dict` gave; ValueError if that is of other routes."""
+        if len(state["factors"]) != len(self.weights):
+            raise ValueError("the router's state is of other routes")
+        self.factors, self.start, self.measured = list(state["factors"]), list(state["start"]), state["measured"]
+
+
+def held_out(count: int) -> int:
+    """How many rows of a bucket, its first, are kept to be measured on and not trained."""
+    return min(SAMPLES, count // 5)
+
+
+def most_updates(weights: Sequence[float], route: int, updates: int) -> int:
+    """How many of a run's updates train a route at most, but for one run in many thousand."""
+    others = sum(weight for number, weight in enumerate(weights) if number != route) / BOUND
+    share = weights[route] * BOUND / (weights[route] * BOUND + others) if weights[route] else 0.0
+    return min(updates, math.ceil(updates * share + 4 * math.sqrt(updates * share)))
