@@ -7,6 +7,7 @@ States x are (B, ...), noise levels sigma are (B,), all float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,7 +43,21 @@ def linear_sigmas(steps: int, shift: float = 1.0) -> Tensor:
 
 def normal(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise shaped as `like`, drawn on the generator's device: the same values on every device."""
-    return torch.randn(like.shape, generator=generator, device=generator.device).to(like.device)
+    return sent(torch.randn(like.shape, generator=generator, device=generator.device), like)
+
+
+def sent(value: Tensor, like: Tensor) -> Tensor:
+    """A tensor of the CPU on the device of `like`; on CUDA by way of pinned memory, as the host waits otherwise."""
+    if like.is_cuda and not value.is_cuda:
+        return value.pin_memory().to(like.device, non_blocking=True)
+    return value.to(like.device)
+
+
+def rows_of(value: Tensor, rows: Sequence[int]) -> Tensor:
+    """`value[rows]`, (len(rows), ...), without indices, which would have to be sent to the device first."""
+    if list(rows) == list(range(len(value))):
+        return value
+    return torch.cat([value[row : row + 1] for row in rows])
 
 
 class Transition(NamedTuple):

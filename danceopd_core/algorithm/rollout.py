@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .fields import Conditioning, VelocityField
-from .flow import euler, interpolate, normal, sde_transition
+from .flow import euler, interpolate, normal, rows_of, sde_transition, sent
 
 
 class Start(NamedTuple):
@@ -103,7 +103,7 @@ class Sde:
 
         def step(x: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor, samples: list[int]) -> Tensor:
             # Drawn for the whole batch, so that no sample's noise depends on when another one finishes.
-            noise = start.drawn(generator)[samples]
+            noise = rows_of(start.drawn(generator), samples)
             mean, std = sde_transition(x, v, sigma, sigma_next, self.eta)
             return mean + std * noise
 
@@ -120,7 +120,7 @@ def straight(
     """Off-policy states on the straight line from the noise to the data; the field is never called."""
     if start.clean is None:
         raise ValueError("straight needs start.clean, the latents of a target picture for every sample")
-    sigmas, indices = sigmas.to(start.noise), indices.to(start.noise.device)
+    sigmas, indices = sigmas.to(start.noise), sent(indices, start.noise)
     sample = torch.arange(len(indices), device=indices.device)
     for index in indices.unbind(1):
         sigma = sigmas[index]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..algorithm.fields import Conditioning, Sample
+from ..algorithm.flow import rows_of
 
 
 def call_by_group(
@@ -26,9 +27,11 @@ def call_by_group(
         groups.setdefault(group_key(sample), []).append(row)
     if len(groups) == 1:
         return call(x, sigma, cond)
-    outputs = [call(x[rows], sigma[rows], cond.select(rows)) for rows in groups.values()]
-    order = torch.tensor([row for rows in groups.values() for row in rows], device=x.device).argsort()
-    return torch.cat(outputs)[order]
+    answers: dict[int, Tensor] = {}
+    for rows in groups.values():
+        answer = call(rows_of(x, rows), rows_of(sigma, rows), cond.select(rows))
+        answers |= zip(rows, answer.split(1), strict=True)
+    return torch.cat([answers[row] for row in range(len(x))])
 
 
 def source_shapes(sample: Sample) -> tuple[torch.Size, ...]:

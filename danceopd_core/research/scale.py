@@ -140,7 +140,7 @@ def edits(folder: Path) -> Iterator[tuple[str, ...]]:
 
 def routes(folder: Path) -> Iterator[tuple[str, ...]]:
     yield "routes", "updates", "CPU ms an update, early", "at the end", "peak memory (MiB)"
-    for count, steps in ((1, 12), (4, 12), (32, 12), (4, 60)):
+    for count, steps in (*((count, 12) for count in (1, 2, 4, 8, 16, 32)), (4, 60), (4, 240)):
         lines = [
             f"  - {{name: r{n}, teacher: base, bucket: {{prompts: [a red circle {n}, a square {n}]}}}}"
             for n in range(count)
