@@ -17,7 +17,7 @@ from .io import parse_recipe
 from .overrides import overridden
 from .schema import Recipe, Student, Teacher
 
-MORE = ("optimizer", "query", "eta", "group", "ode_kl_weight", "anchor", "memory")
+MORE = ("optimizer", "query", "eta", "group", "ode_kl_weight", "anchor", "memory", "compile")
 """Settings that the widget more_settings may change; the others have widgets, or name files and folders."""
 
 WIDGETS = {
@@ -50,6 +50,7 @@ WIDGETS = {
     "anchor": "more_settings: anchor",
     "ode_kl_weight": "more_settings: ode_kl_weight",
     "memory": "more_settings: memory",
+    "compile": "more_settings: compile",
 }
 """Recipe key -> the widget that sets it: "input" of the Train node, or "node, input". Keys below it are included."""
 

@@ -17,8 +17,8 @@ from .parsing import build, plain
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 """The schedules of diffusers that need only the run's length and its warmup."""
 
-NOT_IN_DIGEST = ("out", "device", "save_every", "keep_states", "offload", "memory")
-"""Settings that do not change the result of a run."""
+NOT_IN_DIGEST = ("out", "device", "save_every", "keep_states", "offload", "memory", "compile")
+"""Settings that do not change the result of a run, or no more than rounding does."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +216,9 @@ class Recipe:
     memory: Literal["auto", "manual"] = "auto"
     """`auto`: on a GPU, fits the run into its free memory, and takes less when it runs out of it; see docs/memory.md.
     `manual`: only what the other settings say."""
+    compile: bool = False
+    """Compile the transformer's blocks before the first update, which takes minutes and makes all updates faster. Only
+    for diffusers models that are not quantised; needs triton on a GPU, a C++ compiler on a CPU."""
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, as dicts, lists and plain values; `io.parse_recipe` returns the same recipe."""
