@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..algorithm.fields import Sample
 from ..algorithm.relief import empty_caches, ran_out_of_memory
 from ..algorithm.trainer import RouteData, Trainer
 from ..errors import InputError, shown
@@ -14,6 +15,8 @@ from ..models.backbone import Backbone
 from ..models.compiling import compile_blocks
 from ..weights.adapters import Adapters
 
+SEEN = 16
+"""Samples of a bucket among which a short and a long text are looked for."""
 Prepare = Callable[[Backbone, Adapters], None]
 """Is given every backbone of the run's own architecture, with its adapters, before anything calls it."""
 
@@ -52,9 +55,12 @@ def warm_up(trainer: Trainer, log: Callable[[str], None]) -> None:
 
 def _call(trainer: Trainer, route: RouteData) -> None:
     size = trainer.micro_batch
-    mixed, equal = [row % len(route.samples) for row in range(size)], [0] * size
-    # Samples leave a batch one by one, one alone has code of its own, and so may texts of one length.
-    for rows in dict.fromkeys((tuple(mixed), tuple(equal), (0,))):
+    seen = list(range(min(len(route.samples), SEEN)))
+    found = route.samples.select(seen).samples
+    seen.sort(key=lambda row: _length(found[row]))
+    short, long = seen[0], seen[-1]
+    # Samples leave a batch one by one; one alone has code of its own, and so may texts of one length.
+    for rows in dict.fromkeys(((short,), (long,), (short,) * size, (short, *[long] * size)[:size])):
         cond = route.samples.select(rows).to(trainer.device)
         x = torch.ones(len(rows), *trainer.shape, device=trainer.device)
         inputs = x, torch.full((len(rows),), 0.5, device=trainer.device), cond
@@ -64,6 +70,12 @@ def _call(trainer: Trainer, route: RouteData) -> None:
             with torch.no_grad():
                 route.teacher(*inputs)
             trainer.field(*inputs).square().mean().backward()
+
+
+def _length(sample: Sample) -> int:
+    """The tokens of a sample's texts."""
+    texts = sample.values.get("text", ())
+    return sum(len(text) for text in ((texts,) if isinstance(texts, torch.Tensor) else texts))
 
 
 def _refused(error: Exception) -> Exception:
