@@ -1,6 +1,7 @@
 """Adapters as data give what hooks that look their adapters up give, for whatever is active."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +15,7 @@ from ..loras import query, random_lora
 def fields(zimage, as_data, dtype=torch.float32):
     """The adapters, frozen fields of two LoRAs and the bare base, and the student's over a base LoRA."""
     network = copy.deepcopy(zimage.network).to(dtype)
-    backbone = zimage.with_network(network)
-    backbone = type(backbone)(**{**vars(backbone), "dtype": dtype})
+    backbone = replace(zimage, network=network, dtype=dtype)
     adapters = Adapters(network)
     loras = random_lora(adapters.shapes, 1, 1), random_lora(adapters.shapes, 3, 2, ("to_q", "w1"), 0.5)
     names = [adapters.add_teacher(lora) for lora in loras]
