@@ -90,8 +90,9 @@ def _open_own(
                 offloader.offload(checkpoints[name].network, backbone.network)
     adapters = weights.adapters(backbone)
     adapted = {name: (checkpoint, weights.adapters(checkpoint)) for name, checkpoint in checkpoints.items()}
-    for each in ((backbone, adapters), *adapted.values()) if prepare else ():
-        prepare(*each)
+    if prepare is not None:
+        for each in ((backbone, adapters), *adapted.values()):
+            prepare(*each)
     fields = {}
     for name, teacher in teachers.items():
         with naming(f"teachers.{name}.lora"):
