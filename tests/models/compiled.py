@@ -61,5 +61,7 @@ def answers(fields: Fields, x, sigma, cond) -> tuple[torch.Tensor, torch.Tensor]
     for factor in fields.adapters.parameters():
         factor.grad = None
     fields.student(x, sigma, cond).square().mean().backward()
-    gradients = [factor.grad.flatten() for factor in fields.adapters.parameters() if factor.grad is not None]
+    # What does not reach the output has no gradient, or by a compiler one of zeros.
+    factors = fields.adapters.parameters()
+    gradients = [(torch.zeros_like(factor) if factor.grad is None else factor.grad).flatten() for factor in factors]
     return torch.stack(velocities).flatten(), torch.cat(gradients)

@@ -26,8 +26,8 @@ from ..loras import random_lora
 @pytest.fixture
 def recipe(zimage_folder, opened_zimage, tmp_path) -> Recipe:
     shapes = linear_shapes(opened_zimage.network)
-    for seed, rank in enumerate((3, 5)):
-        write_lora(tmp_path / f"{rank}.safetensors", random_lora(shapes, rank, seed))
+    for rank, targets in ((3, ("to_q",)), (5, ("to_q", "w1"))):
+        write_lora(tmp_path / f"{rank}.safetensors", random_lora(shapes, rank, rank, targets))
     teachers = {
         "base": Teacher(guidance=2),
         "three": Teacher(lora=str(tmp_path / "3.safetensors"), strength=0.7),
@@ -38,7 +38,7 @@ def recipe(zimage_folder, opened_zimage, tmp_path) -> Recipe:
         str(zimage_folder),
         tuple(Route(name, name, Bucket(prompts=prompts)) for name in teachers),
         teachers,
-        student=Student(rank=4),
+        student=Student(rank=4, targets=("to_q", "to_v")),
         optimizer=Optimizer(lr=1e-3),
         router="round_robin",
         steps=6,
