@@ -173,7 +173,7 @@ def training_inputs() -> list[io.Input]:
             multiline=True,
             advanced=True,
             tooltip="Further recipe settings, one key=value per line: optimizer.clip, optimizer.weight_decay, "
-            "query.sigma, eta, group, anchor, ode_kl_weight, memory, private, aspects.",
+            "query.sigma, eta, group, anchor, ode_kl_weight, memory, private, aspects, compile.",
         ),
         io.Image.Input(
             "validation_sources",

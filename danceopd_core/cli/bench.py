@@ -34,6 +34,7 @@ def add_arguments(subparsers: Any) -> None:
     speed.add_argument("--updates", type=int, default=2, help="updates of each trainer in a repeat")
     speed.add_argument("--repeats", type=int, default=5)
     speed.add_argument("--threads", type=int, default=1, help="of the processor")
+    speed.add_argument("--compile", action="store_true", help="time ours with compiled blocks too")
     speed.add_argument("--checkpointing", action="store_true", help="for ours too; the official trainer always has it")
 
 

@@ -17,7 +17,7 @@ from .io import parse_recipe
 from .overrides import overridden
 from .schema import Recipe, Student, Teacher
 
-MORE = ("optimizer", "query", "eta", "group", "ode_kl_weight", "anchor", "memory", "private", "aspects")
+MORE = ("optimizer", "query", "eta", "group", "ode_kl_weight", "anchor", "memory", "private", "aspects", "compile")
 """Settings that the widget more_settings may change; the others have widgets, or name files and folders."""
 
 WIDGETS = {
@@ -52,6 +52,7 @@ WIDGETS = {
     "memory": "more_settings: memory",
     "private": "more_settings: private",
     "aspects": "more_settings: aspects",
+    "compile": "more_settings: compile",
 }
 """Recipe key -> the widget that sets it: "input" of the Train node, or "node, input". Keys below it are included."""
 

@@ -20,8 +20,8 @@ Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosi
 MANY_STEPS = 16
 """Of a path, where nothing says otherwise."""
 FORMER_DEFAULTS = {"gradient_checkpointing": False, "rollout_steps": MANY_STEPS}
-NOT_IN_DIGEST = ("out", "device", "save_every", "keep_states", "offload", "memory", "private")
-"""Settings that do not change the result of a run."""
+NOT_IN_DIGEST = ("out", "device", "save_every", "keep_states", "offload", "memory", "private", "compile")
+"""Settings that do not change the result of a run, or no more than rounding does."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +231,9 @@ class Recipe:
     the nearest of eleven from 1:2 to 2:1 at the area of `width` x `height`; a batch has one size."""
     private: bool = False
     """Leave prompts, paths and the workflow out of the LoRA's metadata and of its model card."""
+    compile: bool = False
+    """Compile the transformer's blocks before the first update, which takes minutes and makes all updates faster. Only
+    for diffusers models that are not quantised; needs triton on a GPU, a C++ compiler on a CPU."""
 
     @property
     def path_steps(self) -> int:

@@ -44,6 +44,8 @@ def broken_rules(recipe: Recipe) -> Iterator[Fault]:
             yield from _unknown(f"components.{part}", dict.fromkeys(COMPONENTS), part, "part of a model")
     if sound(recipe.quantise, recipe.components, recipe.teachers) and recipe.quantise is not None:
         yield from _quantise(recipe)
+    if sound(recipe.compile, recipe.model, recipe.quantise) and recipe.compile:
+        yield from _compile(recipe)
     if sound(recipe.optimizer):
         yield from _optimizer(recipe.optimizer)
     if sound(recipe.router):
@@ -98,6 +100,17 @@ def _quantise(recipe: Recipe) -> Iterator[Fault]:
             f"a full checkpoint ({', '.join(checkpoints)}) cannot be a teacher of a quantised model: leave out "
             "quantise (offload: true saves memory too), or give the teacher as a LoRA",
         )
+
+
+def _compile(recipe: Recipe) -> Iterator[Fault]:
+    if is_live(recipe.model):
+        yield Fault(
+            "compile",
+            "a MODEL of ComfyUI moves and patches its weights between calls, so its blocks are not compiled: leave it "
+            "out, or train over a diffusers folder",
+        )
+    if recipe.quantise is not None:
+        yield Fault("compile", "blocks over quantised weights are not compiled: leave out compile or quantise")
 
 
 def _routes(routes: tuple[Route, ...]) -> Iterator[Fault]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -55,15 +55,17 @@ def open_teachers(
     offloader: TeacherOffloader | None = None,
     weights: Weights = FILES,
     others: Mapping[str, OtherModel] | None = None,
+    prepare: Callable[[Backbone, Adapters], None] | None = None,
 ) -> tuple[Adapters, dict[str, VelocityField]]:
     """The adapters of the backbone's network, and every teacher's field by name, with its guidance.
 
     offloader: keeps full checkpoints in host memory, if it is active, and moves one at a time to the device; None: all
     stay on the device. weights: where the teachers' LoRAs and checkpoints are read. others: the opened models that
-    teachers have for themselves, by name.
+    teachers have for themselves, by name. prepare: is given the backbone and every full checkpoint of it, with their
+    adapters.
     """
     own = {name: teacher for name, teacher in teachers.items() if not teacher.model}
-    adapters, fields = _open_own(own, backbone, offloader, weights)
+    adapters, fields = _open_own(own, backbone, offloader, weights, prepare)
     for model, other in (others or {}).items():
         theirs = {name: teacher for name, teacher in teachers.items() if teacher.model == model}
         _, opened = _open_own(theirs, other.backbone, offloader, other.weights)
@@ -72,7 +74,11 @@ def open_teachers(
 
 
 def _open_own(
-    teachers: Mapping[str, Teacher], backbone: Backbone, offloader: TeacherOffloader | None, weights: Weights
+    teachers: Mapping[str, Teacher],
+    backbone: Backbone,
+    offloader: TeacherOffloader | None,
+    weights: Weights,
+    prepare: Callable[[Backbone, Adapters], None] | None = None,
 ) -> tuple[Adapters, dict[str, VelocityField]]:
     checkpoints = {}
     for name, teacher in teachers.items():
@@ -83,25 +89,21 @@ def _open_own(
             if offloader is not None:
                 offloader.offload(checkpoints[name].network, backbone.network)
     adapters = weights.adapters(backbone)
+    adapted = {name: (checkpoint, weights.adapters(checkpoint)) for name, checkpoint in checkpoints.items()}
+    if prepare is not None:
+        for each in ((backbone, adapters), *adapted.values()):
+            prepare(*each)
     fields = {}
     for name, teacher in teachers.items():
         with naming(f"teachers.{name}.lora"):
-            fields[name] = _teacher_field(teacher, backbone, adapters, checkpoints.get(name), offloader, weights)
+            fields[name] = _teacher_field(teacher, *adapted.get(name, (backbone, adapters)), weights)
+        if name in checkpoints and offloader is not None:
+            fields[name] = offloader.field(checkpoints[name].network, fields[name])
+        fields[name] = guided(fields[name], teacher.guidance, teacher.negative)
     return adapters, fields
 
 
-def _teacher_field(
-    teacher: Teacher,
-    backbone: Backbone,
-    adapters: Adapters,
-    checkpoint: Backbone | None,
-    offloader: TeacherOffloader | None,
-    weights: Weights,
-) -> VelocityField:
-    if checkpoint is not None:
-        backbone, adapters = checkpoint, weights.adapters(checkpoint)
+def _teacher_field(teacher: Teacher, backbone: Backbone, adapters: Adapters, weights: Weights) -> VelocityField:
+    """Without its guidance."""
     name = adapters.add_teacher(weights.read_lora(teacher.lora, backbone, adapters.shapes)) if teacher.lora else None
-    field = adapters.field(backbone.velocity, name, teacher.strength)
-    if checkpoint is not None and offloader is not None:
-        field = offloader.field(checkpoint.network, field)
-    return guided(field, teacher.guidance, teacher.negative)
+    return adapters.field(backbone.velocity, name, teacher.strength)

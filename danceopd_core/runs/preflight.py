@@ -14,11 +14,13 @@ from ..data.csv_rows import CsvRows, Item, items_of
 from ..data.roots import Roots
 from ..errors import Fault, InputError, refuse
 from ..models.compatibility import incompatibilities
+from ..models.compiling import check_compile
 from ..models.hub import is_hub_id
 from ..models.quantise import check_quantise
 from ..recipe.file_names import is_live
 from ..recipe.schema import Bucket, Recipe
 from ..shapes import locate
+from .opening import pick_device
 from .preflight_buckets import check_buckets
 from .preflight_weights import weight_faults
 from .run_names import check_place
@@ -55,6 +57,7 @@ def preflight(recipe: Recipe, source: ModelSource | None = None, roots: Roots = 
         *_models(recipe, models),
         *_quantise(recipe),
         *_optimizer(recipe),
+        *_compile(recipe),
         *weight_faults(recipe, faulty),
         *_differences(recipe, faulty),
         *_unused_teachers(recipe),
@@ -112,6 +115,14 @@ def _optimizer(recipe: Recipe) -> Iterator[Fault]:
         check_optimizer(recipe.optimizer.name)
     except InputError as error:
         yield from error.faults
+
+
+def _compile(recipe: Recipe) -> Iterator[Fault]:
+    try:
+        if recipe.compile:
+            check_compile(pick_device(recipe.device))
+    except InputError as error:
+        yield Fault("compile", str(error))
 
 
 def _own_models(recipe: Recipe) -> list[str]:

@@ -30,6 +30,7 @@ from ..recipe.io import checked
 from ..recipe.schema import Recipe, Route
 from ..weights.adapters import STUDENT, Adapters
 from ..weights.lora import Lora, fresh_lora
+from .compiled import prepared, warm_up
 from .encoding import EncodedBuckets, encode_buckets
 from .known_models import known_model
 from .ladder import Choice, settle
@@ -147,7 +148,7 @@ def open_session(
         device,
         lambda: None if is_live(recipe.model) else estimate(recipe),
         free,
-        quantise=alone and not resumed,
+        quantise=alone and not resumed and not recipe.compile,
     )
     if told := choice.text():
         log(told)
@@ -173,7 +174,9 @@ def open_session(
     others = load_others(others, plan.source, dtype, device)
     files = isinstance(plan.source, FolderSource)
     offloader = TeacherOffloader(device, active=choice.recipe.offload) if choice.recipe.offload or files else None
-    adapters, fields = open_teachers(recipe.teachers, backbone, offloader, remembered, others)
+    adapters, fields = open_teachers(
+        recipe.teachers, backbone, offloader, remembered, others, prepared(dtype, device) if recipe.compile else None
+    )
     start = _student_start(recipe, backbone, adapters, remembered)
     with naming("student.base_lora"):
         base_lora = recipe.student.base_lora
@@ -201,6 +204,8 @@ def open_session(
     )
     if relief is not None:
         relief.trainer = trainer
+    if recipe.compile:
+        warm_up(trainer, log)
     return TrainingSession(plan, backbone, adapters, fields, trainer, device, choice, encoded.assignment)
 
 

@@ -31,6 +31,8 @@ def _faults(recipe: Recipe, processes: ProcessGroup) -> Iterator[Fault]:
         yield Fault("router", "--fsdp and the router balanced exclude each other: use weighted")
     if recipe.quantise is not None:
         yield Fault("quantise", "--fsdp and quantised weights exclude each other: leave one out")
+    if recipe.compile:
+        yield Fault("compile", "--fsdp gathers weights around every block, which is not compiled: leave one out")
     for name, teacher in recipe.teachers.items():
         for setting in ("checkpoint", "model"):
             if getattr(teacher, setting):

@@ -19,6 +19,7 @@ from ..errors import InputError
 from .linear_like import linear_shapes
 from .lora import Lora, Shapes, stacked
 from .lora_layers import LoraLayer, add_lora, has_adapters
+from .lora_slots import LoraSlots
 
 STUDENT = "student"
 BASE_LORA = "base_lora"  # the frozen LoRA that a student may be trained on top of
@@ -40,6 +41,7 @@ class Adapters:
         self.shapes: Shapes = linear_shapes(network)
         self._scales: dict[str, float] = {}
         self._layers: dict[str, LoraLayer] = {}
+        self._slots: LoraSlots | None = None
         self._device, self._dtype = device, dtype
 
     def add_teacher(self, lora: Lora) -> str:
@@ -81,8 +83,18 @@ class Adapters:
             for factor in (*layer.down.values(), *layer.up.values()):
                 factor.data = factor.data.to(device)
 
+    def as_data(self, dtype: torch.dtype, device: torch.device | str) -> None:
+        """From now on compiled blocks are not compiled again when another adapter is active.
+
+        dtype: in which the network computes, on `device`.
+        """
+        if self._slots is None:
+            self._slots = LoraSlots(self.network, self._layers, dtype, device)
+
     def remove(self) -> None:
         """Takes all adapters off: the network is the bare base."""
+        if self._slots is not None:
+            self._slots.remove()
         for layer in self._layers.values():
             layer.remove()
 

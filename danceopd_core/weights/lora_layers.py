@@ -8,7 +8,7 @@ added to the output in one operation, which rounds once.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,20 @@ from .linear_like import is_linear_like
 from .lora import Lora
 
 
+class Slot(NamedTuple):
+    """A LoRA of a layer as tensors: down (rank, in), up (out, rank), and scale, of no dimension."""
+
+    down: Tensor
+    up: Tensor
+    scale: Tensor
+
+
 class LoraLayer:
     """The LoRAs of one module by adapter name: its output is module(x) + up(down(x)) * scaling over the active ones.
 
     Factors keep their dtype and multiply in that of their input.
+
+    slots: what compiled blocks multiply by, whichever LoRAs are active (`lora_slots`); None: not compiled.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -29,6 +39,7 @@ class LoraLayer:
         self.up: dict[str, nn.Parameter] = {}
         self.scaling: dict[str, float] = {}
         self.active: tuple[str, ...] = ()
+        self.slots: tuple[Slot, ...] | None = None
         self._casts: dict[nn.Parameter, tuple[int, Tensor]] = {}
         self._handle = module.register_forward_hook(self._add)
 
@@ -38,6 +49,10 @@ class LoraLayer:
 
     def _add(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         x = inputs[0]
+        if self.slots is not None:
+            for slot in self.slots:
+                output = _plus_slot(output, x, slot)
+            return output
         for name in self.active:
             if name in self.down:
                 inner = linear(x, self._beside(self.down[name], x))
@@ -73,6 +88,15 @@ def _plus(output: Tensor, inner: Tensor, up: Tensor, scale: float) -> Tensor:
         return torch.addmm(rows, inner, up.t(), alpha=scale).view(output.shape)
     rows.addmm_(inner, up.t(), alpha=scale)
     return output
+
+
+def _plus_slot(output: Tensor, x: Tensor, slot: Slot) -> Tensor:
+    """output + up(down(x)) * scale, in operations that a compiler knows whole."""
+    inner = linear(x, slot.down.to(x.dtype)) * slot.scale
+    up = slot.up.to(x.dtype)
+    if output.dtype != inner.dtype:
+        return (output + linear(inner, up)).to(output.dtype)
+    return torch.addmm(output.flatten(0, -2), inner.flatten(0, -2), up.t()).view(output.shape)
 
 
 def has_adapters(network: nn.Module) -> bool:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from danceopd_core.cli import main
+from danceopd_core.research.speed.command import ratios
 from danceopd_core.research.speed.floor import bare_calls, expected_rollout
 from danceopd_core.research.speed.pipeline import SIZES, build_pipeline
 from danceopd_core.research.speed.timing import spread
@@ -25,6 +26,18 @@ def test_the_report_holds_every_ratio(tmp_path, capsys):
     assert set(report["seconds"]) == {"ours", "fast", "floor", "fast floor"}
     assert all(len(each) == 2 and min(each) > 0 for each in report["seconds"].values())
     assert (tmp_path / "speed.md").read_text() in capsys.readouterr().out
+
+
+def test_what_was_timed_is_compared():
+    taken = {"official": [6.0], "ours": [4.0], "compiled": [3.0], "floor": [2.0]}
+    found = {what: value.mean for what, value in ratios(taken).items()}
+    assert found == {
+        "official / ours": 1.5,
+        "official / compiled": 2.0,
+        "ours / floor": 2.0,
+        "ours / compiled": pytest.approx(4 / 3),
+        "compiled / floor": 1.5,
+    }
 
 
 def test_an_update_makes_the_forwards_that_it_is_reckoned_by(plan):

@@ -38,7 +38,7 @@ def run_speed(args: Namespace, log: Callable[[str], None]) -> None:
         )  # fmt: skip
         log(f"building a pipeline of random weights ({args.size})")
         build_pipeline(plan.folder, args.size, plan.dtype)
-        taken = measured(plan, args.official, args.repeats, args.updates, log)
+        taken = measured(plan, args.official, args.repeats, args.updates, log, args.compile)
     table = ratios(taken)
     record = {
         "size": args.size, "pixels": args.pixels, "dtype": args.dtype, "device": _device_name(device),
@@ -54,7 +54,12 @@ def run_speed(args: Namespace, log: Callable[[str], None]) -> None:
 
 
 def measured(
-    plan: SpeedPlan, checkout: Path | None, repeats: int, updates: int, log: Callable[[str], None]
+    plan: SpeedPlan,
+    checkout: Path | None,
+    repeats: int,
+    updates: int,
+    log: Callable[[str], None],
+    compiled: bool = False,
 ) -> dict[str, list[float]]:
     """Seconds of an update of each trainer, by repeat, and of the floor; the first update of each is not counted.
 
@@ -67,6 +72,13 @@ def measured(
         "ours": lambda: _ours(exact, plan.rollout_steps, updates, plan),
         "fast": lambda: _ours(fast, FAST_STEPS, updates, plan),
     }
+    if compiled:
+        log("compiling")
+        both_ways = ours(plan, plan.rollout_steps, compiled=True), ours(plan, FAST_STEPS, compiled=True)
+        timers |= {
+            "compiled": lambda: _ours(both_ways[0], plan.rollout_steps, updates, plan),
+            "compiled fast": lambda: _ours(both_ways[1], FAST_STEPS, updates, plan),
+        }
     if checkout is not None:
         update = official(plan, checkout)
         timers = {
@@ -106,12 +118,13 @@ def _ours(session: TrainingSession, steps: int, updates: int, plan: SpeedPlan) -
 
 def ratios(taken: dict[str, list[float]]) -> dict[str, Spread]:
     """Of the same repeat: our updates in the time of one of the official trainer's, and their cost over the floor."""
-    pairs = {"official / ours": ("official", "ours"), "official / fast": ("official", "fast")}
+    pairs = {f"official / {name}": ("official", name) for name in ("ours", "fast", "compiled", "compiled fast")}
     pairs |= {"ours / floor": ("ours", "floor"), "fast / its floor": ("fast", "fast floor")}
+    pairs |= {"ours / compiled": ("ours", "compiled"), "compiled / floor": ("compiled", "floor")}
     return {
         what: spread([a / b for a, b in zip(taken[one], taken[other], strict=True)])
         for what, (one, other) in pairs.items()
-        if one in taken
+        if {one, other} <= taken.keys()
     }
 
 

@@ -32,7 +32,7 @@ class SpeedPlan:
     checkpointing: bool = False
 
 
-def ours(plan: SpeedPlan, rollout_steps: int) -> TrainingSession:
+def ours(plan: SpeedPlan, rollout_steps: int, compiled: bool = False) -> TrainingSession:
     """A run of this project: the base and a LoRA on it are the teachers."""
     teachers = {"base": Teacher(), "lora": Teacher(lora=str(plan.folder / "lora/adapter_model.safetensors"))}
     recipe = Recipe(
@@ -50,6 +50,7 @@ def ours(plan: SpeedPlan, rollout_steps: int) -> TrainingSession:
         dtype=str(plan.dtype).removeprefix("torch."),  # type: ignore[arg-type]
         device=plan.device,
         gradient_checkpointing=plan.checkpointing,
+        compile=compiled,
         out=str(plan.folder / "run"),
     )
     return open_session(recipe)
