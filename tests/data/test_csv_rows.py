@@ -187,8 +187,8 @@ def test_a_column_that_is_there_twice_is_refused(csv_file):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    for path in (tmp_path / "absent.csv", tmp_path):
-        with pytest.raises(InputError, match=f"{path} cannot be read"):
+    for path, told in ((tmp_path / "absent.csv", "cannot be read"), (tmp_path, "holds no pictures with captions")):
+        with pytest.raises(InputError, match=f"{path} {told}"):
             read_csv(path)
 
 
