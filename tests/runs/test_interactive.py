@@ -223,7 +223,7 @@ def test_cancel_is_heard_while_a_run_is_validated_and_the_run_goes_on(go, work):
     status = go()
 
     def check():
-        if ((status.data["work"] or {}).get("what") or "") == work:
+        if status.data["update"] and ((status.data["work"] or {}).get("what") or "") == work:  # not that of the start
             raise Cancelled
 
     status.host.check = check
