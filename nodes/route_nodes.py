@@ -205,10 +205,12 @@ def _table_faults(name: str, task: str, most_bytes: int, most_pictures: int) -> 
     fault = told(lambda: chosen(csv_choices(), name, "file"))
     if fault:
         return [fault]
-    file = Path(csv_choices()[name])
+    file, roots = Path(csv_choices()[name]), readable_folders()
+    if fault := told(lambda: file_of(str(file), Path(), roots)):  # before anything is learned of what lies outside
+        return [f"file: {fault}"]
     if size_of(file) > most_bytes:
         return []
-    return [f"file: {fault}" for fault in table_faults(file, task.strip() or None, readable_folders(), most_pictures)]
+    return [f"file: {fault}" for fault in table_faults(file, task.strip() or None, roots, most_pictures)]
 
 
 class RouteSelector(io.ComfyNode):

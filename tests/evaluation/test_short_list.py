@@ -28,7 +28,10 @@ class Host:
     def check(self):
         pass
 
-    def progress(self, value, total, picture=None):
+    def preparing(self, done, total):
+        pass
+
+    def progress(self, value, total):
         if value >= self.cancel_at:
             raise Cancelled
         self.told.append((value, total))

@@ -1,5 +1,6 @@
 """Tables that anyone may upload: what they name lies in ComfyUI's own folders, or is refused without a word of it."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from .graphs import node_of, only_training, short
-from .server import messages, succeeded
+from .server import Refused, messages, succeeded
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,13 @@ def graphs(base, file):
 
 
 def told(server, graph):
-    entry = server.run(graph)
+    """The one fault, when the prompt is queued or when it runs."""
+    try:
+        entry = server.run(graph)
+    except Refused as refused:
+        errors = [error for node in json.loads(str(refused))["node_errors"].values() for error in node["errors"]]
+        (found,) = {error["details"].partition(" - ")[2] for error in errors}
+        return found
     assert not succeeded(entry)
     error = messages(entry)["execution_error"]
     assert error["exception_type"].endswith("InputError"), error
