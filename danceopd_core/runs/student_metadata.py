@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from ..data.images import upright
 from ..recipe.schema import Recipe
 from ..weights.lora import Lora
 from ..weights.lora_io import lora_metadata
@@ -62,8 +61,7 @@ def student_metadata(
 
 def thumbnail(file: Path) -> dict[str, str]:
     """A picture as a manager shows it, as metadata."""
-    with Image.open(file) as picture:
-        small = picture.convert("RGB")
+    small = upright(file)
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()
     small.save(data, "JPEG", quality=85)
