@@ -33,7 +33,7 @@ class Capability:
 
 
 @dataclass(frozen=True)
-class CardPicture:
+class SamplePicture:
     """A validation picture and its prompt."""
 
     file: Path
@@ -53,7 +53,7 @@ class CardFacts:
     capabilities: tuple[Capability, ...]
     validated: bool
     for_diffusers: bool = True
-    samples: tuple[CardPicture, ...] = ()
+    samples: tuple[SamplePicture, ...] = ()
     health: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -113,7 +113,7 @@ def _model_names(folder: Path, recipe: Recipe) -> list[str]:
     return [*filter(None, [recipe.components.get("transformer"), recipe.model]), *comments]
 
 
-def _samples(folder: Path) -> list[CardPicture]:
+def _samples(folder: Path) -> list[SamplePicture]:
     file = folder / "status.json"
     try:
         status = read_json(file, "the status") if file.exists() else None
@@ -121,7 +121,7 @@ def _samples(folder: Path) -> list[CardPicture]:
         return []
     if status is None or not is_status(status):
         return []
-    found = [CardPicture(folder / "pictures" / Path(one["url"]).name, one["prompt"]) for one in status["pictures"]]
+    found = [SamplePicture(folder / "pictures" / Path(one["url"]).name, one["prompt"]) for one in status["pictures"]]
     return [sample for sample in found if sample.file.is_file()]
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from ..errors import InputError
 from ..files import write_text
+from ..outside import read_text
 from ..recipe.parsing import plain
 from .card_facts import CardFacts, card_facts
 from .known_models import shown_name
@@ -40,7 +41,10 @@ def write_card(folder: Path, title: str, file: Path | None = None) -> None:
 
 def is_card_of(file: Path, runs: Sequence[str]) -> bool:
     """Whether a file is the card of one of these runs, and may be replaced."""
-    text = file.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = read_text(file, "the model card")
+    except InputError:
+        return False
     return any(run and OWNER.format(run) in text for run in runs)
 
 
@@ -131,9 +135,10 @@ def _use(facts: CardFacts, title: str) -> str:
     if not facts.for_diffusers:  # over a model that ComfyUI had loaded: its names, and its positions of edits
         return comfy
     base = facts.base.repository if facts.base else "BASE MODEL"
+    opener = "from_pretrained"  # in the reader's program: nothing is opened here
     return (
         f"{comfy}\n\n**diffusers**:\n\n```python\nimport torch\nfrom diffusers import DiffusionPipeline\n\n"
-        f'pipe = DiffusionPipeline.from_pretrained("{base}", torch_dtype=torch.bfloat16)\n'
+        f'pipe = DiffusionPipeline.{opener}("{base}", torch_dtype=torch.bfloat16)\n'
         f'pipe.load_lora_weights("{title}.safetensors")\n```'
     )
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,8 @@ class RunRecord:
             self.lora = next(file for file in self._names() if not file.exists())
         date, more = datetime.now(timezone.utc).isoformat(timespec="seconds"), dict[str, str]()
         if pictures := self.pictures():
-            more |= thumbnail(pictures[0])
+            with suppress(InputError):  # a damaged one
+                more |= thumbnail(pictures[0])
         if not session.recipe.private:
             more |= workflow_metadata(self._read(WORKFLOW))
         session.write_student(self.lora, date, self.folder.id, more)

@@ -187,9 +187,11 @@ def test_a_column_that_is_there_twice_is_refused(csv_file):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    for path, told in ((tmp_path / "absent.csv", "cannot be read"), (tmp_path, "holds no pictures with captions")):
-        with pytest.raises(InputError, match=f"{path} {told}"):
-            read_csv(path)
+    path = tmp_path / "absent.csv"
+    with pytest.raises(InputError, match=f"{path} cannot be read"):
+        read_csv(path)
+    with pytest.raises(InputError, match=f"{tmp_path} holds no pictures with captions"):
+        read_csv(tmp_path)
 
 
 CELLS = st.text(
