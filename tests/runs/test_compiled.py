@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch._dynamo.utils import counters
 
 from danceopd_core.algorithm.trainer import ProcessGroup
@@ -72,9 +73,12 @@ def compiled(recipe: Recipe, monkeypatch, backend: str):
     return session, told, counters["stats"]["unique_graphs"]
 
 
-def test_no_update_compiles_anything(recipe, monkeypatch):
+def test_no_update_compiles_anything(recipe, opened_zimage, tmp_path, monkeypatch):
     """By torch's interpreter of what would be compiled, whose numbers are those of eager blocks."""
-    teachers = {"base": Teacher(), "three": recipe.teachers["three"], "five": recipe.teachers["five"]}
+    weights = {name: 1.1 * tensor for name, tensor in opened_zimage.network.state_dict().items()}
+    save_file(weights, tmp_path / "full.safetensors")
+    full = Teacher(checkpoint=str(tmp_path / "full.safetensors"))
+    teachers = {"base": Teacher(), "three": recipe.teachers["three"], "five": full}
     single = replace(recipe, batch=1, steps=3, teachers=teachers)
     session, told, known = compiled(single, monkeypatch, "eager")
     assert told[-2].startswith("compiling the transformer's blocks")
