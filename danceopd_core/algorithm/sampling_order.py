@@ -9,6 +9,9 @@ from torch import Tensor
 
 from .routers import Router
 
+ENDLESS = 2**40
+"""The length of a stream: it is drawn in its own order, and only as far as a run goes."""
+
 
 def seeded_generator(seed: int, *key: str | int) -> torch.Generator:
     """A generator determined by the run's seed, its purpose and the counters in `key`.
@@ -44,6 +47,8 @@ class SamplingOrder:
 
     def _row(self, route: int, position: int) -> int:
         count, kept = self._counts[route], self._passes[route]
+        if count == ENDLESS:
+            return position
         number, place = divmod(position, count)
         if number not in kept:
             for done in [other for other in kept if other != self.taken[route] // count]:
@@ -59,6 +64,8 @@ def shuffled(seed: int, route: int, number: int, count: int) -> Tensor:
 
 def rows_in_order(seed: int, route: int, count: int, samples: int) -> Tensor:
     """(n,) int32: the rows of a bucket that the route's first `samples` samples are, each once, as they are drawn."""
+    if count == ENDLESS:
+        return torch.arange(samples)
     return shuffled(seed, route, 0, count)[: min(count, samples)]
 
 

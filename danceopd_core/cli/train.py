@@ -46,12 +46,16 @@ def run(args: Namespace) -> None:
 def _check(recipe: Recipe) -> None:
     from ..algorithm.query import query_text
     from ..data.prompt_assignment import describe_assignment
+    from ..data.stream_items import StreamItems
     from ..models.hub import is_hub_id
     from ..runs.planning import plan_run
 
     planned = plan_run(recipe)
     shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
     say(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
+    for bucket in dict.fromkeys(recipe.buckets()):
+        if isinstance(items := planned.items(bucket), StreamItems):
+            say(items.text())
     if recipe.learned_router is not None:
         *own, unassigned = (planned.items(bucket) for bucket in recipe.buckets())
         say(describe_assignment(own, unassigned, recipe.learned_router.holdout))

@@ -41,8 +41,29 @@ class Teacher:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A data set that is read row by row while a run draws from it; needs `pip install danceopd[stream]`."""
+
+    source: Text
+    """Hugging Face id (owner/name or owner/name@revision); or a local file or folder of parquet, JSONL, Arrow or
+    WebDataset tar files."""
+    split: Text = "train"
+    """Split of the data set; of local files those with this word in their path, if there are any."""
+    config: str | None = None
+    """Configuration of a data set with an id that has several; null: its default."""
+    prompt: Text = "prompt"
+    """Column of the prompts; `json.caption` for what lies deeper."""
+    source_image: str | None = None
+    """Column of the pictures to edit; null: text-to-image."""
+    target_image: str | None = None
+    """Column of the target pictures, which only `offpolicy` reads; null: none."""
+    buffer: Count = 256
+    """Rows that are held in memory and shuffled among themselves; 1: the order of the data set."""
+
+
+@dataclass(frozen=True)
 class Bucket:
-    """A source of prompts: exactly one of `csv`, `prompts`, `shapes` and `encoded`."""
+    """A source of prompts: exactly one of `csv`, `prompts`, `shapes`, `encoded` and `stream`."""
 
     csv: str | None = None
     """CSV file in UTF-8 with the column prompt, and optionally task, source_image, target_image and caption_dict."""
@@ -56,6 +77,8 @@ class Bucket:
     """Number of items of the embedded world; 0: 200 per category, 600 at most."""
     encoded: str | None = None
     """File of Bucket from Conditioning: what ComfyUI's encode nodes made, only for models that ComfyUI has loaded."""
+    stream: Stream | None = None
+    """A data set that is read as it is drawn from, on the command line only."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +273,8 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
         return name if not name or is_hub_id(name, folder) else absolute(name)
 
     def with_path(bucket: Bucket) -> Bucket:
-        return replace(bucket, csv=absolute(bucket.csv), encoded=absolute(bucket.encoded))
+        stream = bucket.stream and replace(bucket.stream, source=model_name(bucket.stream.source))
+        return replace(bucket, csv=absolute(bucket.csv), encoded=absolute(bucket.encoded), stream=stream)
 
     student, learned = recipe.student, recipe.learned_router
     return replace(

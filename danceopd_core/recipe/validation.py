@@ -21,7 +21,7 @@ from .faulty import sound
 from .file_names import is_live
 from .schema import Bucket, Optimizer, Query, Recipe, Route, Student, Teacher
 
-CONTENTS = ("csv", "prompts", "shapes", "encoded")
+CONTENTS = ("csv", "prompts", "shapes", "encoded", "stream")
 """What a bucket holds."""
 DEFAULTS = {field.name: field.default for field in fields(Recipe)}
 
@@ -51,6 +51,9 @@ def broken_rules(recipe: Recipe) -> Iterator[Fault]:
     learned = recipe.learned_router
     if learned is not None and sound(learned) and sound(learned.bucket):
         yield from _bucket("learned_router.bucket", learned.bucket)
+        buckets = [learned.bucket, *(route.bucket for route in recipe.routes if sound(recipe.routes, route))]
+        if any(sound(bucket) and sound(bucket.stream) and bucket.stream is not None for bucket in buckets):
+            yield Fault("learned_router", "it reads every prompt, and a stream has no end: use a csv, or leave it out")
         if sound(recipe.routes) and len(recipe.routes) < 2:
             yield Fault("learned_router", "it needs at least two routes to choose from: add a route, or leave it out")
     if sound(recipe.device) and recipe.device != "auto":

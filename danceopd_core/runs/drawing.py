@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..algorithm.routers import router
-from ..algorithm.sampling_order import rows_in_order, updates_by_route
+from ..algorithm.sampling_order import ENDLESS, rows_in_order, updates_by_route
 from ..recipe.schema import Recipe
 
 VALIDATED = 8
@@ -26,7 +26,8 @@ def drawn_rows(recipe: Recipe, counts: Sequence[int], processes: int = 1) -> lis
     counts: rows of each route's bucket.
     """
     each = recipe.batch * recipe.accumulate * processes
-    enough = max(-(-count // each) for count in counts)  # updates of a route that draw its whole bucket
+    # Updates of a route that draw its whole bucket; a stream is never drawn as a whole.
+    enough = None if ENDLESS in counts else max(-(-count // each) for count in counts)
     chosen = router(recipe.router, [route.weight for route in recipe.routes])
     updates = updates_by_route(chosen, len(counts), recipe.seed, recipe.steps, enough)
     rows = []
