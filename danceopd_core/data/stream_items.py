@@ -128,7 +128,10 @@ class StreamItems(Sequence[Item]):
     def _file(self, name: str) -> bytes:
         if self._open.folder is None or "://" in name:
             raise InputError(f"is a path, {shown(name, 60)}, which only local data sets may have")
-        return read_bytes(self._open.folder / Path(os.path.expanduser(name)), "the picture", PICTURE_LIMIT)
+        try:
+            return read_bytes(self._open.folder / Path(os.path.expanduser(name)), "the picture", PICTURE_LIMIT)
+        except InputError as error:
+            raise InputError(f"cannot be used: {error}") from None
 
 
 @contextmanager

@@ -54,8 +54,6 @@ def open_stream(stream: Stream) -> OpenStream:
     columns."""
     if find_spec("datasets") is None:
         raise InputError("a stream needs the library datasets: pip install danceopd[stream]")
-    import datasets
-
     with told():
         builder, folder = _builder(stream)
         kind = type(builder).__module__.removeprefix("datasets.packaged_modules.").partition(".")[0]
@@ -65,15 +63,14 @@ def open_stream(stream: Stream) -> OpenStream:
             near = did_you_mean(stream.split, builder.info.splits)
             raise InputError(f"it has no split {stream.split!r}{near}: there are {', '.join(builder.info.splits)}")
         rows = builder.as_streaming_dataset(split=stream.split)
-        first = next(iter(rows.decode(False)), None)
+        if rows.features is not None:  # files of pictures, for this project's own checks, instead of pixels
+            rows = rows.decode(False)
+        first = next(iter(rows), None)
         if first is None:
             raise InputError(f"its split {stream.split!r} has no rows")
         columns = tuple(rows.column_names or first)
         used = [_column(stream, setting, columns) for setting in ("prompt", "source_image", "target_image")]
         rows = rows.select_columns(list(dict.fromkeys(filter(None, used))))
-        for column, feature in (rows.features or {}).items():
-            if isinstance(feature, datasets.Image):  # the file, for this project's own checks, instead of pixels
-                rows = rows.cast_column(column, datasets.Image(decode=False))
     return OpenStream(rows, columns, folder)
 
 

@@ -51,8 +51,9 @@ def broken_rules(recipe: Recipe) -> Iterator[Fault]:
     learned = recipe.learned_router
     if learned is not None and sound(learned) and sound(learned.bucket):
         yield from _bucket("learned_router.bucket", learned.bucket)
-        buckets = [learned.bucket, *(route.bucket for route in recipe.routes if sound(recipe.routes, route))]
-        if any(sound(bucket) and sound(bucket.stream) and bucket.stream is not None for bucket in buckets):
+        routes = recipe.routes if sound(recipe.routes) else ()
+        buckets = [learned.bucket, *(route.bucket for route in routes if sound(route))]
+        if any(sound(bucket) and bucket.stream is not None for bucket in buckets):
             yield Fault("learned_router", "it reads every prompt, and a stream has no end: use a csv, or leave it out")
         if sound(recipe.routes) and len(recipe.routes) < 2:
             yield Fault("learned_router", "it needs at least two routes to choose from: add a route, or leave it out")
