@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from .routers import Router
+
+ENDLESS = 2**40
+"""The length of a stream: it is drawn in its own order, and only as far as a run goes."""
 
 
 def seeded_generator(seed: int, *key: str | int) -> torch.Generator:
@@ -57,6 +61,8 @@ class SamplingOrder:
 
     def _row(self, route: int, position: int) -> int:
         count, kept = self._counts[route], self._passes[route]
+        if count == ENDLESS:
+            return position
         number, place = divmod(position, count)
         if number not in kept:
             for done in [other for other in kept if other != self.taken[route] // count]:
@@ -111,12 +117,14 @@ def rows_in_order(
 
     Each once, but for those that fill a batch of one size.
     """
+    if count == ENDLESS:
+        return torch.arange(samples)
     return one_pass(seed, route, 0, count, sizes, batch, held)[:samples]
 
 
 def fixed_rows(count: int, samples: int, sizes: Sequence[int] | None = None) -> list[int]:
     """The rows on which a validation measures: the first ones, of one size, repeated where there are fewer."""
-    rows = [row for row in range(count) if sizes is None or sizes[row] == sizes[0]][:samples]
+    rows = list(islice((row for row in range(count) if sizes is None or sizes[row] == sizes[0]), samples))
     return [rows[place % len(rows)] for place in range(samples)]
 
 

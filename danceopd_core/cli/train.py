@@ -47,6 +47,7 @@ def _check(recipe: Recipe) -> None:
     from ..algorithm.query import query_text
     from ..data.bucket_text import bucket_text
     from ..data.prompt_assignment import describe_assignment
+    from ..data.stream_items import StreamItems
     from ..models.hub import is_hub_id
     from ..runs.planning import plan_run
 
@@ -54,8 +55,9 @@ def _check(recipe: Recipe) -> None:
     shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
     say(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
     for route in recipe.routes:
-        told = bucket_text(route.bucket, planned.items(route.bucket)).replace("\n", "; ")
-        say(f"{route.name}: {told}")
+        items = planned.items(route.bucket)
+        told = items.text() if isinstance(items, StreamItems) else bucket_text(route.bucket, items)
+        say(f"{route.name}: {told}".replace("\n", "; "))
     if recipe.learned_router is not None:
         *own, unassigned = (planned.items(bucket) for bucket in recipe.buckets())
         say(describe_assignment(own, unassigned, recipe.learned_router.holdout))

@@ -42,7 +42,8 @@ def picture_size(picture: Picture) -> Size:
     """Of the upright picture, from its header; InputError for a file that is none."""
     if isinstance(picture, np.ndarray):
         return picture.shape[1], picture.shape[0]
-    return upright_size(read_bytes(picture, "the picture", PICTURE_LIMIT))
+    data = picture if isinstance(picture, bytes) else read_bytes(picture, "the picture", PICTURE_LIMIT)
+    return upright_size(data)
 
 
 def item_sizes(items: Sequence[Item], sizes: Sequence[Size]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Loads the items of a bucket: from a CSV file, a list of prompts, the embedded world, or a file of conditioning."""
+"""Loads the items of a bucket: from a CSV file, a list of prompts, the embedded world, conditioning, or a stream."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..shapes.render import render
 from .csv_rows import CsvRow, CsvRows, Item, items_of, numbered_rows
 from .encoded_bucket import read_encoded
 from .roots import Roots, file_of
+from .stream_items import StreamItems
 from .wildcards import drawn
 
 
@@ -26,6 +27,10 @@ def load_bucket(bucket: Bucket, seed: int, width: int = 64, height: int = 64, ro
         return _shapes_items(bucket.shapes, bucket.count, seed, max(width, height))
     if bucket.encoded is not None:
         return read_encoded(bucket.encoded if roots is None else file_of(bucket.encoded, Path(), roots))
+    if bucket.stream is not None:
+        if roots is not None:
+            raise InputError("a stream is read on the command line only: give a csv")
+        return StreamItems(bucket.stream, seed)
     return items_of(bucket_rows(bucket, seed, roots))
 
 

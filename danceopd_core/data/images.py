@@ -16,8 +16,8 @@ from ..outside import PICTURE_LIMIT, read_bytes
 from ..outside import opened as opened_file
 from .orientation import SWAPPED, TURNS, orientation
 
-Picture = Path | np.ndarray
-"""A file, or RGB uint8 (H, W, 3)."""
+Picture = Path | np.ndarray | bytes
+"""A file, its bytes, or RGB uint8 (H, W, 3)."""
 FORMATS = (
     "PNG", "JPEG", "WEBP", "AVIF", "HEIF", "JXL", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "PCX",
     "PSD", "QOI",
@@ -43,7 +43,7 @@ def _of_known_format(file: BinaryIO) -> Image.Image:
     return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
-def upright(picture: Picture | bytes) -> Image.Image:
+def upright(picture: Picture) -> Image.Image:
     """The picture, or the one in a file's bytes, as RGB at its original size: upright, alpha on white.
 
     InputError, naming the file, if it is absent or not a picture.
@@ -101,6 +101,16 @@ def upright_size(data: bytes) -> tuple[int, int]:
             return (image.height, image.width) if orientation(image) in SWAPPED else image.size
     except Exception as error:  # as in `_decoded`
         raise InputError(f"not a readable picture: {_reason(error)}") from error
+
+
+def check_picture(data: bytes) -> None:
+    """Decodes a picture file's bytes as `upright` does; InputError, as a predicate, if they cannot be opened."""
+    if len(data) > PICTURE_LIMIT:
+        raise InputError(f"is a picture of {len(data) / 2**20:.0f} MB, and {PICTURE_LIMIT // 2**20} are read at most")
+    try:
+        _decoded(data, draft=True)
+    except InputError as error:
+        raise InputError(f"is not a readable picture ({error})") from error
 
 
 def picture_fault(path: Path) -> str:

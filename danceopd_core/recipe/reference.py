@@ -42,6 +42,7 @@ SECTIONS = (
     Section(schema.Recipe, (), TRAIN),
     Section(schema.Route, ("routes[]",), "Route Selector; Mixed Field for several teachers"),
     Section(schema.Bucket, ("routes[].bucket", "learned_router.bucket"), "Prompt Bucket; Bucket from Conditioning"),
+    Section(schema.Stream, ("routes[].bucket.stream",), "on the command line only"),
     Section(
         schema.Teacher,
         ("teachers.<name>",),

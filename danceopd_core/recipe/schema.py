@@ -44,8 +44,29 @@ class Teacher:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A data set that is read row by row while a run draws from it; needs `pip install danceopd[stream]`."""
+
+    source: Text
+    """Hugging Face id (owner/name or owner/name@revision); or a local file or folder of parquet, JSONL, Arrow or
+    WebDataset tar files."""
+    split: Text = "train"
+    """Split of the data set; of local files those with this word in their path, if there are any."""
+    config: str | None = None
+    """Configuration of a data set with an id that has several; null: its default."""
+    prompt: Text = "prompt"
+    """Column of the prompts; `json.caption` for what lies deeper."""
+    source_image: str | None = None
+    """Column of the pictures to edit; null: text-to-image."""
+    target_image: str | None = None
+    """Column of the target pictures, which only `offpolicy` reads; null: none."""
+    buffer: Count = 256
+    """Rows that are held in memory and shuffled among themselves; 1: the order of the data set."""
+
+
+@dataclass(frozen=True)
 class Bucket:
-    """A source of prompts: exactly one of `csv`, `prompts`, `shapes` and `encoded`."""
+    """A source of prompts: exactly one of `csv`, `prompts`, `shapes`, `encoded` and `stream`."""
 
     csv: str | None = None
     """CSV or JSONL file in UTF-8 with the column prompt, and optionally task, source_image, target_image and
@@ -64,6 +85,8 @@ class Bucket:
     """How often each prompt is taken with its wildcards, `{red|blue}` and `__file__`, drawn anew; 0: they are text."""
     wildcard_files: str | None = None
     """Folder of the files of wildcards: `__colour__` is a line of colour.txt. null: there are none."""
+    stream: Stream | None = None
+    """A data set that is read as it is drawn from, on the command line only."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +298,8 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
 
     def with_path(bucket: Bucket) -> Bucket:
         files = {name: absolute(getattr(bucket, name)) for name in ("csv", "encoded", "wildcard_files")}
-        return replace(bucket, **files)
+        stream = bucket.stream and replace(bucket.stream, source=model_name(bucket.stream.source))
+        return replace(bucket, **files, stream=stream)
 
     student, learned = recipe.student, recipe.learned_router
     return replace(

@@ -21,7 +21,7 @@ from .faulty import sound
 from .file_names import is_live
 from .schema import Bucket, Optimizer, Query, Recipe, Route, Student, Teacher
 
-CONTENTS = ("csv", "prompts", "shapes", "encoded")
+CONTENTS = ("csv", "prompts", "shapes", "encoded", "stream")
 """What a bucket holds."""
 DEFAULTS = {field.name: field.default for field in fields(Recipe)}
 
@@ -50,9 +50,13 @@ def broken_rules(recipe: Recipe) -> Iterator[Fault]:
         yield from _optimizer(recipe.optimizer)
     if sound(recipe.router):
         yield from _unknown("router", ROUTERS, recipe.router, "router")
+        if recipe.router == "balanced" and _streams(recipe):
+            yield Fault("router", "balanced holds samples out, and a stream gives each in its turn: choose weighted")
     learned = recipe.learned_router
     if learned is not None and sound(learned) and sound(learned.bucket):
         yield from _bucket("learned_router.bucket", learned.bucket)
+        if _streams(recipe) or learned.bucket.stream is not None:
+            yield Fault("learned_router", "it reads every prompt, and a stream has no end: use a csv, or leave it out")
         if sound(recipe.routes) and len(recipe.routes) < 2:
             yield Fault("learned_router", "it needs at least two routes to choose from: add a route, or leave it out")
     if sound(recipe.aspects) and recipe.aspects != "one":
@@ -137,9 +141,9 @@ def _bucket(path: str, bucket: Bucket) -> Iterator[Fault]:
         elif sound(bucket.count) and bucket.count and not bucket.shapes:
             yield Fault(f"{path}.count", "it is a number of items of the embedded world (shapes): leave it out")
     if (
-        sound(bucket.wildcards, bucket.shapes, bucket.encoded)
+        sound(bucket.wildcards, bucket.shapes, bucket.encoded, bucket.stream)
         and bucket.wildcards
-        and (bucket.shapes or bucket.encoded)
+        and (bucket.shapes or bucket.encoded or bucket.stream)
     ):
         yield Fault(f"{path}.wildcards", "they are drawn in prompts and csv only: leave it out")
     if sound(bucket.shapes) and bucket.shapes is not None:
@@ -190,10 +194,20 @@ def _optimizer(optimizer: Optimizer) -> Iterator[Fault]:
 
 
 def _aspects(recipe: Recipe) -> Iterator[Fault]:
+    if _streams(recipe):
+        yield Fault(
+            "aspects", "a batch of one size needs the whole bucket, and a stream has no end: use a csv"
+        )
     if recipe.learned_router is not None:
         yield Fault("aspects", "a learned router takes pictures of one size: leave aspects out, or the router")
     if sound(recipe.teachers) and any(sound(part, part.model) and part.model for part in recipe.teachers.values()):
         yield Fault("aspects", "a teacher with a model of its own takes pictures of one size: leave one of them out")
+
+
+def _streams(recipe: Recipe) -> bool:
+    routes = recipe.routes if sound(recipe.routes) else ()
+    buckets = [route.bucket for route in routes if sound(route)]
+    return any(sound(bucket) and bucket.stream is not None for bucket in buckets)
 
 
 def _knobs(recipe: Recipe) -> Iterator[Fault]:

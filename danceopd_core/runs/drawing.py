@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..algorithm.balance import held_out, most_updates
 from ..algorithm.routers import router
-from ..algorithm.sampling_order import fixed_rows, pass_length, rows_in_order, updates_by_route
+from ..algorithm.sampling_order import ENDLESS, fixed_rows, pass_length, rows_in_order, updates_by_route
 from ..recipe.schema import Recipe
 
 VALIDATED = 8
@@ -35,7 +35,8 @@ def drawn_rows(
     sizes, weights = sizes or [None] * len(counts), [route.weight for route in recipe.routes]
     held = [held_out(count) if recipe.router == "balanced" else 0 for count in counts]
     lengths = [pass_length(*of, recipe.batch) for of in zip(counts, sizes, held, strict=True)]
-    enough = max(-(-length // each) for length in lengths)  # updates of a route that draw its whole bucket
+    # Updates of a route that draw its whole bucket; a stream is never drawn as a whole.
+    enough = None if ENDLESS in counts else max(-(-length // each) for length in lengths)
     if recipe.router == "balanced":  # what it chooses depends on what is learned
         updates = [most_updates(weights, number, recipe.steps) for number in range(len(counts))]
     else:

@@ -12,6 +12,7 @@ from typing import Any
 from ..data.csv_rows import read_csv
 from ..data.roots import Roots
 from ..errors import InputError
+from ..models.hub import is_hub_id
 from ..recipe.schema import Recipe
 from ..shapes import is_embedded, locate
 
@@ -89,6 +90,8 @@ def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     names += recipe.components.values()
     names += [part for t in recipe.teachers.values() for part in (t.checkpoint, t.lora, t.model)]
     names += [file for bucket in recipe.buckets() for file in (bucket.csv, bucket.encoded, bucket.wildcard_files)]
+    streams = (bucket.stream.source for bucket in recipe.buckets() if bucket.stream is not None)
+    names += [source for source in streams if not is_hub_id(source)]
     for name in dict.fromkeys(filter(None, names)):
         path = Path(name) if not is_embedded(name) else locate(name)
         yield name, path

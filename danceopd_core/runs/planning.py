@@ -109,6 +109,8 @@ def edits(recipe: Recipe) -> bool:
 def _edits(bucket: Bucket) -> bool:
     if bucket.csv is not None:
         return any(item.source is not None for item in read_csv(Path(bucket.csv)))
+    if bucket.stream is not None:
+        return bucket.stream.source_image is not None
     return bucket.shapes is not None and not set(lookup(KINDS, bucket.shapes, "kind of the embedded world")) <= set(T2I)
 
 

@@ -12,6 +12,7 @@ from ..data.csv_rows import CsvRow, CsvRows, Item, items_of, row_numbers
 from ..data.images import picture_fault
 from ..data.prompt_assignment import assignment_faults
 from ..data.roots import Roots
+from ..data.stream_items import StreamItems
 from ..data.tables import edits_without_source
 from ..errors import Fault, InputError
 from ..recipe.file_names import is_live
@@ -49,7 +50,7 @@ def check_buckets(
     for number, ((setting, route, own_models), bucket) in enumerate(zip(places, recipe.buckets(), strict=False)):
         if bucket not in loaded:
             continue
-        rows, place = loaded[bucket], ", ".join(filter(None, (route, bucket.csv or bucket.encoded)))
+        rows, place = loaded[bucket], ", ".join(filter(None, (route, _named(bucket))))
         found = (models[model] for model in dict.fromkeys(own_models))
         messages = [message for facts in found for message in _sources(rows, facts.pipeline, facts.sources)]
         messages += _conditioning(rows, recipe, number)
@@ -69,6 +70,10 @@ def check_buckets(
     return loaded
 
 
+def _named(bucket: Bucket) -> str | None:
+    return bucket.stream.source if bucket.stream is not None else bucket.csv or bucket.encoded
+
+
 def _readers(recipe: Recipe, route: Route) -> list[str | None]:
     """The models that encode a route's prompts: the run's, and those that its teachers have for themselves."""
     names = [route.teacher] if isinstance(route.teacher, str) else list(route.teacher)
@@ -78,7 +83,8 @@ def _readers(recipe: Recipe, route: Route) -> list[str | None]:
 def _load(bucket: Bucket, seed: int, roots: Roots) -> CsvRows:
     if bucket.csv is not None or bucket.prompts:
         return bucket_rows(bucket, seed, roots)
-    return tuple(CsvRow(i + 1, item) for i, item in enumerate(load_bucket(bucket, seed, roots=roots)))
+    items = load_bucket(bucket, seed, roots=roots)
+    return tuple(CsvRow(i + 1, item) for i, item in enumerate(items.first if isinstance(items, StreamItems) else items))
 
 
 def _sources(rows: CsvRows, pipeline: str, sources: float) -> Iterator[str]:

@@ -195,4 +195,5 @@ def picture_digest(picture: Picture | None) -> str:
         return ""
     if isinstance(picture, np.ndarray):
         return hashlib.sha256(repr((picture.dtype, picture.shape)).encode() + picture.tobytes()).hexdigest()
-    return hashlib.sha256(read_bytes(picture, "the picture", PICTURE_LIMIT)).hexdigest()
+    data = picture if isinstance(picture, bytes) else read_bytes(picture, "the picture", PICTURE_LIMIT)
+    return hashlib.sha256(data).hexdigest()

@@ -19,17 +19,7 @@ def build(folder: Path, compiler: str) -> Path:
 
     root, library = Path(torch.__file__).parent, folder / "dummy_cuda.so"
     include = root / "include"
-    command = [
-        compiler,
-        "-O1",
-        "-std=c++20",
-        "-shared",
-        "-fPIC",
-        "-I",
-        include,
-        "-I",
-        include / "torch/csrc/api/include",
-    ]
+    command = [compiler, "-O1", "-std=c++20", "-shared", "-fPIC", f"-I{include}", f"-I{include}/torch/csrc/api/include"]
     command += [SOURCE, "-o", library, f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{root / 'lib'}"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     if done.returncode:
