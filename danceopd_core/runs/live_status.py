@@ -101,10 +101,10 @@ class LiveStatus:
 
     def show_work(self, step: Step) -> None:
         """What is being done before or between updates, at most as often as updates are shown."""
-        shown = self._work.told(step)
-        new = (self.data["work"] or {}).get("what") != step.what
-        if new or time.monotonic() - self._sent >= MIN_INTERVAL:
-            self.publish(work=shown if step.what else None)
+        before = (self.data["work"] or {}).get("what", "")
+        told = self._work.told(step)
+        if before != step.what or (step.what and time.monotonic() - self._sent >= MIN_INTERVAL):
+            self.publish(work=told if step.what else None)
 
     def add_update(self, update: int, losses: Mapping[str, float], memory_mb: float) -> None:
         """An update is done. losses: of its routes; the other routes keep theirs."""

@@ -9,6 +9,7 @@ import pytest
 from danceopd_core.data import bucket_files
 from danceopd_core.data.csv_rows import read_csv
 from danceopd_core.errors import InputError
+from danceopd_core.listening import Step
 from danceopd_core.runs import live_status as live
 from danceopd_core.runs import records as runs
 
@@ -112,3 +113,25 @@ def test_counts_that_do_not_match_are_named(tmp_path):
         bucket_files.write_bucket(tmp_path, ["a", "b"], pictures(3), [])
     with pytest.raises(InputError, match="target_images"):
         bucket_files.write_bucket(tmp_path, ["a"], pictures(3), pictures(2))
+
+
+def test_work_is_shown_with_its_time_and_ends_with_the_next_message(monkeypatch):
+    now, sent = [100.0], []
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    status = live.LiveStatus("9", "9", "run", 4, sent.append)
+    status.show_work(Step("encoding", 0, 4))
+    for done in (1, 2):
+        now[0] += 3
+        status.show_work(Step("encoding", done, 4))
+    assert sent[-1]["work"] == {"what": "encoding", "done": 2, "total": 4, "seconds": 6.0, "eta": 6.0}
+    count = len(sent)
+    status.show_work(Step("encoding", 3, 4))  # too soon
+    status.show_work(Step("loading"))
+    assert sent[-1]["work"]["eta"] is None
+    status.show_work(Step())
+    assert sent[-1]["work"] is None
+    status.show_work(Step())
+    assert len(sent) == count + 2
+    status.show_work(Step("loading"))
+    status.publish(message="next")
+    assert sent[-1]["work"] is None
