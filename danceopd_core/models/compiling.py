@@ -26,6 +26,8 @@ SETTINGS = {
     # What blocks read beside their parameters is LoRAs, of any rank.
     "force_nn_module_property_static_shapes": False,
     "specialize_float": True,
+    # LoRAs are hooks: code of a layer without one must not serve a layer that has one.
+    "skip_nnmodule_hook_guards": False,
 }
 """Of torch's compiler, while a network is called."""
 
