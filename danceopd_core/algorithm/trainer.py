@@ -7,7 +7,6 @@ trainer's state. So a resumed run is the run that was not interrupted, on any de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -17,16 +16,15 @@ from ..errors import InputError
 from ..listening import heard, one_more, work
 from ..signals import held
 from .balance import SAMPLES, Balanced, held_out
-from .fields import Conditioning, Samples, VelocityField
-from .flow import normal
+from .draws import Draws, RouteData
+from .fields import Conditioning, VelocityField
 from .in_step import InStep
 from .methods import Method, StateLoss, state_losses
 from .profiling import Stopwatch
-from .reading_ahead import CleanLatents, ReaderAhead
 from .relief import OutOfMemory, Relief, empty_caches, ran_out_of_memory
 from .rollout import Start
 from .routers import Router
-from .sampling_order import SamplingOrder, fixed_rows, seeded_generator
+from .sampling_order import fixed_rows, seeded_generator
 from .settings import Settings
 from .step_result import StepResult, told_of
 from .updates import Diverged, Updater
@@ -35,18 +33,6 @@ __all__ = ["Diverged", "ProcessGroup", "RouteData", "Settings", "StepResult", "T
 
 LOSS_SCALE_STEP = 4
 """By how much the loss scale falls when gradients overflow."""
-
-
-@dataclass(frozen=True, eq=False)
-class RouteData:
-    """A route, opened: its teacher and its bucket as encoded samples. clean: for a method that needs it. sizes: for
-    each sample the number of its latents' shape among the trainer's; None: all have the first."""
-
-    name: str
-    teacher: VelocityField
-    samples: Samples
-    clean: CleanLatents | None = None
-    sizes: Sequence[int] | None = None
 
 
 class Trainable(Protocol):
@@ -110,20 +96,18 @@ class Trainer:
                 )
         self.student, self.field, self.routes, self.router = student, field, tuple(routes), router
         self.method, self.sigmas, self.shape = method, sigmas.to(device), tuple(latent_shape)
-        self._shapes = [tuple(shape) for shape in latent_shapes] or [self.shape]
         self.settings, self.device, self.anchor = settings, device, anchor
         self.processes, self._in_step = processes or ProcessGroup(), in_step
         self.last: StepResult | None = None
         self.relief, self.micro_batch, self.loss_scale = relief, micro_batch or settings.batch, loss_scale
-        self._reader = ReaderAhead(device)
         self._updater = Updater(student.parameters(), settings)
-        self._order = SamplingOrder(
-            [len(route.samples) for route in self.routes],
-            settings.batch,
-            settings.seed,
+        self.draws = Draws(
+            self.routes,
+            latent_shapes or [self.shape],
+            settings,
+            device,
             self.processes.rank,
             self.processes.size,
-            [route.sizes for route in self.routes],
             [self._held(route) for route in self.routes],
         )
 
@@ -166,7 +150,7 @@ class Trainer:
         """All that a resumed run continues from, as tensors and plain values."""
         return {
             **self._updater.state_dict(),
-            "taken": list(self._order.taken),
+            "taken": list(self.draws.order.taken),
             "student": self.student.state_dict(),
             **({} if self.loss_scale == 1 else {"loss_scale": self.loss_scale}),
             **({"router": self.router.state_dict()} if isinstance(self.router, Balanced) else {}),
@@ -177,7 +161,7 @@ class Trainer:
         if len(state["taken"]) != len(self.routes) or bool(state["average"]) != bool(self._updater.average):
             raise InputError("the saved state is of other routes or of another ema: resume with the same recipe")
         self.student.load_state_dict(state["student"])
-        self._order.taken = list(state["taken"])
+        self.draws.order.taken = list(state["taken"])
         self.loss_scale = state.get("loss_scale", self.loss_scale)
         if isinstance(self.router, Balanced):
             self.router.load_state_dict(state["router"])
@@ -217,9 +201,9 @@ class Trainer:
             for micro, part in self._passes():
                 # Every part of a batch draws as the whole batch does, from the same generator.
                 generator = self._generator("micro", self.update, number, micro, self.processes.rank)
-                start = self._begin(route, self._order.rows(number, micro), generator)
+                start = self.draws.start(number, self.draws.order.rows(number, micro), generator)
                 if part.stop == self.settings.batch:
-                    self._look_ahead(chosen, place, micro)
+                    self.draws.look_ahead(chosen, place, micro, self._following())
                 weight = len(part) / self.settings.batch
                 student, teacher = watch.student(self.field), watch.timed("teacher", route.teacher)
                 for term in self._terms(student, teacher, start, generator, part if weight < 1 else None):
@@ -236,7 +220,7 @@ class Trainer:
             with watch.phase("optimizer"):
                 lr = self._updater.apply(told.losses, told.grad_norm)
             for number in chosen:
-                self._order.advance(number, self.settings.accumulate)
+                self.draws.order.advance(number, self.settings.accumulate)
             self.last = StepResult(self.update, *told, lr, watch.seconds())
         return self.last
 
@@ -260,26 +244,10 @@ class Trainer:
             anchor = anchor and in_step.teacher(anchor)
         return state_losses(method, student, teacher, start, self.sigmas, generator, anchor, part)
 
-    def _begin(self, route: RouteData, rows: list[int], generator: torch.Generator) -> Start:
-        shape = self._shapes[route.sizes[rows[0]] if route.sizes else 0]
-        noise = normal(torch.empty(len(rows), *shape, device=self.device), generator)
-        read = self._reader.take(route.samples, route.clean, rows)
-        return Start(read.cond, noise, read.clean)
-
-    def _look_ahead(self, chosen: Sequence[int], place: int, micro: int) -> None:
-        """Begins to read the samples of the micro-step after this one of the route at `place` among the chosen."""
-        accumulate = self.settings.accumulate
-        if micro + 1 < accumulate:
-            number, micro = chosen[place], micro + 1
-        elif place + 1 < len(chosen):
-            number, micro = chosen[place + 1], 0
-        elif self.update + 1 < self.settings.steps:
-            number = self.router(self.update + 1, self._generator("route", self.update + 1))[0]
-            micro = accumulate if number in chosen else 0  # this update's samples are not counted yet
-        else:
-            return
-        route = self.routes[number]
-        self._reader.ahead(route.samples, route.clean, self._order.rows(number, micro))
+    def _following(self) -> int | None:
+        """The first route of the next update; None after the last."""
+        later = self.update + 1
+        return self.router(later, self._generator("route", later))[0] if later < self.settings.steps else None
 
     @torch.no_grad()
     def _distances(self) -> list[float]:
@@ -294,7 +262,7 @@ class Trainer:
     def _fixed_error(self, number: int, samples: int, first: int = 0) -> float:
         route, generator = self.routes[number], self._generator("validation", number, *([first] if first else []))
         rows = fixed_rows(self._held(route) or len(route.samples), first + samples, route.sizes)[first:]
-        start = self._begin(route, rows, generator)
+        start = self.draws.start(number, rows, generator)
         student, teacher = _heard(self.field), _heard(route.teacher)
         terms = state_losses(self.method, student, teacher, start, self.sigmas, generator, self.anchor)
         return float(torch.cat([term.error for term in terms]).mean())

@@ -195,9 +195,7 @@ def _optimizer(optimizer: Optimizer) -> Iterator[Fault]:
 
 def _aspects(recipe: Recipe) -> Iterator[Fault]:
     if _streams(recipe):
-        yield Fault(
-            "aspects", "a batch of one size needs the whole bucket, and a stream has no end: use a csv"
-        )
+        yield Fault("aspects", "a batch of one size needs the whole bucket, and a stream has no end: use a csv")
     if recipe.learned_router is not None:
         yield Fault("aspects", "a learned router takes pictures of one size: leave aspects out, or the router")
     if sound(recipe.teachers) and any(sound(part, part.model) and part.model for part in recipe.teachers.values()):

@@ -61,7 +61,7 @@ def test_a_resumed_run_has_the_same_shares_and_weights(recipe, tmp_path):
 def test_only_what_is_not_held_out_is_trained(recipe):
     session = open_session(recipe)
     drawn = []
-    rows = session.trainer._order.rows
-    session.trainer._order.rows = lambda route, micro: drawn.append(rows(route, micro)) or drawn[-1]
+    rows = session.trainer.draws.order.rows
+    session.trainer.draws.order.rows = lambda route, micro: drawn.append(rows(route, micro)) or drawn[-1]
     trained(session, 5)
     assert not {0, 1} & {row for part in drawn for row in part}  # the fifth part of ten

@@ -108,7 +108,7 @@ def test_only_what_is_drawn_is_encoded_and_each_once(recipe, on_disk, encoded, t
     samples = session.trainer.routes[0].samples
     assert isinstance(samples, StoredConditioning)
     assert len(samples) == 500
-    drawn = [prompts[row] for row in session.trainer._order.rows(0, 0)]
+    drawn = [prompts[row] for row in session.trainer.draws.order.rows(0, 0)]
     assert encoded[:2] in (drawn, [drawn[0], drawn[0]])  # in the order drawn; the first tells the size
     assert len(set(encoded)) == 12 + 8  # the samples of three updates, and the rows of validations
     before = len(encoded)
