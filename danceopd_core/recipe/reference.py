@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from . import schema
+from . import schema, updating
 from .from_graph import SAME_NAME, WIDGETS, widget
 from .migration import RENAMED
 from .reference_text import EXAMPLE, INTRODUCTION
@@ -65,9 +65,9 @@ def reference() -> str:
 
 def field_docs() -> dict[str, dict[str, str]]:
     """Class -> field -> the text below the field in the schema's source, on one line."""
-    tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
+    trees = [ast.parse(Path(module.__file__).read_text(encoding="utf-8")) for module in (schema, updating)]
     docs: dict[str, dict[str, str]] = {}
-    for cls in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+    for cls in (node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)):
         docs[cls.name] = {}
         for field, below in zip(cls.body, cls.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
