@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import types
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from . import schema, updating
@@ -65,7 +65,7 @@ def reference() -> str:
 
 def field_docs() -> dict[str, dict[str, str]]:
     """Class -> field -> the text below the field in the schema's source, on one line."""
-    trees = [ast.parse(Path(module.__file__).read_text(encoding="utf-8")) for module in (schema, updating)]
+    trees = [ast.parse(inspect.getsource(module)) for module in (schema, updating)]
     docs: dict[str, dict[str, str]] = {}
     for cls in (node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)):
         docs[cls.name] = {}

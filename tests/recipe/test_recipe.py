@@ -22,11 +22,11 @@ from danceopd_core.recipe.schema import (
     Query,
     Recipe,
     Route,
-    Schedule,
     Shift,
     Student,
     Teacher,
 )
+from danceopd_core.recipe.updating import Schedule
 from danceopd_core.runs.planning import build_method
 
 
