@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..algorithm.fields import ENDLESS
 from ..algorithm.routers import router
-from ..algorithm.sampling_order import ENDLESS, rows_in_order, updates_by_route
+from ..algorithm.sampling_order import rows_in_order, updates_by_route
 from ..recipe.schema import Recipe
 
 VALIDATED = 8

@@ -296,11 +296,11 @@ def test_a_fault_of_a_setting(change, told):
         ({"teacher": {"base": 0.5}}, "routes[0].teacher: the weights of mixed teachers sum to 0.5, not 1"),
         ({"teacher": {"base": "nan"}}, "routes[0].teacher.base: expected a finite number"),
         ({"teacher": {}}, "routes[0].teacher: the weights of mixed teachers sum to 0, not 1"),
-        ({"bucket": {}}, "routes[0].bucket: give exactly one of csv, prompts, shapes, encoded, not none"),
+        ({"bucket": {}}, "routes[0].bucket: give exactly one of csv, prompts, shapes, encoded, stream, not none"),
         ({"bucket": {"prompt": "a"}}, "routes[0].bucket.prompt: there is no such setting (did you mean 'prompts'?)"),
         (
             {"bucket": {"prompts": ["a"], "csv": "b"}},
-            "routes[0].bucket: give exactly one of csv, prompts, shapes, encoded, not csv",
+            "routes[0].bucket: give exactly one of csv, prompts, shapes, encoded, stream, not csv",
         ),
         ({"bucket": {"prompts": "a cat"}}, "routes[0].bucket.prompts: expected a list"),
         ({"bucket": {"prompts": ["a", ""]}}, "routes[0].bucket.prompts[1]: it must not be empty"),
@@ -416,7 +416,7 @@ def test_a_learned_routers_file_is_found_like_a_routes(recipe_file, plain_text, 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"bucket": {}}, "learned_router.bucket: give exactly one of csv, prompts, shapes, encoded, not none"),
+        ({"bucket": {}}, "learned_router.bucket: give exactly one of csv, prompts, shapes, encoded, stream, not none"),
         ({"holdout": 0.5}, "learned_router.bucket: it is required"),
         ({"bucket": {"prompts": ["a"]}, "holdout": 0}, "learned_router.holdout: 0.0 is out of range"),
         ({"bucket": {"prompts": ["a"]}, "holdout": 1}, "learned_router.holdout: 1.0 is out of range"),
