@@ -89,6 +89,10 @@ class Conditioning:
         return Conditioning(tuple(sample.moved(move) for sample in self.samples))
 
 
+ENDLESS = 2**40
+"""The length of samples that are a stream: it is drawn in its own order, and only as far as a run goes."""
+
+
 class Samples(Protocol):
     """The encoded samples of a bucket, by row: all at hand, as in a Conditioning, or read when they are asked for."""
 

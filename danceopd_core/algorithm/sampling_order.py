@@ -9,10 +9,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from .fields import ENDLESS
 from .routers import Router
-
-ENDLESS = 2**40
-"""The length of a stream: it is drawn in its own order, and only as far as a run goes."""
 
 
 def seeded_generator(seed: int, *key: str | int) -> torch.Generator:

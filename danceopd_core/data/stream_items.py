@@ -7,6 +7,7 @@ nothing else, and a resumed run goes on at its own; when the rows end, the next 
 from __future__ import annotations
 
 import os
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any, overload
 
 import torch
 
-from ..algorithm.sampling_order import ENDLESS, seeded_generator
+from ..algorithm.fields import ENDLESS
 from ..errors import InputError, shown
 from ..outside import PICTURE_LIMIT, read_bytes
 from ..recipe.schema import Stream
@@ -86,7 +87,8 @@ class StreamItems(Sequence[Item]):
         if not rows:
             self._pass, self._block, self._coming = self._pass + 1, 0, self._rows()
             rows = list(islice(self._coming, self._stream.buffer))
-        generator = seeded_generator(self._seed, "stream", self._pass, self._block)
+        place = self._seed, "stream", self._pass, self._block
+        generator = torch.Generator().manual_seed(zlib.crc32(repr(place).encode()))
         order = torch.randperm(len(rows), generator=generator).tolist()
         self._blocks.append((self._end, [rows[row] for row in order]))
         self._end, self._block = self._end + len(rows), self._block + 1

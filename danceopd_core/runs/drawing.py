@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..algorithm.balance import held_out, most_updates
+from ..algorithm.fields import ENDLESS
 from ..algorithm.routers import router
-from ..algorithm.sampling_order import ENDLESS, fixed_rows, pass_length, rows_in_order, updates_by_route
+from ..algorithm.sampling_order import fixed_rows, pass_length, rows_in_order, updates_by_route
 from ..recipe.schema import Recipe
 
 VALIDATED = 8

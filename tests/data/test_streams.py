@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danceopd_core.algorithm.sampling_order import ENDLESS, SamplingOrder
+from danceopd_core.algorithm.fields import ENDLESS
+from danceopd_core.algorithm.sampling_order import SamplingOrder
 from danceopd_core.data import stream_source
 from danceopd_core.data.buckets import load_bucket
 from danceopd_core.data.stream_items import StreamItems

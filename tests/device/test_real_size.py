@@ -95,7 +95,9 @@ def simulated(name: str, rank: int, checkpointing: bool, edit: bool = False) -> 
         Settings(steps=2, batch=1, accumulate=1),
         device="meta",
     )
-    weights = sum(p.nbytes for p in network.parameters())
+    factors = sum(factor.numel() for part in (lora.down, lora.up) for factor in part.values())
+    weights = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    weights += (2 * 2 + 4) * factors  # two teachers in bfloat16, the student in float32
     counts = Counts()
     with GpuAttention(), counts:
         for parameter in adapters.parameters():
@@ -107,13 +109,14 @@ def simulated(name: str, rank: int, checkpointing: bool, edit: bool = False) -> 
     return Simulated((weights + counts.peak) / GIB, counts.flops / 1e12, dict(+counts.counted), dict(counts.kernels))
 
 
-# (model, rank, checkpointing, edit): GiB at the peak, TFLOP of an update.
+# (model, rank, checkpointing, edit): GiB at the peak, TFLOP of an update, and small tensors that go to the device:
+# noise, what the prompt is encoded to, and what diffusers' networks make for themselves.
 STORED = {
-    ("sd35m", 16, True, False): (0, 0),
-    ("sd35m", 16, False, False): (0, 0),
-    ("zimage", 128, True, False): (0, 0),
-    ("zimage", 128, False, False): (0, 0),
-    ("zimage", 128, True, True): (0, 0),
+    ("sd35m", 16, True, False): (5.42, 74.06, 3),
+    ("sd35m", 16, False, False): (12.11, 62.75, 3),
+    ("zimage", 128, True, False): (18.65, 375.4, 5),
+    ("zimage", 128, False, False): (51.54, 314.8, 5),
+    ("zimage", 128, True, True): (20.96, 866.7, 8),
 }
 
 
@@ -122,14 +125,12 @@ STORED = {
 )
 def test_an_update_at_real_size(of):
     name, rank, checkpointing, edit = of
-    peak, tflop = STORED[of]
+    peak, tflop, sent = STORED[of]
     found = simulated(*of)
     assert found.peak == pytest.approx(peak, rel=0.02)
     assert found.tflop == pytest.approx(tflop, rel=0.02)
     estimate = released_estimate(name, rank, edit)
     assert found.peak == pytest.approx(estimate.memory(estimate.recipe, checkpointing, 1).update / GIB, rel=0.03)
     assert set(found.kernels) == {"flash"}  # no mask, which would send attention to slower kernels
-    assert found.counted["meta to cpu"] == 1  # losses, errors, indices and the norm, once
-    assert "read" not in found.counted
-    inputs = 1 + 2 + edit * 4  # noise, text and what is beside it
-    assert found.counted["cpu to meta"] <= inputs
+    # Losses, errors, indices and the norm travel once; nothing else is waited for.
+    assert found.counted == {"meta to cpu": 1, "cpu to meta": sent}
