@@ -1,4 +1,4 @@
-"""`danceopd recipes`: lists or prints the recipes of the paper."""
+"""`danceopd recipes`: lists or prints the recipes that are shipped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..errors import InputError
 
 
 def add_arguments(subparsers: Any) -> None:
-    parser = subparsers.add_parser("recipes", help="list the paper's recipes, or print one of them to fill in")
+    parser = subparsers.add_parser("recipes", help="list the recipes there are, or print one to fill in")
     parser.add_argument("name", nargs="?", help="of the recipe to print, e.g. into recipe.yaml")
     parser.add_argument("--fast", action="store_true", help="with 8 rollout steps, nearly as good in the paper")
     parser.add_argument("--reference", action="store_true", help="every setting of a recipe, as Markdown")

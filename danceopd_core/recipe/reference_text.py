@@ -25,7 +25,7 @@ INTRODUCTION = """\
 # Recipes
 
 A recipe is one YAML file that describes a training run. `danceopd train RECIPE` runs it, the option `--dry-run`
-reports every fault in it without opening a model, and `danceopd recipes` lists the paper's recipes. In ComfyUI the
+reports every fault in it without opening a model, and `danceopd recipes` lists recipes to fill in. In ComfyUI the
 nodes set the same settings; the last column of the tables names the node and its input.
 
 This page is the output of `danceopd recipes --reference`.

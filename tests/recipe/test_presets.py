@@ -18,11 +18,15 @@ from danceopd_core.recipe.io import parse_recipe, read_recipe
 from danceopd_core.recipe.presets import preset_text, presets
 from danceopd_core.recipe.schema import Optimizer, Query, Recipe
 
-from ..tiny_families import save_sd3
+from ..tiny_families import save_flux2, save_sd3
+from ..versions import needs_diffusers
 
 SAME = {"rollout_steps": "path_steps"}
 """What a recipe that leaves a setting out has for it, where that is for the model to say."""
-NAMES = ["cfg_absorption", "sd35m_realism", "zimage_local_global", "zimage_t2i_edit", "zimage_three_buckets"]
+PAPER = ["cfg_absorption", "sd35m_realism", "zimage_local_global", "zimage_t2i_edit", "zimage_three_buckets"]
+KLEIN = ["klein_absorb_guidance", "klein_t2i_edit", "klein_two_loras"]
+NAMES = sorted([*PAPER, *KLEIN])
+OPENED = [*PAPER, *(pytest.param(name, marks=needs_diffusers("0.37")) for name in KLEIN)]
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +34,23 @@ def sd3_folder(tmp_path_factory) -> Path:
     return save_sd3(tmp_path_factory.mktemp("models") / "sd3")
 
 
+@pytest.fixture(scope="module")
+def klein_folder(tmp_path_factory) -> Path:
+    return save_flux2(tmp_path_factory.mktemp("models") / "klein")
+
+
 @pytest.fixture
-def stand_ins(tmp_path, zimage_folder, sd3_folder):
+def stand_ins(tmp_path, zimage_folder, sd3_folder, request):
     """Puts a tiny file or folder wherever a recipe asks for one."""
 
     def make(recipe: Recipe) -> None:
         for name in ("models", "loras", "data"):
             (tmp_path / name).mkdir(exist_ok=True)
-        sd3 = "stable" in recipe.model
-        Path(recipe.model).symlink_to(sd3_folder if sd3 else zimage_folder)
-        layer, width = ("transformer_blocks.0.attn.to_q", 64) if sd3 else ("layers.0.attention.to_q", 32)
+        sd3, klein = "stable" in recipe.model, "klein" in recipe.model
+        folder = request.getfixturevalue("klein_folder") if klein else sd3_folder if sd3 else zimage_folder
+        Path(recipe.model).symlink_to(folder)
+        blocks = sd3 or klein
+        layer, width = ("transformer_blocks.0.attn.to_q", 64) if blocks else ("layers.0.attention.to_q", 32)
         down, up = torch.zeros(1, width), torch.zeros(width, 1)
         lora = {f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}
         loras = {teacher.lora for teacher in recipe.teachers.values()} | {recipe.student.start}
@@ -71,7 +82,7 @@ def test_these_are_the_recipes(capsys):
 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["paper", "fast"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OPENED)
 def test_a_recipe_with_its_files_passes_a_dry_run(name, fast, stand_ins, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["recipes", name, *(["--fast"] if fast else [])]) == 0
@@ -84,7 +95,7 @@ def test_a_recipe_with_its_files_passes_a_dry_run(name, fast, stand_ins, tmp_pat
     assert main(["train", "recipe.yaml", "--dry-run"]) == 0, capsys.readouterr().err
     told = capsys.readouterr().out
     assert "nothing is missing" in told
-    assert ("0.5 15 %" in told) == (not fast and not name.startswith("sd3"))  # shift 3 over 16 steps
+    assert ("0.5 15 %" in told) == (not fast and not name.startswith(("sd3", "klein")))  # shift 3 over 16 steps
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -97,7 +108,7 @@ def test_a_recipe_says_the_papers_values_and_every_file_in_its_head(name):
     for key in ("method", "router", "steps", "batch", "accumulate", "rollout_steps", "width", "save_every", "dtype"):
         assert str(tree[key]) == str(recipe.__dict__[key]) == str(getattr(default, SAME.get(key, key)))
     assert (recipe.query, recipe.optimizer) == (Query("low", 1), Optimizer(2e-4, 0.0, clip=1.0))
-    assert recipe.sigmas == ("model" if name.startswith("sd3") else "paper")
+    assert recipe.sigmas == ("model" if name.startswith(("sd3", "klein")) else "paper")
     assert {route.weight for route in recipe.routes} == {1.0}
     assert recipe.out.endswith(name)
     head = text.partition("\nmodel:")[0]

@@ -1,4 +1,4 @@
-"""The recipes of the paper (DanceOPD, arXiv 2606.27377), for the user to fill in the paths of files."""
+"""Recipes for the user to fill in the paths of files: the paper's (DanceOPD, arXiv 2606.27377), and FLUX.2 klein's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def presets() -> dict[str, str]:
 
 def preset_text(name: str, fast: bool = False) -> str:
     """The text of a recipe file, with its comments; InputError for an unknown name."""
-    lookup(presets(), name, "recipe of the paper")
+    lookup(presets(), name, "recipe")
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     changes = FAST if fast else {}
     for key, value in changes.items():
