@@ -26,6 +26,14 @@ DEPTH_LIMIT = 64
 """Of lists and mappings in each other."""
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with ~ and ~user expanded; as it is where there is no such user."""
+    try:
+        return Path(os.path.expanduser(path))
+    except ValueError:  # a null character in the user's name
+        return Path(path)
+
+
 def read_bytes(path: str | Path, what: str, limit: int = TEXT_LIMIT) -> bytes:
     """The content of a regular file. what: its kind, for the error, such as "the recipe". limit: in bytes."""
     data, _ = read_head(path, what, limit + 1)

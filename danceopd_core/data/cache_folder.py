@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import write_text
-from ..outside import read_json
+from ..outside import expanded, read_json
 
 FOLDER = "DANCEOPD_CACHE"
 """Environment variable: the folder; "off": nothing is kept."""
@@ -50,8 +50,8 @@ def cache_folder(given: str | Path | None = None, environment: Mapping[str, str]
     if named.strip().lower() == OFF:
         return None
     if named.strip():
-        return Path(named).expanduser().absolute()
-    home = Path("~").expanduser()
+        return expanded(named).absolute()
+    home = expanded("~")
     if sys.platform == "win32":
         return Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local") / "danceopd" / "cache"
     if sys.platform == "darwin":

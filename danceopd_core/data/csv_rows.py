@@ -158,7 +158,9 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     named = "; ".join(f"{shown(column, 60)!r} looks like {known}" for column, known in alike.items())
     if not {"prompt", "caption_dict"} & set(columns):
         names = shown(", ".join(columns), 300) or "none"
-        raise InputError(f"{path} has no column prompt: it has {names}{f' ({named}: rename it)' if named else ''}")
+        other = len(columns) == 1 and set(columns[0]) & set(";\t|")
+        hint = f" ({named}: rename it)" if named else " (columns are separated by commas)" if other else ""
+        raise InputError(f"{path} has no column prompt: it has {names}{hint}")
     if "caption_dict" in columns:  # it stands for the prompt
         alike = {column: known for column, known in alike.items() if known != "prompt"}
     alike = {column: known for column, known in alike.items() if known != "caption_dict"}
@@ -196,4 +198,7 @@ def _from_mapping(text: str) -> str:
     if not isinstance(mapping, dict):
         return ""
     texts = [mapping.get("prompt"), mapping.get("caption"), *mapping.values()]
-    return next(filter(None, map(_clean, texts)), "")
+    try:
+        return next(filter(None, map(_clean, texts)), "")
+    except (ValueError, RecursionError):  # as text: a whole number of thousands of digits, or deep lists
+        return ""

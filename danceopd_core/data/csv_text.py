@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..outside import read_lines
 SOURCE_WORDS = {"source", "src", "input", "image", "img", "picture", "pic", "photo"}
 TARGET_WORDS = {"target", "tgt", "output", "edited", "result"}
 FILE_WORDS = {"path", "file", "filename", "name", "url"}
+MOST_COLUMNS = 1000
+TASK_WORDS = {"task", "tasks"}
 PROMPT_WORDS = {"prompts", "text", "caption", "captions", "instruction", "instructions"}
 
 
@@ -39,7 +42,9 @@ class CsvText:
         self._path = path
         self._reader = strict_reader(read_lines(path, "the CSV file") if lines is None else lines)
         self.columns = [name.strip() for name in self._next() or ()]
-        twice = sorted({name for name in self.columns if name and self.columns.count(name) > 1})
+        if len(self.columns) > MOST_COLUMNS:
+            raise InputError(f"{path} has {len(self.columns)} columns, more than {MOST_COLUMNS}: is it a CSV file?")
+        twice = sorted(name for name, count in Counter(self.columns).items() if name and count > 1)
         if twice:
             raise InputError(f"{path} has the column {twice[0]} twice: leave one of them out")
 
@@ -96,6 +101,8 @@ def _nearest(column: str, missing: Sequence[str]) -> str | None:
         meant = "target_image"
     elif words & SOURCE_WORDS and words <= SOURCE_WORDS | FILE_WORDS:
         meant = "source_image"
+    elif words & TASK_WORDS and words <= TASK_WORDS | {"type", "kind", "name"}:
+        meant = "task"
     elif len(words) == 1 and words <= PROMPT_WORDS:
         meant = "prompt"
     if meant is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError, shown
-from ..outside import PICTURE_LIMIT, read_bytes
+from ..outside import PICTURE_LIMIT, expanded, read_bytes
 from ..outside import opened as opened_file
 from .orientation import SWAPPED, TURNS, orientation
 
@@ -181,7 +181,7 @@ def _read(path: str, folder: Path | None) -> bytes:
     if folder is None:
         raise InputError(f"is a path, {path}, but a dataset has no folder: give its metadata as a file")
     try:
-        return read_bytes(folder / os.path.expanduser(path.strip()), "the picture", PICTURE_LIMIT)
+        return read_bytes(folder / expanded(path.strip()), "the picture", PICTURE_LIMIT)
     except InputError as error:
         raise InputError(f"cannot be used: {error}") from None
 

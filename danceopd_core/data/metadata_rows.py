@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..models.hub import is_hub_id, split_id
-from ..outside import TABLE_LIMIT, parse_json, read_json, read_lines
+from ..outside import TABLE_LIMIT, expanded, parse_json, read_json, read_lines
 from .csv_text import CsvText
 
 
@@ -30,7 +30,7 @@ def metadata_rows(source: str, split: str = "train") -> Iterator[MetadataRow]:
 
     InputError if there is no such file or dataset, or if it is not a list of rows.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     read = READERS.get(path.suffix.lower())
     if read is None and is_hub_id(source):
         yield from _dataset(source, split)

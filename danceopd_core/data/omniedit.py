@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError, shown
 from ..files import atomic
+from ..outside import expanded
 from .images import PictureFile, picture_file
 from .metadata_rows import MetadataRow, metadata_rows
 
@@ -63,7 +65,7 @@ def convert_omniedit(
     The folder is written completely or not at all. InputError if it is not empty, or, with every fault of every
     row, if rows cannot be used, unless `skip_bad` leaves them out.
     """
-    out = Path(out).expanduser().resolve()
+    out = Path(os.path.realpath(expanded(out)))  # not resolve(), which raises RuntimeError for a circle of links
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty: choose another output folder")
     if limit is not None and limit < 1:
@@ -87,8 +89,8 @@ def convert_omniedit(
 
 
 def _write(metadata: str, part: Path, split: str, limit: int | None, min_score: float | None) -> Converted:
-    file = Path(metadata).expanduser()
-    folder = file.resolve().parent if file.is_file() else None
+    file = expanded(metadata)
+    folder = Path(os.path.realpath(file)).parent if file.is_file() else None
     tasks: Counter[str] = Counter()
     left_out = []
     columns: set[str] = set()

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from ..errors import InputError
+from ..outside import expanded
 
 Roots = tuple[Path, ...] | None
 """The folders that files must lie in; None: any file of the machine, as on the command line."""
@@ -22,7 +23,7 @@ def file_of(text: str | Path, folder: Path, roots: Roots) -> Path:
     link is followed.
     """
     if roots is None:
-        return folder / os.path.expanduser(text)
+        return folder / expanded(text)
     named = "" if str(text).startswith("~") else os.path.normpath(os.path.join(folder, text))
     real = [os.path.realpath(root) for root in roots]
     try:

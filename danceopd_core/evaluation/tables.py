@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from ..data.metadata_rows import READERS, metadata_rows
 from ..errors import InputError
 from ..models.hub import is_hub_id, split_id
+from ..outside import expanded
 
 
 class Rows(Protocol):
@@ -36,7 +37,7 @@ def open_table(source: str, split: str = "train") -> Table:
     """A .csv, .json, .jsonl or .parquet file, a folder of parquet files or one that `datasets` saved with
     save_to_disk, or the owner/name of a Hugging Face dataset, which is downloaded; InputError for anything else.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.suffix.lower() in READERS:
         return _file(path)
     if path.suffix.lower() == ".parquet" and path.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..outside import expanded
 from ..shapes import is_embedded
 
 LIVE = "comfyui:"
@@ -23,5 +24,5 @@ def absolute_name(name: str, folder: Path) -> str:
     """
     if is_embedded(name) or is_live(name):
         return name
-    name = os.path.expanduser(name)
+    name = str(expanded(name))
     return os.path.abspath(folder / name if os.path.exists(folder / name) else name)

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
+from ..outside import DEPTH_LIMIT, depth_exceeds, read_bytes
+
+LIMIT = 2**32
+"""Bytes of a history that is read."""
 
 
 class UpdateLines:
@@ -46,7 +50,7 @@ class UpdateLines:
         if not self.path.exists():
             return 0, update == 0
         entries = self.read()
-        lines = sum(map(bool, self.path.read_bytes().split(b"\n")))
+        lines = sum(map(bool, self._lines()))
         kept = {entry["update"]: entry for entry in entries if entry["update"] <= update}
         write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept.values()))
         return lines - len(entries), list(kept) == list(range(1, update + 1))
@@ -57,12 +61,13 @@ class UpdateLines:
             os.fsync(file.fileno())
 
     def _entries(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        for line in self.path.read_bytes().split(b"\n"):
+        for line in self._lines():
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(entry, dict) and type(entry.get("update")) is int:
+            if isinstance(entry, dict) and type(entry.get("update")) is int and not depth_exceeds(entry, DEPTH_LIMIT):
                 yield entry
+
+    def _lines(self) -> list[bytes]:
+        return read_bytes(self.path, "the history", LIMIT).split(b"\n") if self.path.exists() else []

@@ -15,6 +15,8 @@ from .live_status import plain
 FIRST_UPDATE = re.compile(r'\{"update": ?(\d{1,12})[,}]')
 """How a line begins as runs write it: the lines before a page are passed over without parsing them."""
 DEPTH = 4
+MOST_ROUTES = 1000
+"""In a page; lines of further ones count as such that cannot be read: each route is a column of all updates."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,16 @@ def history_page(folder: Path, after: int = 0, limit: int | None = None) -> Hist
     """
     entries: list[tuple[int, dict[str, Any]]] = []
     skipped, more = 0, False
+    routes: dict[str, None] = {}
     for entry in _lines(folder / "history.jsonl", after, _update):
-        if entry is None:
+        if entry is None or len(routes.keys() | entry[1].keys()) > MOST_ROUTES:
             skipped += 1
         elif limit is not None and len(entries) == limit:
             more = True
             break
         else:
             entries.append(entry)
+            routes |= dict.fromkeys(entry[1])
     last = entries[-1][0] if more else None
     validation = []
     for found in _lines(folder / "validation.jsonl", after, _validation):
@@ -56,7 +60,6 @@ def history_page(folder: Path, after: int = 0, limit: int | None = None) -> Hist
             skipped += 1
         elif last is None or found[0] <= last:
             validation.append({**found[1], "update": found[0]})
-    routes = list(dict.fromkeys(route for _, losses in entries for route in losses))
     losses = {route: [losses.get(route) for _, losses in entries] for route in routes}
     return HistoryPage([update for update, _ in entries], losses, validation, last, skipped)
 

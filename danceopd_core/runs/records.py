@@ -183,8 +183,9 @@ class RunRecord:
         return [file for file in files if file.name.split("-")[0] == files[-1].name.split("-")[0]]
 
     def losses(self) -> list[float]:
-        """One an update, the mean over its routes."""
-        return [sum(e["losses"].values()) / len(e["losses"]) for e in self.folder.history()]
+        """One an update, the mean over its routes; updates whose losses cannot be read are left out."""
+        found = [_numbers(entry.get("losses")) for entry in self.folder.history()]
+        return [sum(losses) / len(losses) for losses in found if losses]
 
     def history(self, after: int = 0, limit: int | None = None) -> dict[str, Any]:
         """For the page, the fields of `HistoryPage`: what follows an update, `limit` updates at most."""
@@ -196,6 +197,11 @@ class RunRecord:
             return read_json(path, "the file") if path.exists() else None
         except InputError:
             return None  # an incomplete file of a machine that went down counts as absent
+
+
+def _numbers(losses: Any) -> list[float]:
+    values = losses.values() if isinstance(losses, dict) else ()
+    return [value for value in values if type(value) in (int, float) and abs(value) < 1e300]
 
 
 def unfinished(output: Path, name: str | None) -> str:

@@ -16,6 +16,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from ..errors import InputError
+from ..files import write_text
 from ..outside import read_json
 
 LOCK = ".lock"
@@ -49,7 +50,7 @@ class RunLock:
         began = datetime.now(timezone.utc).isoformat(timespec="seconds")
         text = json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": began})
         with suppress(OSError):  # the lock itself is what counts
-            (self._folder / HOLDER).write_text(text + "\n", encoding="utf-8")
+            write_text(self._folder / HOLDER, text + "\n")
         return self
 
     def __exit__(

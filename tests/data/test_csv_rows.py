@@ -52,6 +52,22 @@ def test_a_blank_prompt_is_taken_from_the_mapping(csv_file, mapping, prompt):
     assert prompts(csv_file("caption_dict", quoted)) == [prompt]
 
 
+NO_TEXT = [
+    "{'prompt': 0x" + "f" * 4000 + "}",
+    *('{"prompt": %s}' % ("[" * deep + "]" * deep) for deep in (960, 980, 990)),
+]
+"""Values that Python reads and cannot write: numbers of thousands of digits, deep lists."""
+
+
+@pytest.mark.parametrize("mapping", NO_TEXT, ids=len)
+def test_values_that_have_no_text_end_in_no_traceback(csv_file, mapping):
+    assert prompts(csv_file("prompt,caption_dict", ',"' + mapping.replace('"', '""') + '"', "a,"))[-1] == "a"
+
+
+def test_a_user_with_a_null_character_is_no_traceback(csv_file):
+    assert "b.png" in str(read_csv(csv_file("prompt,source_image", "a,~some\0one/b.png"))[0].source)
+
+
 @pytest.mark.parametrize("mapping", ["[1]", "{", "__import__('os')", "(" * 5000, "7", "{}", "['prompt']"])
 def test_rows_without_a_prompt_are_passed_over(csv_file, mapping):
     assert prompts(csv_file("prompt,caption_dict", f',"{mapping}"', "", "a,")) == ["a"]
@@ -160,12 +176,24 @@ def test_a_quote_that_is_not_closed_is_told_with_its_line_and_swallows_nothing(c
         ("output image", "target_image"),
         ("Task", "task"),
         ("tasks", "task"),
+        ("task_type", "task"),
     ],
 )
 def test_a_column_that_looks_like_a_known_one_is_told_with_it(csv_file, column, known):
     with pytest.raises(InputError, match=rf"column that is not read, '{column}' looks like {known}: rename it"):
         read_csv(csv_file(f"prompt,{column}", "a,b"))
     assert prompts(csv_file(f"prompt,{known},{column}", "a,,b")) == ["a"]  # then it is something else
+
+
+def test_a_header_of_thousands_of_columns_is_refused_at_once(csv_file):
+    with pytest.raises(InputError, match="has 60001 columns, more than 1000"):
+        read_csv(csv_file("prompt" + ",c" * 60_000, "a"))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_columns_that_are_separated_otherwise_are_told(csv_file, separator):
+    with pytest.raises(InputError, match=r"\(columns are separated by commas\)"):
+        read_csv(csv_file(f"prompt{separator}task", f"a{separator}b"))
 
 
 @pytest.mark.parametrize("column", ["promt", "Prompt", "caption", "text", "prompts"])

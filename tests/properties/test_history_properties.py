@@ -2,12 +2,17 @@
 
 import json
 import math
+import os
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danceopd_core.errors import InputError
+from danceopd_core.runs.history import UpdateLines
 from danceopd_core.runs.history_pages import history_page, json_pieces
 from danceopd_core.runs.records import RunRecord
+from danceopd_core.runs.run_lock import HOLDER, RunLock, holder
 
 from .texts import TREES
 
@@ -43,12 +48,45 @@ def test_pages_together_are_the_history(tmp_path, updates, limit):
     assert found == ordered
 
 
+def test_a_route_for_each_update_is_no_table_of_millions(tmp_path):
+    lines = [json.dumps({"update": update, "losses": {f"r{update}": 1.0}}) for update in range(1, 5001)]
+    (tmp_path / "history.jsonl").write_text("\n".join(lines))
+    page = history_page(tmp_path)
+    assert (len(page.losses), page.skipped) == (1000, 4000)
+
+
+def test_a_resumed_history_leaves_out_what_is_no_update(tmp_path):
+    deep = b'{"update": 1, "x": ' + b"[" * 970 + b"]" * 970 + b"}"
+    lines = UpdateLines(tmp_path / "history.jsonl")
+    lines.path.write_bytes(
+        b"\n".join([deep, b'{"update": true}', b"\0" * 9, b'{"update": 1}', b'{"update": 2}', b'{"up'])
+    )
+    assert lines.cut(1) == (4, True)
+    assert lines.path.read_bytes() == b'{"update": 1}\n'
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_history_that_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "history.jsonl")
+    with pytest.raises(InputError, match="is not a regular file"):
+        UpdateLines(tmp_path / "history.jsonl").cut(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_pipe_where_the_lock_names_its_process_blocks_nothing(tmp_path):
+    os.mkfifo(tmp_path / HOLDER)
+    with RunLock(tmp_path):
+        assert holder(tmp_path).startswith(f"process {os.getpid()} on ")
+
+
 @given(TREES | st.dictionaries(st.sampled_from(["state", "update", "steps", "losses", "pictures", "asked"]), TREES))
 def test_any_status_is_one_or_none(tmp_path, tree):
     record = RunRecord(tmp_path, "run")
     record.path.mkdir(parents=True, exist_ok=True)
     for name in ("status.json", "identity.json"):
         (record.path / name).write_text(json.dumps(tree))
+    (record.path / "history.jsonl").write_text(json.dumps({"update": 1, "losses": tree}) + '\n{"update": 2}')
+    assert len(record.losses()) <= 1
     status = record.status()
     assert status is None or status["state"] in ("opening", "training", "done", "stopped", "cancelled", "failed")
     assert isinstance(record.identity(), dict)
