@@ -26,13 +26,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first, so that at the end no worker waits for another.
     """
     for item in items:
-        slow = item.get_closest_marker("slow") is not None
+        slow = _is_slow(item)
         group = item.nodeid if slow else str(item.path)
         if "integration" in item.path.parts:
             alone = item.path.name.startswith("test_native_") and item.path.name != "test_native_pages.py"
             group = "comfyui's models" if alone else "comfyui"
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.parent.name not in LONG))
+    items.sort(key=lambda item: (not _is_slow(item), item.path.parent.name not in LONG))
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("slow", "long"))
 
 
 @pytest.fixture(autouse=True, scope="session")

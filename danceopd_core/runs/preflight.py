@@ -35,8 +35,8 @@ class Preflight:
     rows: Mapping[Bucket, CsvRows]
 
     def items(self, bucket: Bucket) -> Sequence[Item]:
-        """The items of one of the recipe's buckets, as `load_bucket` gives them; no file is read again."""
-        if bucket.shapes is not None:  # images are rendered at the run's size when they are used
+        """The items of one of the recipe's buckets, as `load_bucket` gives them; no file but a stream is read again."""
+        if bucket.shapes is not None or bucket.stream is not None:  # made or read when they are used
             return load_bucket(bucket, self.recipe.seed, self.recipe.width, self.recipe.height)
         return items_of(self.rows[bucket])
 

@@ -62,9 +62,9 @@ def small(waits: dict[str, int]) -> dict[str, int]:
     ("family", "cases"),
     [
         ("sd3", 4),
-        pytest.param("flux", 4, marks=pytest.mark.slow),
+        pytest.param("flux", 4, marks=pytest.mark.long),
         pytest.param("kontext", 4, marks=pytest.mark.slow),
-        pytest.param("qwen", 4, marks=pytest.mark.slow),
+        pytest.param("qwen", 4, marks=pytest.mark.long),
         pytest.param("qwen-edit", 4, marks=pytest.mark.slow),
         pytest.param("zimage", 11, marks=pytest.mark.slow),  # and resuming, the cache, memory that runs out
     ],

@@ -121,7 +121,12 @@ STORED = {
 
 
 @pytest.mark.parametrize(
-    "of", [pytest.param(of, marks=[] if of == ("sd35m", 16, True, False) else pytest.mark.slow) for of in STORED]
+    "of",
+    [
+        ("sd35m", 16, True, False),
+        pytest.param(("zimage", 128, True, False), marks=pytest.mark.slow),
+        *(pytest.param(of, marks=pytest.mark.long) for of in STORED if of[2:] != (True, False)),
+    ],
 )
 def test_an_update_at_real_size(of):
     name, rank, checkpointing, edit = of

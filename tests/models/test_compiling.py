@@ -38,7 +38,7 @@ def close(one, other):
         assert (found - expected).norm() / expected.norm() < 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("backend", "checkpointing"), [("eager", True), ("inductor", False)])
 def test_what_a_block_reads_is_data(backbone, backend, checkpointing):
     """As many codes as kinds of blocks and passes, made once. A sample alone has its own: by the quick backend only."""

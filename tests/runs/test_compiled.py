@@ -91,7 +91,7 @@ def test_no_update_compiles_anything(recipe, opened_zimage, tmp_path, monkeypatc
         assert one.indices == other.indices
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_by_the_real_compiler_a_run_is_the_same_to_rounding_and_resumes_to_the_bit(recipe, monkeypatch):
     eager = list(open_session(recipe).trainer)
     session, _, known = compiled(recipe, monkeypatch, "inductor")

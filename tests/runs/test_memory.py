@@ -91,7 +91,7 @@ SIMULATED = {
 
 
 @pytest.mark.parametrize(
-    ("name", "rank"), [pytest.param(*key, marks=[] if key[0] == "sd35m" else pytest.mark.slow) for key in SIMULATED]
+    ("name", "rank"), [pytest.param(*key, marks=[] if key[0] == "sd35m" else pytest.mark.long) for key in SIMULATED]
 )
 def test_the_peak_of_a_released_model_is_that_of_simulated_steps(name, rank):
     base, loras, student, kept, checkpointed = SIMULATED[name, rank]
