@@ -152,9 +152,12 @@ STRINGS = [
 
 @pytest.mark.parametrize("widget", STRINGS, ids=":".join)
 def test_control_characters_reach_no_terminal(server, widget):
-    nodes, _ = evil(widget, CONTROLS)
-    entry = server.run(nodes)
-    if not succeeded(entry):
+    nodes, key = evil(widget, CONTROLS)
+    answer = answered(server, nodes)
+    told = json.dumps(answer["node_errors"].get(key))
+    assert "\\u001b" not in told
+    assert "\\u009b" not in told
+    if key not in answer["node_errors"] and not succeeded(entry := server.wait(answer["prompt_id"])):
         error = messages(entry)["execution_error"]
         assert error["exception_type"].endswith("InputError"), error
     sound(server)
