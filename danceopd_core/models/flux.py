@@ -49,10 +49,10 @@ class Flux(DiffusersBackbone):
         return call_by_group(source_shapes, self._group_velocity, x, sigma, cond)
 
     def _group_velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        tokens, positions = [pack_latents(x.to(self.dtype))], [_positions(0, x)]
+        tokens, positions = [pack_latents(x.to(self.dtype))], [_positions(0, x, x.device)]
         for latents in zip(*(sample.values.get("sources", ()) for sample in cond.samples), strict=True):
             tokens.append(pack_latents(torch.stack(self._cast(latents, x))))
-            positions.append(_positions(1, latents[0]))
+            positions.append(_positions(1, latents[0], x.device))
         text = self._stacked("text", cond, x)
         config: Any = self.network.config
         output = self.network(
@@ -62,7 +62,7 @@ class Flux(DiffusersBackbone):
             encoder_hidden_states=text,
             pooled_projections=self._stacked("pooled", cond, x),
             txt_ids=torch.zeros(text.shape[1], 3, device=x.device, dtype=self.dtype),
-            img_ids=torch.cat(positions).to(x.device, self.dtype),
+            img_ids=torch.cat(positions).to(self.dtype),
             return_dict=False,
         )[0]
         return unpack_latents(output[:, : tokens[0].shape[1]], *x.shape[2:]).float()
@@ -80,10 +80,11 @@ class Flux(DiffusersBackbone):
         return self._scheduled(width, height, spacing(steps))
 
 
-def _positions(frame: int, latents: Tensor) -> Tensor:
-    """The (frame, row, column) of each patch, (tokens, 3); the source is frame 1."""
-    rows, columns = latents.shape[-2] // 2, latents.shape[-1] // 2
-    return torch.cartesian_prod(torch.tensor([frame]), torch.arange(rows), torch.arange(columns)).float()
+def _positions(frame: int, latents: Tensor, device: torch.device) -> Tensor:
+    """The (frame, row, column) of each patch, (tokens, 3), made on the device; the source is frame 1."""
+    frames = torch.full((1,), frame, device=device)
+    rows, columns = (torch.arange(side // 2, device=device) for side in latents.shape[-2:])
+    return torch.cartesian_prod(frames, rows, columns).float()
 
 
 def open_model(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> Flux:
