@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from ..errors import InputError
 from ..files import write_text
 from ..outside import parse_json, read_json
-from ..weights.safetensors_io import open_header, open_safetensors
+from ..weights.safetensors_io import open_header, open_safetensors, same_tensor
 
 ID_FILE = "run.json"
 
@@ -65,7 +63,7 @@ def same_weights(one: Path, other: Path) -> bool:
     try:
         with open_safetensors(one) as a, open_safetensors(other) as b:
             return set(a.keys()) == set(b.keys()) and all(
-                torch.equal(a.get_tensor(key), b.get_tensor(key))
+                same_tensor(a.get_tensor(key), b.get_tensor(key))
                 for key in a.keys()  # noqa: SIM118 (no dict)
             )
     except InputError:

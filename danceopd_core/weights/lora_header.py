@@ -27,6 +27,8 @@ from .lora_keys import (
 from .original_layers import FileLayer
 from .safetensors_io import listed, open_safetensors
 
+PACKED = ("F4", "F6_")
+"""Types of less than a byte, with which torch does not calculate."""
 NO_NUMBERS = "hold NaN, infinity or no real numbers"
 
 Faults = dict[str, list[str]]
@@ -74,7 +76,8 @@ def lora_header(path: Path, handle: Any, shapes: Shapes) -> LoraHeader:
             header.add_fault("repeat another key", key)
             continue
         header.keys[layer][parts.part] = key
-        if parts.part != "alpha" and not str(handle.get_slice(key).get_dtype()).startswith(("F", "BF")):
+        dtype = str(handle.get_slice(key).get_dtype())
+        if dtype.startswith(PACKED) or (parts.part != "alpha" and not dtype.startswith(("F", "BF"))):
             header.add_fault(NO_NUMBERS, key)
         dims.setdefault(layer, {})[parts.part] = tuple(handle.get_slice(key).get_shape())
     covered: set[str] = set()
@@ -157,7 +160,9 @@ def _no_lora(path: Path) -> InputError:
 
 def _changes_nothing(handle: Any, key: str) -> bool:
     """Whether a key adds zeros, as ComfyUI's trainer saves for biases and norms that it did not train."""
-    return key.endswith(FULL_ENDS) and not torch.count_nonzero(handle.get_tensor(key).float())
+    if not key.endswith(FULL_ENDS) or str(handle.get_slice(key).get_dtype()).startswith(PACKED):
+        return False
+    return not torch.count_nonzero(handle.get_tensor(key).float())
 
 
 def _settings_fault(settings: PeftSettings, name: str, sizes: Mapping[str, tuple[int, ...]]) -> str:

@@ -21,6 +21,9 @@ from .lora_header import NO_NUMBERS, lora_header, refuse_lora, weights_file
 from .lora_keys import peft_path
 from .safetensors_io import finite, listed, open_safetensors, write_safetensors
 
+MOST_SCALE = 1e30
+"""Of a layer: what is larger is no number in float32."""
+
 
 def read_lora(path: str | Path, shapes: Shapes) -> Lora:
     """Reads a LoRA file, or a peft folder, as float32 factors with scale 1 by diffusers' module names.
@@ -46,7 +49,10 @@ def read_lora(path: str | Path, shapes: Shapes) -> Lora:
             rank = len(factors["down"])
             scale = factors["alpha"].item() / rank if "alpha" in factors else None
             scale = header.settings.scale(peft_path(header.names[layer]), rank) if scale is None else scale
-            whole = factors["up"].float() * scale
+            whole = factors["up"].float() * scale if abs(scale) < MOST_SCALE else None
+            if whole is None or not finite(whole):
+                header.add_fault("have an alpha that makes them infinite", header.names[layer])
+                continue
             if layer.swapped:
                 whole = whole.roll(len(whole) // 2, 0)
             parts = whole.split([shapes[module][0] for module in layer.modules])

@@ -122,8 +122,18 @@ def write_safetensors(path: str | Path, tensors: dict[str, Tensor], metadata: Ma
 
 
 def finite(tensor: Tensor) -> bool:
-    """Whether the tensor holds only finite floating-point numbers."""
-    return tensor.is_floating_point() and bool(torch.isfinite(tensor.float()).all())
+    """Whether the tensor holds only finite floating-point numbers; not so for packed ones of half a byte."""
+    try:
+        return tensor.is_floating_point() and bool(torch.isfinite(tensor.float()).all())
+    except NotImplementedError:
+        return False
+
+
+def same_tensor(one: Tensor, other: Tensor) -> bool:
+    """Whether both are of one type and shape, and the same bit for bit."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
 
 
 def listed(names: Iterable[str], limit: int = 3) -> str:

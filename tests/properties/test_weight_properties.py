@@ -1,14 +1,19 @@
 """LoRA files, their metadata, and training states: any header is read or refused, and what was written is read."""
 
 import json
+import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from danceopd_core.errors import InputError
 from danceopd_core.research.soak.inputs import SHAPES
+from danceopd_core.runs.run_id import same_weights
 from danceopd_core.runs.train_state import load_state, save_state
+from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.lora import Lora
 from danceopd_core.weights.lora_io import lora_metadata, read_lora, write_lora
 from danceopd_core.weights.safetensors_io import open_safetensors
@@ -47,6 +52,62 @@ def test_any_tensors_and_metadata_are_a_lora_or_a_sentence(tmp_path, tensors, me
     if found is not None:
         assert set(found.down) <= SHAPES.keys()
         assert all(torch.isfinite(factor).all() for factor in (*found.down.values(), *found.up.values()))
+
+
+BITS = {
+    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "F64": 64, "C64": 64, "I64": 64,
+    "U64": 64,
+}  # fmt: skip
+"""The types of tensors that safetensors knows."""
+
+
+def raw(path, shapes):
+    """A file of zeros. shapes: by name, with the type."""
+    header, at = {}, 0
+    for name, (dtype, *shape) in shapes.items():
+        size = math.prod(shape) * BITS[dtype] // 8
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at := at + size]}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(at))
+    return path
+
+
+@pytest.mark.parametrize("dtype", BITS)
+def test_every_type_of_tensor_is_read_or_refused(dtype, tmp_path):
+    module = sorted(SHAPES)[0]
+    factors = {f"{module}.lora_A.weight": ("F32", 4, 32), f"{module}.lora_B.weight": ("F32", SHAPES[module][0], 4)}
+    for name, shape in {"lora_A.weight": (4, 32), "diff": (32, 32), "alpha": (8 if BITS[dtype] < 8 else 1,)}.items():
+        file = raw(tmp_path / "lora.safetensors", factors | {f"{module}.{name}": (dtype, *shape)})
+        found = taken(lambda file=file: read_lora(file, SHAPES))
+        assert found is not None or dtype not in ("F16", "BF16", "F32", "F64")
+        assert same_weights(file, file) in (True, False)
+        taken(lambda file=file: load_state(file))
+    linear = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    file = raw(tmp_path / "full.safetensors", {"0.weight": (dtype, 8, 8), "0.bias": (dtype, 8)})
+    taken(lambda: load_full_checkpoint(linear, file))
+
+
+def test_weights_of_other_types_are_other_weights(tmp_path):
+    one, other = (
+        raw(tmp_path / name, {"a": (dtype, 8)})
+        for name, dtype in {"a.safetensors": "F32", "b.safetensors": "F16"}.items()
+    )
+    assert same_weights(one, one)
+    assert not same_weights(one, other)
+
+
+@pytest.mark.parametrize("alpha", [1e308, -1e308, 1e38])
+def test_an_alpha_beyond_float32_is_refused(alpha, tmp_path):
+    module = sorted(SHAPES)[0]
+    tensors = {
+        f"{module}.lora_A.weight": torch.ones(4, 32),
+        f"{module}.lora_B.weight": 1e9 * torch.ones(SHAPES[module][0], 4),
+    }
+    metadata = {"lora_adapter_metadata": json.dumps({"r": 4, "lora_alpha": alpha})}
+    (tmp_path / "lora.safetensors").write_bytes(save(tensors, metadata))
+    with pytest.raises(InputError, match="an alpha that makes them infinite"):
+        read_lora(tmp_path / "lora.safetensors", SHAPES)
 
 
 @given(TREES, TREES)

@@ -12,6 +12,7 @@ from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 
 from ..loras import query, random_lora
 from ..tiny import randomize
+from ..versions import needs_diffusers
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,7 @@ def test_shards_in_half_precision_are_read_by_their_own_index(tmp_path, zimage, 
     assert_is(load_full_checkpoint(zimage.network, tmp_path), half.float(), zimage)
 
 
+@needs_diffusers("0.37")
 def test_the_mark_of_sources_at_time_zero_is_held_against_the_configuration(tmp_path):
     from diffusers import QwenImageTransformer2DModel
 
