@@ -96,7 +96,7 @@ RELEASED = {
         "Z-Image",
         "ZImagePipeline",
         "ZImageTransformer2DModel",
-        {},
+        {"axes_lens": (1536, 512, 512)},
         (("Qwen3Model", "Qwen3Config", QWEN3_4B),),
     ),
     "sd35m": Released(
@@ -152,6 +152,9 @@ RELEASED = {
         "AutoencoderKLQwenImage",
     ),
 }
+"""Transformers are held against public copies of their configurations by `tests/models/test_published.py`. Encoders
+were compared with copies of Qwen3-4B, Qwen2.5-VL-7B, T5 v1.1 XXL, CLIP-L and G, FLUX.2's VAE with the flux2 repository;
+of Qwen3-8B the widths alone."""
 
 BASES: dict[str, Literal["int8", "nf4"] | None] = {"bf16": None, "int8": "int8", "nf4": "nf4"}
 RANKS = (16, 128)
