@@ -53,14 +53,14 @@ def _check(recipe: Recipe) -> None:
     planned = plan_run(recipe)
     shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
     say(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
-    for route in recipe.routes:
-        told = bucket_text(route.bucket, planned.items(route.bucket)).replace("\n", "; ")
-        say(f"{route.name}: {told}")
     if recipe.learned_router is not None:
         *own, unassigned = (planned.items(bucket) for bucket in recipe.buckets())
         say(describe_assignment(own, unassigned, recipe.learned_router.holdout))
     if not is_hub_id(recipe.model):  # its configuration may not be downloaded yet
         say(query_text(planned.query_bins()))
+    for route in recipe.routes:
+        told = bucket_text(route.bucket, planned.items(route.bucket)).replace("\n", "; ")
+        say(f"{route.name}: {told}")
 
 
 def _train(recipe: Recipe, folder: RunFolder, args: Namespace) -> None:
