@@ -54,10 +54,6 @@ def _check(recipe: Recipe) -> None:
     planned = plan_run(recipe)
     shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
     say(f"{recipe.method}, {recipe.steps} updates over {shares} -> {recipe.out}: nothing is missing")
-    for route in recipe.routes:
-        items = planned.items(route.bucket)
-        told = items.text() if isinstance(items, StreamItems) else bucket_text(route.bucket, items)
-        say(f"{route.name}: {told}".replace("\n", "; "))
     if recipe.learned_router is not None:
         *own, unassigned = (planned.items(bucket) for bucket in recipe.buckets())
         say(describe_assignment(own, unassigned, recipe.learned_router.holdout))
@@ -66,6 +62,10 @@ def _check(recipe: Recipe) -> None:
         for line in planned.advice():
             say(line)
         say(query_text(planned.query_bins()))
+    for route in recipe.routes:
+        items = planned.items(route.bucket)
+        told = items.text() if isinstance(items, StreamItems) else bucket_text(route.bucket, items)
+        say(f"{route.name}: {told}".replace("\n", "; "))
 
 
 def _train(recipe: Recipe, folder: RunFolder, args: Namespace) -> None:
