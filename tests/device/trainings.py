@@ -186,7 +186,7 @@ def outcome(family: Family, case: str, device: str, on: Device | None) -> dict[s
         on.limit(0)
     errors = session.trainer.validate(2)
     examples = session.trainer.routes[-1].samples.select([0, 1])
-    pictures = validation_pictures(session, examples, lambda: None)
+    pictures = validation_pictures(session, examples)
     kept = session.trainer._updater._optimizer.state_dict()["state"]
     return {
         "losses": watcher.losses,

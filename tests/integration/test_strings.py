@@ -69,7 +69,23 @@ def embedded_lora():
     return graph
 
 
+def report():
+    """LoRA Report of what is trained."""
+    graph = short("cfg_absorption", "strings", steps=1)
+    graph["report"] = {
+        "class_type": "DanceOPD_LoraReport",
+        "inputs": {
+            "lora_name": "none",
+            "lora": [node_of(graph, "Train"), 0],
+            "flow_model": [node_of(graph, "LoadModel"), 0],
+            "prompt": "a photograph",
+        },
+    }
+    return graph
+
+
 GRAPHS = {
+    "report": report(),
     **{name: short(name, "strings", steps=1) for name in RUNNABLE if name in ("cfg_absorption", "sample_student")},
     "evaluation": evaluation(),
     "over models": over_models(),

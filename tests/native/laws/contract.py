@@ -43,7 +43,7 @@ VARIABLES = {
 ELSEWHERE = {
     # torch's, ours, or what a ModelPatcher notes on its model
     "model": {
-        "_modules", "clip", "current_weight_patches_uuid", "edit", "model_lowvram", "patcher", "requires_grad_",
+        "_modules", "clip", "current_weight_patches_uuid", "digest", "edit", "model_lowvram", "patcher", "requires_grad_",
         "scheduler", "space", "vae",
     },
     "own": {"get", "items", "keys", "nulls"},
