@@ -43,8 +43,8 @@ VARIABLES = {
 ELSEWHERE = {
     # torch's, ours, or what a ModelPatcher notes on its model
     "model": {
-        "_modules", "clip", "current_weight_patches_uuid", "digest", "edit", "model_lowvram", "patcher", "requires_grad_",
-        "scheduler", "space", "vae",
+        "_modules", "clip", "current_weight_patches_uuid", "digest", "edit", "model_lowvram", "patcher",
+        "requires_grad_", "scheduler", "space", "vae",
     },
     "own": {"get", "items", "keys", "nulls"},
     "cond": {"samples", "shape", "to"},
