@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
+import subprocess  # nosec B404
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -180,7 +180,7 @@ def _run(recipe: Path, *arguments: str, processes: int = 1) -> dict[str, Any]:
         ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
     )
     command = [sys.executable, *launch, "-m", "danceopd_core.research.scale", "one", str(recipe)]
-    done = subprocess.run(
+    done = subprocess.run(  # nosec B603
         [*command, *arguments], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     if done.returncode:
