@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,17 +60,17 @@ class Draws:
         read = self._reader.take(route.samples, route.clean, rows)
         return Start(read.cond, noise, read.clean)
 
-    def look_ahead(self, chosen: Sequence[int], place: int, micro: int, following: int | None) -> None:
+    def look_ahead(self, chosen: Sequence[int], place: int, micro: int, following: Callable[[], int | None]) -> None:
         """Begins to read the samples of the micro-step after this one of the route at `place` among the chosen.
 
-        following: the first route of the next update; None: there is none.
+        following: gives the first route of the next update, or None; it is asked after the last micro-step only.
         """
         if micro + 1 < self._accumulate:
             number, micro = chosen[place], micro + 1
         elif place + 1 < len(chosen):
             number, micro = chosen[place + 1], 0
-        elif following is not None:
-            number = following
+        elif (first := following()) is not None:
+            number = first
             micro = self._accumulate if number in chosen else 0  # this update's samples are not counted yet
         else:
             return

@@ -203,7 +203,7 @@ class Trainer:
                 generator = self._generator("micro", self.update, number, micro, self.processes.rank)
                 start = self.draws.start(number, self.draws.order.rows(number, micro), generator)
                 if part.stop == self.settings.batch:
-                    self.draws.look_ahead(chosen, place, micro, self._following())
+                    self.draws.look_ahead(chosen, place, micro, self._following)
                 weight = len(part) / self.settings.batch
                 student, teacher = watch.student(self.field), watch.timed("teacher", route.teacher)
                 for term in self._terms(student, teacher, start, generator, part if weight < 1 else None):

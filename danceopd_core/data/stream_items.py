@@ -12,14 +12,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any, overload
 
 import torch
 
 from ..algorithm.fields import ENDLESS
 from ..errors import InputError, shown
-from ..outside import PICTURE_LIMIT, read_bytes
+from ..outside import PICTURE_LIMIT, expanded, read_bytes
 from ..recipe.schema import Stream
 from .csv_rows import Item
 from .images import check_picture
@@ -131,7 +130,7 @@ class StreamItems(Sequence[Item]):
         if self._open.folder is None or "://" in name:
             raise InputError(f"is a path, {shown(name, 60)}, which only local data sets may have")
         try:
-            return read_bytes(self._open.folder / Path(os.path.expanduser(name)), "the picture", PICTURE_LIMIT)
+            return read_bytes(self._open.folder / expanded(name), "the picture", PICTURE_LIMIT)
         except InputError as error:
             raise InputError(f"cannot be used: {error}") from None
 
