@@ -12,14 +12,16 @@ from .options import require_research
 
 def add_arguments(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help="methods, ablations and operators compared in the embedded world")
-    parser.add_argument("bench", metavar="NAME", help="composition, ablations, operators, turning or speed")
+    kinds = "composition, starts, routers, ablations, operators, turning or speed"
+    parser.add_argument("bench", metavar="NAME", help=kinds)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; finished ones are kept")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--each", type=int, default=256, help="held-out items per category")
     parser.add_argument("--brief", type=int, default=32, help="the same for the intermediate points of the curves")
     parser.add_argument("--steps", type=int, default=120, help="updates of a student")
-    parser.add_argument("--lr", type=float, default=5e-4, help="Adam's learning rate, the same for every student")
-    parser.add_argument("--setting", default="", help="t2i_edit, local_global, three_way, realism; comma-separated")
+    parser.add_argument("--lr", default="", help="Adam's learning rate, 5e-4; of single rows too: 5e-4,danceopd=2e-4")
+    names = "t2i_edit, t2i_edit_from_local, t2i_edit_from_fresh, local_global, three_way, realism; comma-separated"
+    parser.add_argument("--setting", default="", help=names)
     parser.add_argument("--only", default="", help="only these rows, comma-separated, e.g. base,joint-few,danceopd")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the frozen transformer")
     parser.add_argument("--jobs", type=int, default=1, help="cells in parallel, which share the processor's cores")

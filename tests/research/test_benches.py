@@ -17,6 +17,7 @@ from danceopd_core.research.bench import workers
 from danceopd_core.research.bench.benches import BENCHES, trials_of
 from danceopd_core.research.bench.context import BenchContext
 from danceopd_core.research.bench.figure import curves
+from danceopd_core.research.bench.identity import trial_identity, weights_checksum
 from danceopd_core.research.bench.report_rows import columns, report_rows
 from danceopd_core.research.bench.results import ScoredPoint, TrialResult
 from danceopd_core.research.bench.runner import run_trial, score_point
@@ -43,6 +44,22 @@ def test_all_students_of_a_task_start_equal(context, world):
             student = opened.adapters.student()
             assert all(torch.equal(student.down[name], start.down[name]) for name in start.down)
             assert all(torch.equal(student.scale * student.up[name], start.up[name]) for name in start.up)
+
+
+def test_a_row_has_its_own_learning_rate(context):
+    trial = Trial("t2i_edit_from_local", "danceopd", MethodConfig(lr=1e-3), 0, True, False)
+    assert [context.open(t).trainer.settings.lr for t in (trial, replace(trial, config=MethodConfig()))] == [1e-3, 5e-4]
+    assert trial_identity(trial, PLAN) != trial_identity(replace(trial, config=MethodConfig()), PLAN)
+    assert "lr=None" not in trial_identity(replace(trial, config=MethodConfig()), PLAN)
+
+
+def test_a_start_is_part_of_the_weights_of_a_trial(context, world):
+    before, file = weights_checksum.__wrapped__("t2i_edit_from_local"), world / "loras" / "local_edit.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content + b" ")
+    changed = weights_checksum.__wrapped__("t2i_edit_from_local")
+    file.write_bytes(content)
+    assert changed != before
 
 
 @pytest.mark.parametrize(
@@ -172,14 +189,16 @@ def test_workers_exit_with_a_parent_that_is_killed(tmp_path):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["nonsense"], "composition, ablations, operators"),
+        (["nonsense"], "composition, starts, routers, ablations, operators"),
         (["composition", "--only", "dance"], "danceopd"),
         (["composition", "--setting", "local"], "local_global"),
         (["composition", "--seeds", "a"], "0,1,2"),
         (["composition", "--each", "0"], "at least 1"),
         (["composition", "--brief", "0"], "at least 1"),
         (["composition", "--jobs", "0"], "at least 1"),
-        (["composition", "--lr", "0"], "more than 0"),
+        (["composition", "--lr", "0"], "above 0"),
+        (["starts", "--lr", "danceopd=fast"], "ROW=NUMBER"),
+        (["starts", "--lr", "danceop=1e-4"], "did you mean"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_opened(world, tmp_path, capsys, more, told):

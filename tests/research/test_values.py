@@ -109,6 +109,15 @@ def test_milestones_are_at_the_updates_and_at_the_forwards_of_danceopd():
             assert end == plan.steps
 
 
+def test_a_bench_at_equal_forwards_alone_ends_where_danceopd_has_spent_as_many():
+    plan = BenchPlan()
+    for trial in trials_of(BENCHES["starts"], BENCHES["starts"].tasks, (0,)):
+        if trial.config.trains:
+            *_, (last, comparisons) = milestones(trial, plan, grid).items()
+            assert comparisons == (FORWARDS,)
+            assert last == plan.steps if trial.row == "danceopd" else last != plan.steps
+
+
 def test_joint_training_asks_no_teacher_and_a_mix_asks_all():
     joint = Trial("t2i_edit", "joint", MethodConfig(method="joint", regime="few"), 0)
     assert set(path_forwards(joint, grid).values()) == {3}

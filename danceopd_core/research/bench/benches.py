@@ -14,11 +14,13 @@ Rows = dict[str, MethodConfig]
 
 
 class Bench(NamedTuple):
-    """tasks: the default ones. equal_forwards: rows are compared at equal forwards too. rows: task -> its rows."""
+    """tasks: the default ones. equal_forwards: rows are compared at equal forwards too, or, without equal_updates, at
+    these alone. rows: task -> its rows."""
 
     tasks: tuple[str, ...]
     equal_forwards: bool
     rows: Callable[[str], Rows]
+    equal_updates: bool = True
 
 
 def sources(task: str) -> Rows:
@@ -51,6 +53,23 @@ def composition(task: str) -> Rows:
         # A student that starts as a copy of its source leaves the source's path only by what it learns at early
         # states, and keeps a changed path by what it learns at late ones.
         "danceopd-uniform": MethodConfig(query=Uniform()),
+    }
+
+
+def on_policy(task: str) -> Rows:
+    """The methods that learn from teachers alone."""
+    names = ("offpolicy", "diffusionopd", "flowopd", "danceopd", "danceopd-uniform")
+    return sources(task) | {name: config for name, config in composition(task).items() if name in names}
+
+
+def routers(task: str) -> Rows:
+    """DanceOPD with fixed weights, and with shares that follow what the routes have still to learn."""
+    uniform = MethodConfig(query=Uniform())
+    return sources(task) | {
+        "danceopd": MethodConfig(),
+        "danceopd-balanced": MethodConfig(router="balanced"),
+        "danceopd-uniform": uniform,
+        "danceopd-uniform-balanced": replace(uniform, router="balanced"),
     }
 
 
@@ -102,6 +121,8 @@ def turning(task: str) -> Rows:
 
 BENCHES = {
     "composition": Bench(("t2i_edit", "local_global"), True, composition),
+    "starts": Bench(("t2i_edit_from_local", "t2i_edit_from_fresh"), True, on_policy, equal_updates=False),
+    "routers": Bench(("t2i_edit", "local_global"), True, routers, equal_updates=False),
     "ablations": Bench(("local_global",), False, ablations),
     "operators": Bench(("t2i_edit", "realism"), False, operators),
     "turning": Bench(("local_global",), False, turning),
@@ -113,4 +134,4 @@ def trials_of(bench: Bench, tasks: Sequence[str], seeds: Sequence[int]) -> Itera
     for seed in seeds:
         for task in tasks:
             for row, config in bench.rows(task).items():
-                yield Trial(task, row, config, seed, bench.equal_forwards)
+                yield Trial(task, row, config, seed, bench.equal_forwards, bench.equal_updates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,17 +30,17 @@ def run_bench(args: Namespace, log: Callable[[str], None]) -> None:
     for name in ("steps", "each", "brief", "jobs"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: give at least 1")
-    if not args.lr > 0:
-        raise InputError(f"--lr {args.lr}: give more than 0")
-    plan = BenchPlan(args.steps, args.each, min(args.each, args.brief), lr=args.lr, dtype=args.dtype)
+    lr, rates = _rates(args.lr)
+    plan = BenchPlan(args.steps, args.each, min(args.each, args.brief), lr=lr, dtype=args.dtype)
     seeds = _seeds(args.seeds)
     if args.quick:
         seeds = seeds[:1]
         plan = replace(plan, steps=min(args.steps, 4), items=min(args.each, 2), curve_items=1, batch=4, prompts=8)
     trials = list(trials_of(bench, tasks, seeds))
     only = _names(args.only)
-    for row in only:
+    for row in (*only, *rates):
         lookup({trial.row: trial for trial in trials}, row, "row of this bench")
+    trials = [replace(trial, config=replace(trial.config, lr=rates.get(trial.row))) for trial in trials]
     trials = [trial for trial in trials if not only or trial.row in only]
     if args.finished:
         results = finished_results(trials, plan, args.out)
@@ -59,6 +60,24 @@ def run_bench(args: Namespace, log: Callable[[str], None]) -> None:
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
+
+
+def _rates(text: str) -> tuple[float, dict[str, float]]:
+    """The learning rate of all rows, and those of single ones: `5e-4` or `5e-4,danceopd=2e-4`."""
+    lr, rates = BenchPlan.lr, {}
+    for part in _names(text):
+        row, _, number = part.rpartition("=")
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = 0.0
+        if not 0 < rate < math.inf:
+            raise InputError(f"--lr {part!r}: give a number above 0, or ROW=NUMBER, as in 5e-4,danceopd=2e-4")
+        if row:
+            rates[row] = rate
+        else:
+            lr = rate
+    return lr, rates
 
 
 def _seeds(text: str) -> list[int]:

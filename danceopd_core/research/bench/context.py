@@ -136,7 +136,7 @@ class BenchContext:
             last_update(trial, plan, self.sigmas),
             batch=paths(trial, plan).prompts,
             accumulate=1,
-            lr=plan.lr,
+            lr=plan.lr if trial.config.lr is None else trial.config.lr,
             schedule="constant_with_warmup",
             warmup=plan.warmup,
             ema=plan.ema,

@@ -6,7 +6,9 @@ written from the tables below, never from `repr`, and a renamed class or field l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -16,10 +18,14 @@ from .trials import TASKS, BenchPlan, MethodConfig, Trial
 
 
 class Stored(NamedTuple):
-    """A class as files name it, and its fields in their order: the attribute -> its stored name."""
+    """A class as files name it, and its fields in their order: the attribute -> its stored name.
+
+    later: fields that came after the first files, with their defaults, at which they are left out.
+    """
 
     name: str
     fields: dict[str, str]
+    later: Mapping[str, Any] = MappingProxyType({})
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -28,7 +34,9 @@ def _same(*names: str) -> dict[str, str]:
 
 STORED: dict[type, Stored] = {
     Trial: Stored(
-        "Cell", {"task": "setting", "row": "row", "config": "approach", "seed": "seed", "equal_forwards": "budget"}
+        "Cell",
+        {"task": "setting", "row": "row", "config": "approach", "seed": "seed", "equal_forwards": "budget"},
+        {"equal_updates": True},
     ),
     MethodConfig: Stored(
         "Approach",
@@ -42,6 +50,7 @@ STORED: dict[type, Stored] = {
             "first_field": "first",
             "switch_step": "until",
         },
+        {"lr": None},
     ),
     BenchPlan: Stored(
         "Plan",
@@ -73,8 +82,9 @@ def plan_record(plan: BenchPlan) -> dict[str, Any]:
 def _text(value: object) -> str:
     if type(value) not in STORED:
         return repr(value)
-    name, fields = STORED[type(value)]
-    return f"{name}({', '.join(f'{stored}={_text(getattr(value, name))}' for name, stored in fields.items())})"
+    stored = STORED[type(value)]
+    fields = stored.fields | {name: name for name, default in stored.later.items() if getattr(value, name) != default}
+    return f"{stored.name}({', '.join(f'{name}={_text(getattr(value, field))}' for field, name in fields.items())})"
 
 
 @cache
@@ -82,6 +92,7 @@ def weights_checksum(task: str) -> int:
     """CRC-32 over all weight files that a task uses; InputError if one of its teachers is missing."""
     teachers = TASKS[task].teachers.values()
     names = {name for teacher in teachers for name in (teacher.lora, teacher.checkpoint) if name}
+    names |= {TASKS[task].initial_lora} - {"fresh"}
     paths = [locate("shapes") / "transformer", *map(locate, sorted(names))]
     checksum = 0
     for path in paths:

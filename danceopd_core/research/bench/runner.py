@@ -15,7 +15,7 @@ from ...shapes.score import item_scores
 from .context import BenchContext, OpenedTrial
 from .identity import weights_checksum
 from .results import ScoredPoint, TrialResult, finished_results, write_result
-from .schedule import FORWARDS, UPDATES, milestones, planned_seconds
+from .schedule import compared, milestones, planned_seconds
 from .trials import TASKS, BenchPlan, Trial
 from .workers import workers
 
@@ -54,7 +54,7 @@ def run_trial(trial: Trial, context: BenchContext) -> TrialResult:
     seconds, diverged = time.perf_counter() - began, None
     points: list[ScoredPoint] = []
     if opened.trainer is None:
-        points = score_point(trial, context, opened, 0, 0.0, (UPDATES, FORWARDS)[: 1 + trial.equal_forwards])
+        points = score_point(trial, context, opened, 0, 0.0, compared(trial))
     else:
         updates, stops = iter(opened.trainer), milestones(trial, context.plan, context.sigmas)
         for update, comparisons in stops.items():

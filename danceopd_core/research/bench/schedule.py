@@ -58,7 +58,7 @@ def target_forwards(trial: Trial, plan: BenchPlan) -> dict[str, float]:
 
 def milestones(trial: Trial, plan: BenchPlan, sigmas: Sigmas) -> dict[int, tuple[str, ...]]:
     """The updates after which the student is scored, with the comparisons that use them; none for the curves only."""
-    ends = {UPDATES: plan.steps}
+    ends = {UPDATES: plan.steps} if trial.equal_updates else {}
     if trial.equal_forwards:
         budget = plan.steps * _update_forwards(Trial(trial.task, "", MethodConfig(), 0), plan, sigmas)
         remaining = budget - sum(target_forwards(trial, plan).values())
@@ -68,6 +68,11 @@ def milestones(trial: Trial, plan: BenchPlan, sigmas: Sigmas) -> dict[int, tuple
     for name, end in ends.items():
         comparisons[end] = (*comparisons.get(end, ()), name)
     return dict(sorted(comparisons.items()))
+
+
+def compared(trial: Trial) -> tuple[str, ...]:
+    """The comparisons that the trial enters."""
+    return (*((UPDATES,) if trial.equal_updates else ()), *((FORWARDS,) if trial.equal_forwards else ()))
 
 
 def last_update(trial: Trial, plan: BenchPlan, sigmas: Sigmas) -> int:

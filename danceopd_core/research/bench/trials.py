@@ -42,8 +42,12 @@ class Task:
 
 _BASE = Teacher(guidance=GUIDANCE)
 _EDIT, _LOCAL, _GLOBAL = (Teacher(lora=f"shapes:{name}") for name in ("edit", "local_edit", "global_edit"))
+_T2I_EDIT = Task({BASE: _BASE, "edit": _EDIT}, {BASE: T2I, "edit": EDIT}, "shapes:edit")
 TASKS = {
-    "t2i_edit": Task({BASE: _BASE, "edit": _EDIT}, {BASE: T2I, "edit": EDIT}, "shapes:edit"),
+    "t2i_edit": _T2I_EDIT,
+    # Starts that lack text-to-image, and both capabilities.
+    "t2i_edit_from_local": replace(_T2I_EDIT, initial_lora="shapes:local_edit"),
+    "t2i_edit_from_fresh": replace(_T2I_EDIT, initial_lora="fresh"),
     "local_global": Task({"local": _LOCAL, "global": _GLOBAL}, {"local": LOCAL, "global": GLOBAL}, "shapes:local_edit"),
     "three_way": Task(
         {BASE: _BASE, "local": _LOCAL, "global": _GLOBAL},
@@ -91,7 +95,7 @@ class MethodConfig:
     field: a field other than the student is scored as it is, without training. first_field: takes the first
     `switch_step` sampler steps instead of `field`. initial_lora: None for the task's. query: None for the method's.
     mix_teachers: the target of every prompt is the mean of the teachers. group: paths per prompt. alpha: guidance scale
-    of the guided teachers, None for the task's. betas: guidance scales at inference.
+    of the guided teachers, None for the task's. betas: guidance scales at inference. lr: None for the plan's.
     """
 
     field: str = STUDENT
@@ -99,7 +103,7 @@ class MethodConfig:
     regime: str = "prompts"
     initial_lora: str | None = None
     query: QuerySampler | None = None
-    router: Literal["weighted", "all"] = "weighted"
+    router: Literal["weighted", "all", "balanced"] = "weighted"
     mix_teachers: bool = False
     rollout_steps: int = 8
     group: int = 1
@@ -107,6 +111,7 @@ class MethodConfig:
     betas: tuple[float, ...] = (1.0,)
     first_field: str = ""
     switch_step: int = 0
+    lr: float | None = None
 
     @property
     def trains(self) -> bool:
@@ -121,7 +126,8 @@ class MethodConfig:
 class Trial:
     """One row of a task's table with one seed.
 
-    equal_forwards: the student is also scored after as many forwards of the transformer as DanceOPD's run takes.
+    equal_forwards: the student is scored after as many forwards of the transformer as DanceOPD's run takes;
+    equal_updates: after as many updates.
     """
 
     task: str
@@ -129,6 +135,7 @@ class Trial:
     config: MethodConfig
     seed: int
     equal_forwards: bool = False
+    equal_updates: bool = True
 
     @property
     def file_name(self) -> str:
