@@ -74,9 +74,12 @@ def test_arguments_that_cannot_be_are_told(arguments, told, capsys):
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_runs_whose_disk_failed_are_gone_on_with(tmp_path):
+@pytest.mark.parametrize(
+    "faults", [pytest.param(["removed"], marks=pytest.mark.slow), pytest.param([*disk.FAULTS], marks=pytest.mark.long)]
+)
+def test_runs_whose_disk_failed_are_gone_on_with(tmp_path, monkeypatch, faults):
+    monkeypatch.setattr(disk, "FAULTS", {name: disk.FAULTS[name] for name in faults})
     counts = Counts()
     disk.soak_disk(counts, 0, 1, 300, tmp_path, lambda text: None)
     assert not counts.told
-    assert counts.table().count("| disk: ") == len(disk.FAULTS)
+    assert counts.table().count("| disk: ") == len(faults)

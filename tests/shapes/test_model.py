@@ -89,7 +89,7 @@ def test_the_realism_checkpoint_draws_in_its_style():
     assert score(real, guided(real.velocity, GUIDANCE), T2I, 6, "shaded")["t2i"].mean > 0.7  # 0.82 of 192 items
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_gives_one_student_what_both_teachers_can(tmp_path):
     # A process of its own: its memory and its seconds are part of the promise.
     out = tmp_path / "demo"
