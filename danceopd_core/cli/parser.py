@@ -58,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutOfMemoryError as error:
         told = str(error).partition("\n")[0].partition(". ")[0]
         return _report(f"out of memory: set gradient_checkpointing, or lower batch, width and height ({told})", 1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _report(f"{error.filename}: {error.strerror}", 1)
     except Terminated as error:
         return _report(error, 128 + error.number)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from ..algorithm.fields import VelocityField, guided, of_model
-from ..errors import naming
+from ..errors import InputError, naming
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
 from ..recipe.file_names import LIVE
@@ -21,12 +21,26 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the fastest kind available."""
+    """The device of that name; "auto" is the fastest kind available. InputError if it is not in this machine."""
     if name != "auto":
-        return torch.device(name)
+        device = torch.device(name)
+        check_there(device)
+        return device
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def check_there(device: torch.device) -> None:
+    """InputError if the device is not in this machine, or this torch is not built for it."""
+    if device.type == "cpu":
+        return
+    library = getattr(torch, device.type, None)
+    there = torch.backends.mps.is_available() if device.type == "mps" else library and library.is_available()
+    count = library.device_count() if library and there else 0
+    if count <= (device.index or 0):
+        also = f", and {count} of {device.type}, from 0 on" if count else ""
+        raise InputError(f"device {device} is not in this machine, or torch is not built for it: use auto or cpu{also}")
 
 
 def size_or_default(model: str, width: int | None, height: int | None) -> tuple[int, int]:

@@ -54,10 +54,10 @@ def preflight(recipe: Recipe, source: ModelSource | None = None, roots: Roots = 
     faults = [
         *size_faults(_together(list(models.values())), recipe.width, recipe.height),
         *_out(Path(recipe.out)),
+        *_device(recipe),
         *_models(recipe, models),
         *_quantise(recipe),
         *_optimizer(recipe),
-        *_compile(recipe),
         *weight_faults(recipe, faulty),
         *_differences(recipe, faulty),
         *_unused_teachers(recipe),
@@ -117,10 +117,15 @@ def _optimizer(recipe: Recipe) -> Iterator[Fault]:
         yield from error.faults
 
 
-def _compile(recipe: Recipe) -> Iterator[Fault]:
+def _device(recipe: Recipe) -> Iterator[Fault]:
+    try:
+        device = pick_device(recipe.device)
+    except InputError as error:
+        yield Fault("device", str(error))
+        return
     try:
         if recipe.compile:
-            check_compile(pick_device(recipe.device))
+            check_compile(device)
     except InputError as error:
         yield Fault("compile", str(error))
 

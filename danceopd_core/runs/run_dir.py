@@ -28,6 +28,7 @@ from .history import UpdateLines
 from .identity import changed_files, file_stamps, is_steady, past_digest, recipe_digest
 from .run_id import ID_FILE, new_run_id, read_run
 from .run_lock import HOLDER, LOCK, RunLock
+from .run_names import check_place
 from .state_files import StateFiles
 from .train_state import load_state
 
@@ -73,6 +74,10 @@ class RunFolder:
 
     def claim(self, recipe: Recipe, resume: bool) -> None:
         """Checks the folder against the recipe before anything is opened; writes nothing. InputError if they differ."""
+        try:
+            check_place(self.path)
+        except InputError as error:
+            raise InputError(f"out: {error}") from error
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is no folder: choose another 'out'")
         old = self.path / "recipe.yaml"

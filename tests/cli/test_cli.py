@@ -323,6 +323,10 @@ def misshapen(tensors):
         (["model=nowhere"], None, ["nowhere", "model_index.json"]),
         (["width=40"], None, ["40", "16"]),
         (["steps=0"], None, ["steps"]),
+        (["device=meta"], None, ["device", "meta", "auto"]),
+        (["device=hpu"], None, ["device", "hpu", "auto"]),
+        (["device=cuda:99"], None, ["device", "cuda:99", "auto"]),
+        ([f"out={'x' * 300}"], None, ["out", "300 bytes"]),
         (["eta=0.5"], None, ["eta", "flowopd"]),
         (["query.sigma=[0.1, 0.2]"], None, ["no state of the path", "0.857"]),
         (["sigmas=papre"], None, ["papre", "paper"]),
@@ -362,6 +366,12 @@ def test_a_missing_recipe_or_lora_is_said(capsys, tmp_path):
     assert main(["sample", "x", "--model", str(tmp_path)]) == 2
     assert "model_index.json" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_the_system_refuses_is_one_message(capsys, tmp_path):
+    (tmp_path / "taken").write_text("")
+    assert main(["sample", "a circle", "--steps", "1", "--out", str(tmp_path / "taken" / "picture.png")]) == 1
+    assert "File exists" in capsys.readouterr().err
 
 
 def test_help_is_shown_without_the_libraries():
