@@ -77,9 +77,7 @@ class Krea2(DiffusersBackbone):
             BEFORE + prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         after = self.tokenizer(AFTER, return_tensors="pt")
-        ids, mask = (
-            torch.cat([text[name], after[name]], 1).to(device) for name in ("input_ids", "attention_mask")
-        )
+        ids, mask = (torch.cat([text[name], after[name]], 1).to(device) for name in ("input_ids", "attention_mask"))
         counted = (mask.cumsum(1) - 1).clamp(min=0)  # padding takes no position: what follows it would be shifted
         output = self.text_encoder(
             input_ids=ids,

@@ -56,7 +56,8 @@ def padded_texts(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
 
 def positions(device: torch.device, frame: int, *sizes: int) -> Tensor:
     """The (frame, row, column, ...) of each token, (tokens, 1 + axes), made on the device. sizes: of the other axes."""
-    return torch.cartesian_prod(torch.full((1,), frame, device=device), *(torch.arange(n, device=device) for n in sizes))
+    others = (torch.arange(size, device=device) for size in sizes)
+    return torch.cartesian_prod(torch.full((1,), frame, device=device), *others)
 
 
 def text_mask(lengths: Sequence[int], device: torch.device) -> Tensor:

@@ -28,7 +28,7 @@ class Family(NamedTuple):
 
     title: display name. module: of this package, imported when it is chosen; its `open_model(folder, index, dtype,
     device)` opens a ModelFolder, given the content of its model_index.json, and its `spacing(steps, index)` returns the
-    arguments of `set_timesteps` with which the pipeline of that index requests its sigmas. pipelines: the diffusers pipeline
+    arguments of `set_timesteps` with which the pipeline of that index requests its sigmas. pipelines: the diffusers
     classes, as in model_index.json, each with the number of source pictures that a prompt may have. targets:
     module-name endings of the linear layers that a fresh LoRA adapts. needs: the first release of diffusers that has
     the pipelines; "": every one that the project runs on.

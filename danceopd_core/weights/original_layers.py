@@ -160,7 +160,7 @@ FLUX2 = (
     ),
     *FINAL,
 )
-KREA2_BLOCK = {
+KREA2_BLOCK: dict[str, tuple[str, ...]] = {
     **{f"attn.w{letter}": (f"attn.to_{letter}",) for letter in "qkv"},
     "attn.gate": ("attn.to_gate",),
     "attn.wo": ("attn.to_out.0",),
