@@ -233,6 +233,68 @@ def tiny_flux2():
     return randomize(network, seed=4).eval().requires_grad_(False)
 
 
+KREA2 = {
+    "img_in.": "first.",
+    "time_embed.linear_1.": "tmlp.0.",
+    "time_embed.linear_2.": "tmlp.2.",
+    "time_mod_proj.": "tproj.1.",
+    "txt_in.norm.weight": "txtmlp.0.scale",
+    "txt_in.linear_1.": "txtmlp.1.",
+    "txt_in.linear_2.": "txtmlp.3.",
+    "text_fusion.": "txtfusion.",
+    "transformer_blocks.": "blocks.",
+    "final_layer.linear.": "last.linear.",
+    "final_layer.norm.weight": "last.norm.scale",
+    "final_layer.scale_shift_table": "last.modulation.lin",
+    ".scale_shift_table": ".mod.lin",
+    ".attn.to_q.": ".attn.wq.",
+    ".attn.to_k.": ".attn.wk.",
+    ".attn.to_v.": ".attn.wv.",
+    ".attn.to_out.0.": ".attn.wo.",
+    ".attn.to_gate.": ".attn.gate.",
+    ".attn.norm_q.weight": ".attn.qknorm.qnorm.scale",
+    ".attn.norm_k.weight": ".attn.qknorm.knorm.scale",
+    ".ff.": ".mlp.",
+    ".norm1.weight": ".prenorm.scale",
+    ".norm2.weight": ".postnorm.scale",
+}
+
+
+def krea2_to_native(network) -> dict[str, torch.Tensor]:
+    """Krea 2's weights under the original names."""
+    native = {}
+    for name, tensor in network.state_dict().items():
+        flat = name.startswith("transformer_blocks.") and name.endswith("scale_shift_table")
+        for theirs, original in KREA2.items():
+            name = name.replace(theirs, original)
+        native[name] = tensor.flatten() if flat else tensor
+    return native
+
+
+def tiny_krea2():
+    """A transformer of Krea 2's kind, tiny and random."""
+    from diffusers import Krea2Transformer2DModel
+
+    from .tiny import randomize
+
+    network = Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=48,
+        timestep_embed_dim=32,
+        text_hidden_dim=16,
+        num_text_layers=6,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=2,
+        text_intermediate_size=24,
+        axes_dims_rope=(8, 12, 12),
+    )
+    return randomize(network, seed=4).eval().requires_grad_(False)
+
+
 def tiny_sd3():
     """A transformer of SD3.5-medium's kind, tiny and random."""
     from diffusers import SD3Transformer2DModel

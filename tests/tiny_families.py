@@ -202,12 +202,7 @@ def save_flux2(folder: Path, distilled: bool = False) -> Path:
 
 
 def save_qwen(folder: Path, pipeline: str = "QwenImagePipeline", zero_cond_t: bool = False) -> Path:
-    from diffusers import (
-        AutoencoderKLQwenImage,
-        FlowMatchEulerDiscreteScheduler,
-        QwenImagePipeline,
-        QwenImageTransformer2DModel,
-    )
+    from diffusers import FlowMatchEulerDiscreteScheduler, QwenImagePipeline, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     tokenizer = qwen_tokenizer("<|image_pad|>", "<|video_pad|>", "<|vision_pad|>")
@@ -256,15 +251,7 @@ def save_qwen(folder: Path, pipeline: str = "QwenImagePipeline", zero_cond_t: bo
             axes_dims_rope=(8, 12, 12),
             **({"zero_cond_t": True} if zero_cond_t else {}),
         ),
-        "vae": AutoencoderKLQwenImage(
-            base_dim=12,
-            z_dim=16,
-            dim_mult=[1, 2, 4, 4],
-            num_res_blocks=1,
-            temperal_downsample=[False, True, True],
-            latents_mean=[0.1 * channel for channel in range(16)],
-            latents_std=[1 + 0.05 * channel for channel in range(16)],
-        ),
+        "vae": video_vae(),
     }
     for seed, module in enumerate(modules.values()):
         randomize(module, seed).eval()
@@ -274,6 +261,82 @@ def save_qwen(folder: Path, pipeline: str = "QwenImagePipeline", zero_cond_t: bo
     QwenImagePipeline(scheduler=scheduler, tokenizer=tokenizer, **modules).save_pretrained(folder)
     image_processor_class()(min_pixels=28 * 28, max_pixels=84 * 84).save_pretrained(folder / "processor")
     return _renamed(folder, pipeline)
+
+
+def video_vae():
+    from diffusers import AutoencoderKLQwenImage
+
+    return AutoencoderKLQwenImage(
+        base_dim=12,
+        z_dim=16,
+        dim_mult=[1, 2, 4, 4],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.1 * channel for channel in range(16)],
+        latents_std=[1 + 0.05 * channel for channel in range(16)],
+    )
+
+
+def save_krea2(folder: Path, distilled: bool = False) -> Path:
+    """In the layout of Krea 2, whose text is of several hidden states of its encoder."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Krea2Pipeline, Krea2Transformer2DModel
+    from transformers import Qwen3VLConfig, Qwen3VLModel
+
+    tokenizer = qwen_tokenizer("<|image_pad|>", "<|video_pad|>", "<|vision_pad|>")
+    config = Qwen3VLConfig(
+        text_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 1024,
+            "rope_theta": 1e6,
+            "rope_scaling": {"rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": True},
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+            "patch_size": 4,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+    )
+    modules = {
+        "text_encoder": Qwen3VLModel(config),
+        "transformer": Krea2Transformer2DModel(
+            num_layers=2,
+            attention_head_dim=32,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            intermediate_size=48,
+            timestep_embed_dim=32,
+            text_hidden_dim=16,
+            num_text_layers=2,
+            text_num_attention_heads=2,
+            text_num_key_value_heads=2,
+            text_intermediate_size=24,
+            num_layerwise_text_blocks=1,
+            num_refiner_text_blocks=1,
+            axes_dims_rope=(8, 12, 12),
+        ),
+        "vae": video_vae(),
+    }
+    for seed, module in enumerate(modules.values()):
+        randomize(module, seed).eval()
+    Krea2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(max_image_seq_len=6400, **DYNAMIC),
+        tokenizer=tokenizer,
+        text_encoder_select_layers=(1, 3),
+        is_distilled=distilled,
+        **modules,
+    ).save_pretrained(folder)
+    return folder
 
 
 def _renamed(folder: Path, pipeline: str) -> Path:

@@ -11,6 +11,12 @@ def needs_diffusers(release: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not at_least("diffusers", release), reason=f"diffusers {release} has it first")
 
 
+def needs_pipeline(pipeline: str):
+    """For a test of a pipeline that later releases have: a mark, or none."""
+    release = next(family.needs for family in FAMILIES.values() if pipeline in family.pipelines)
+    return needs_diffusers(release) if release else ()
+
+
 def by_family(names) -> list:
     """Parameters that begin with the names of families; those that need a later diffusers are skipped without it."""
     needs = {name: getattr(FAMILIES.get(name.split("-")[0]), "needs", "") for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from .part_files import class_name
@@ -32,7 +33,23 @@ def _of(left: str, right: str, factor: int = 1) -> Agreement:
     return Agreement(left, shown, lambda parts: (value(parts, left), factor * value(parts, right)))
 
 
+def text_layers(index: Mapping[str, Any]) -> tuple[int, ...]:
+    """The hidden states of its text encoder that a Krea 2 is given, by its model_index.json; 0 is the embedding."""
+    return tuple(index.get("text_encoder_select_layers") or range(2, 36, 3))
+
+
+def _in_groups(kind: str, parts: Configs) -> tuple[int, int]:
+    heads, groups = (getattr(parts["transformer"], f"{kind}num_{name}_heads") for name in ("attention", "key_value"))
+    return heads, heads // groups * groups
+
+
 LATENTS = _of("transformer.in_channels", "vae.latent_channels")
+VIDEO = _of("transformer.in_channels", "vae.z_dim", 4)
+STATISTICS = Agreement(
+    "the latents_mean and latents_std of the vae",
+    "twice its z_dim",
+    lambda parts: (len([*parts["vae"].latents_mean, *parts["vae"].latents_std]), 2 * parts["vae"].z_dim),
+)
 PACKED = _of("transformer.in_channels", "vae.latent_channels", 4)
 
 AGREEMENTS: dict[str, tuple[Agreement, ...]] = {
@@ -72,14 +89,36 @@ AGREEMENTS: dict[str, tuple[Agreement, ...]] = {
         ),
     ),
     "QwenImageTransformer2DModel": (
-        _of("transformer.in_channels", "vae.z_dim", 4),
+        VIDEO,
         _of("transformer.joint_attention_dim", "text_encoder.text_config.hidden_size"),
         _of("processor.merge_size", "text_encoder.vision_config.spatial_merge_size"),
         _of("processor.patch_size", "text_encoder.vision_config.patch_size"),
+        STATISTICS,
+    ),
+    "Krea2Transformer2DModel": (
+        VIDEO,
+        STATISTICS,
+        _of("transformer.text_hidden_dim", "text_encoder.text_config.hidden_size"),
         Agreement(
-            "the latents_mean and latents_std of the vae",
-            "twice its z_dim",
-            lambda parts: (len([*parts["vae"].latents_mean, *parts["vae"].latents_std]), 2 * parts["vae"].z_dim),
+            "transformer.num_text_layers",
+            "the layers of the text_encoder that model_index.json selects",
+            lambda parts: (parts["transformer"].num_text_layers, len(text_layers(parts["index"]))),
+        ),
+        Agreement(
+            "the layers of the text_encoder up to the last that is used",
+            "those layers",
+            lambda parts: (
+                min(parts["text_encoder"].text_config.num_hidden_layers, max(text_layers(parts["index"]))),
+                max(text_layers(parts["index"])),
+            ),
+        ),
+        *(
+            Agreement(
+                f"the {kind}num_attention_heads of the transformer",
+                f"the heads of whole groups, one for each of its {kind}num_key_value_heads",
+                partial(_in_groups, kind),
+            )
+            for kind in ("", "text_")
         ),
     ),
 }

@@ -7,6 +7,7 @@ from .rules import (
     SWITCH,
     TEXT,
     WIDTH,
+    Rule,
     Rules,
     either,
     exactly,
@@ -23,16 +24,19 @@ TOKEN = optional(whole(-1, 2**22))
 DROPOUT = optional(number(0, 1))
 EPSILON = number(0, 1)
 ATTENTION_TYPES = optional(several(one_of("full_attention", "sliding_attention"), 0, 1024))
-ROPE = optional(
-    mapping(
-        {
-            "type": one_of("default", "mrope", "axial"),
-            "rope_type": one_of("default", "mrope", "axial"),
-            "rope_theta": number(1, 1e9),
-            "mrope_section": several(whole(1, 4096), 1, 8),
-        }
+
+
+def _rope(**more: Rule) -> Rule:
+    kind = one_of("default", "mrope", "axial")
+    sections = several(whole(1, 4096), 1, 8)
+    return optional(
+        mapping({"type": kind, "rope_type": kind, "rope_theta": number(1, 1e9), "mrope_section": sections, **more})
     )
-)
+
+
+ROPE = _rope()
+
+INTERLEAVED_ROPE = _rope(mrope_interleaved=SWITCH)
 
 QWEN_DECODER: Rules = {
     "vocab_size": WIDTH,
@@ -79,8 +83,44 @@ CLIP: Rules = {
     "eos_token_id": whole(-1, 2**22),
 }
 
+QWEN3_VL: Rules = {
+    "model_type": one_of("qwen3_vl"),
+    "text_config": mapping(
+        {
+            **QWEN_DECODER,
+            "rope_scaling": INTERLEAVED_ROPE,
+            "rope_parameters": INTERLEAVED_ROPE,
+            "head_dim": WIDTH,
+            "attention_bias": SWITCH,
+            "model_type": one_of("qwen3_vl_text"),
+        }
+    ),
+    "vision_config": mapping(
+        {
+            "model_type": one_of("qwen3_vl", "qwen3_vl_vision"),
+            "depth": LAYERS,
+            "hidden_size": WIDTH,
+            "hidden_act": ACTIVATION,
+            "intermediate_size": WIDTH,
+            "num_heads": WIDTH,
+            "in_channels": exactly(3),
+            "patch_size": WIDTH,
+            "spatial_merge_size": whole(1, 16),
+            "temporal_patch_size": exactly(2),
+            "out_hidden_size": WIDTH,
+            "num_position_embeddings": WIDTH,
+            "deepstack_visual_indexes": several(whole(0, 1024), 0, 64),
+            "initializer_range": number(0, 100),
+            "rope_parameters": ROPE,
+        }
+    ),
+    "tie_word_embeddings": SWITCH,
+    **{f"{kind}_token_id": TOKEN for kind in ("image", "video", "vision_start", "vision_end")},
+}
+
 ENCODER_CONFIGS: dict[str, Rules] = {
     "Qwen3Model": {**QWEN_DECODER, "head_dim": WIDTH, "attention_bias": SWITCH, "model_type": one_of("qwen3")},
+    "Qwen3VLModel": QWEN3_VL,
     "CLIPTextModel": CLIP,
     "CLIPTextModelWithProjection": CLIP,
     "T5EncoderModel": {

@@ -34,6 +34,7 @@ FEW_STEPS: dict[str, tuple[int, Callable[[Settings, Settings, Settings], bool]]]
     "ZImagePipeline": (8, _zimage),
     "FluxPipeline": (4, _flux),
     "Flux2KleinPipeline": (4, _marked),
+    "Krea2Pipeline": (8, _marked),
 }
 """By pipeline: the steps that its distilled models are made for, and whether a folder is of one, by its model_index,
 scheduler and transformer settings. They are made without guidance too."""

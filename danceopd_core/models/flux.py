@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning, Value
 from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, clip_length, load_module, load_part, load_text, padded_ids
-from .network_inputs import call_by_group, pack_latents, source_shapes, unpack_latents
+from .network_inputs import call_by_group, pack_latents, positions, source_shapes, unpack_latents
 from .sigma_schedule import even_spacing as spacing
 from .vaes import KlVae
 
@@ -49,10 +49,10 @@ class Flux(DiffusersBackbone):
         return call_by_group(source_shapes, self._group_velocity, x, sigma, cond)
 
     def _group_velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        tokens, positions = [pack_latents(x.to(self.dtype))], [_positions(0, x, x.device)]
+        tokens, places = [pack_latents(x.to(self.dtype))], [_positions(0, x, x.device)]
         for latents in zip(*(sample.values.get("sources", ()) for sample in cond.samples), strict=True):
             tokens.append(pack_latents(torch.stack(self._cast(latents, x))))
-            positions.append(_positions(1, latents[0], x.device))
+            places.append(_positions(1, latents[0], x.device))
         text = self._stacked("text", cond, x)
         config: Any = self.network.config
         output = self.network(
@@ -62,7 +62,7 @@ class Flux(DiffusersBackbone):
             encoder_hidden_states=text,
             pooled_projections=self._stacked("pooled", cond, x),
             txt_ids=torch.zeros(text.shape[1], 3, device=x.device, dtype=self.dtype),
-            img_ids=torch.cat(positions).to(self.dtype),
+            img_ids=torch.cat(places).to(self.dtype),
             return_dict=False,
         )[0]
         return unpack_latents(output[:, : tokens[0].shape[1]], *x.shape[2:]).float()
@@ -81,10 +81,8 @@ class Flux(DiffusersBackbone):
 
 
 def _positions(frame: int, latents: Tensor, device: torch.device) -> Tensor:
-    """The (frame, row, column) of each patch, (tokens, 3), made on the device; the source is frame 1."""
-    frames = torch.full((1,), frame, device=device)
-    rows, columns = (torch.arange(side // 2, device=device) for side in latents.shape[-2:])
-    return torch.cartesian_prod(frames, rows, columns).float()
+    """The (frame, row, column) of each patch, (tokens, 3); the source is frame 1."""
+    return positions(device, frame, *(side // 2 for side in latents.shape[-2:])).float()
 
 
 def open_model(folder: ModelFolder, index: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str) -> Flux:

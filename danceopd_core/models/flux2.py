@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..algorithm.fields import Conditioning, Value
 from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, load_module, load_part, load_text
-from .network_inputs import call_by_group, source_shapes
+from .network_inputs import call_by_group, positions, source_shapes
 from .sigma_schedule import even_spacing
 from .vaes import PatchedVae
 
@@ -58,10 +58,9 @@ class Flux2Klein(DiffusersBackbone):
             timestep=(1000 * sigma.float()).to(self.dtype) / 1000,  # rounded as the pipeline rounds it
             guidance=None,
             encoder_hidden_states=text,
-            txt_ids=_positions(0, 1, 1, text.shape[1]).to(x.device),
-            img_ids=torch.cat(
-                [_positions(FRAME * at, part.shape[2], part.shape[3], 1) for at, part in enumerate(parts)]
-            ).to(x.device),
+            # Of each token: frame, row, column, and place in the text.
+            txt_ids=positions(x.device, 0, 1, 1, text.shape[1]),
+            img_ids=torch.cat([positions(x.device, FRAME * at, *part.shape[2:], 1) for at, part in enumerate(parts)]),
             return_dict=False,
         )[0]
         return output[:, : x[0, 0].numel()].transpose(1, 2).unflatten(2, x.shape[2:]).float()
@@ -83,12 +82,6 @@ class Flux2Klein(DiffusersBackbone):
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return self._scheduled(width, height, spacing(steps))
-
-
-def _positions(frame: int, *sizes: int) -> Tensor:
-    """The (frame, row, column, layer) of each token, (tokens, 4). sizes: the number of rows, columns and layers."""
-    axes = (torch.tensor([frame]), *map(torch.arange, sizes))
-    return torch.cartesian_prod(*axes)
 
 
 def _within_area(picture: Tensor, multiple: int) -> Tensor:
@@ -115,7 +108,7 @@ def empirical_mu(tokens: int, steps: int) -> float:
     return slope * steps + (many - 200.0 * slope)
 
 
-def spacing(steps: int) -> dict[str, Any]:
+def spacing(steps: int, index: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The arguments of `set_timesteps` with which the pipeline requests its sigmas; mu by the number of tokens."""
     return {**even_spacing(steps), "mu": partial(empirical_mu, steps=steps)}
 

@@ -52,7 +52,7 @@ def fetched(name: str, without: Collection[str] = ()) -> Path:
     repository, revision = split_id(name)
     try:
         index = read_json(hf_hub_download(repository, "model_index.json", revision=revision), "the index")
-        parts = [part for part, cls in index.items() if isinstance(cls, list) and cls[0] is not None]
+        parts = [part for part, cls in index.items() if isinstance(cls, list) and isinstance(cls[0], str)]
         parts = [part for part in parts if re.fullmatch(r"\w+", part, re.ASCII)]
         patterns = ["model_index.json"]
         for part in parts:

@@ -20,6 +20,7 @@ from ..weights.key_conversion import UNUSED_BUFFER
 from .backbone import COMPONENTS
 from .part_files import class_name, part_settings
 from .part_rules import CONFIGS
+from .precision import cast
 from .quantise import from_pretrained_kwargs
 from .single_files import load_single_file
 from .weight_bounds import (
@@ -196,8 +197,8 @@ def _unreadable(source: Path, cls: Any, error: BaseException) -> InputError:
 
 
 def frozen(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    """The module without gradients, in this dtype if it is one. diffusers' own `to` would warn of it."""
-    return (nn.Module.to(module, dtype) if dtype else module).eval().requires_grad_(False)
+    """The module without gradients, in this dtype if it is one."""
+    return (cast(module, dtype) if dtype else module).eval().requires_grad_(False)
 
 
 def padded_ids(tokenizer: Any, text: str, length: int) -> Tensor:

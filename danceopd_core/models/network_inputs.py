@@ -39,6 +39,27 @@ def source_shapes(sample: Sample) -> tuple[torch.Size, ...]:
     return tuple(latents.shape for latents in sample.values.get("sources", ()))
 
 
+def text_layout(sample: Sample, apart: bool) -> Hashable:
+    """A key for `call_by_group`: sources, and the length of the text if texts of different lengths are to be apart.
+
+    Texts of one length need no mask, with which attention leaves its fast kernels on a GPU.
+    """
+    return source_shapes(sample), len(sample.values["text"]) if apart else 0
+
+
+def padded_texts(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Texts (tokens, D) as a batch (B, longest, D), and its mask as of `text_mask`; None if all are of one length."""
+    lengths = [len(text) for text in texts]
+    mask = text_mask(lengths, texts[0].device) if len(set(lengths)) > 1 else None
+    return nn.utils.rnn.pad_sequence(list(texts), batch_first=True), mask
+
+
+def positions(device: torch.device, frame: int, *sizes: int) -> Tensor:
+    """The (frame, row, column, ...) of each token, (tokens, 1 + axes), made on the device. sizes: of the other axes."""
+    others = (torch.arange(size, device=device) for size in sizes)
+    return torch.cartesian_prod(torch.full((1,), frame, device=device), *others)
+
+
 def text_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
     """(B, longest), True at the tokens of each text."""
     return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]

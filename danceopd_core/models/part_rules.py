@@ -63,8 +63,25 @@ PARTS: dict[str, dict[str, str]] = {
         "tokenizer": "Qwen2Tokenizer",
         "processor": "Qwen2VLImageProcessor",
     },
+    "krea2": {
+        "transformer": "Krea2Transformer2DModel",
+        "vae": "AutoencoderKLQwenImage",
+        "scheduler": "FlowMatchEulerDiscreteScheduler",
+        "text_encoder": "Qwen3VLModel",
+        "tokenizer": "Qwen2Tokenizer",
+    },
 }
 """The parts of each family's pipelines with their classes; a tokenizer's without Fast."""
+
+INDICES: dict[str, Rules] = {
+    "Flux2KleinPipeline": {"is_distilled": SWITCH},
+    "Krea2Pipeline": {
+        "text_encoder_select_layers": optional(several(whole(0, 1024), 1, 64)),
+        "is_distilled": SWITCH,
+        "patch_size": exactly(2),
+    },
+}
+"""The settings of pipelines, which their model_index.json has beside the parts."""
 
 ROPE_AXES = several(whole(2, 1024), 3, 3)
 KL_BLOCKS = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
@@ -145,6 +162,25 @@ CONFIGS: dict[str, Rules] = {
         "zero_cond_t": SWITCH,
         "use_additional_t_cond": exactly(False),
         "use_layer3d_rope": exactly(False),
+    },
+    "Krea2Transformer2DModel": {
+        "in_channels": WIDTH,
+        "num_layers": LAYERS,
+        "attention_head_dim": WIDTH,
+        "num_attention_heads": WIDTH,
+        "num_key_value_heads": WIDTH,
+        "intermediate_size": WIDTH,
+        "timestep_embed_dim": WIDTH,
+        "text_hidden_dim": WIDTH,
+        "num_text_layers": WIDTH,
+        "text_num_attention_heads": WIDTH,
+        "text_num_key_value_heads": WIDTH,
+        "text_intermediate_size": WIDTH,
+        "num_layerwise_text_blocks": SOME_LAYERS,
+        "num_refiner_text_blocks": SOME_LAYERS,
+        "axes_dims_rope": ROPE_AXES,
+        "rope_theta": number(1, 1e9),
+        "norm_eps": EPSILON,
     },
     "AutoencoderKL": {
         "in_channels": exactly(3),

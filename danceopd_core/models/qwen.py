@@ -8,8 +8,9 @@ not.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,11 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..algorithm.fields import Conditioning, Sample, Value
+from ..algorithm.fields import Conditioning, Value
 from ..errors import InputError
 from .base import DiffusersBackbone, EncodingCache
 from .loading import ModelFolder, at_least, load_module, load_part, load_text
-from .network_inputs import call_by_group, pack_latents, source_shapes, text_mask, unpack_latents
+from .network_inputs import call_by_group, pack_latents, padded_texts, text_layout, unpack_latents
 from .part_files import read_settings
 from .sigma_schedule import even_spacing as spacing
 from .vaes import VideoVae
@@ -77,7 +78,9 @@ class QwenImage(DiffusersBackbone):
         return (self.text_encoder,)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
-        return call_by_group(lambda sample: _layout(sample, x.is_cuda), self._group_velocity, x, sigma, cond)
+        # Before diffusers 0.37 the network takes no notice of its mask at all.
+        apart = x.is_cuda or not at_least("diffusers", "0.37")
+        return call_by_group(partial(text_layout, apart=apart), self._group_velocity, x, sigma, cond)
 
     def _group_velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         tokens, frames = [pack_latents(x.to(self.dtype))], [x]
@@ -85,14 +88,13 @@ class QwenImage(DiffusersBackbone):
             tokens.append(pack_latents(torch.stack(self._cast(latents, x))))
             frames.append(latents[0])
         texts = [self._cast(sample.values["text"], x)[0] for sample in cond.samples]
-        lengths = [len(text) for text in texts]
-        masked = len(set(lengths)) > 1
+        text, mask = padded_texts(texts)
         output = self.network(
             hidden_states=torch.cat(tokens, 1),
             timestep=(1000 * sigma.float()).to(self.dtype) / 1000,  # rounded as the pipeline rounds it
-            encoder_hidden_states=nn.utils.rnn.pad_sequence(texts, batch_first=True),
-            encoder_hidden_states_mask=text_mask(lengths, x.device) if masked else None,
-            **({} if at_least("diffusers", "0.37") else {"txt_seq_lens": lengths}),
+            encoder_hidden_states=text,
+            encoder_hidden_states_mask=mask,
+            **({} if at_least("diffusers", "0.37") else {"txt_seq_lens": [len(text) for text in texts]}),
             img_shapes=[[(1, frame.shape[-2] // 2, frame.shape[-1] // 2) for frame in frames]] * len(x),
             return_dict=False,
         )[0]
@@ -146,14 +148,6 @@ def _resized(picture: Tensor, area: int) -> Image.Image:
     size = (round(wide / 32) * 32, round(wide / ratio / 32) * 32)
     pixels = (picture.cpu() * 255).round().to(torch.uint8).numpy()
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
-
-
-def _layout(sample: Sample, on_gpu: bool) -> Hashable:
-    """Samples with the same one can share a call."""
-    # Texts of one length need no mask, with which attention leaves its fast kernels on a GPU. Before diffusers 0.37 the
-    # network takes no notice of its mask at all.
-    own_length = on_gpu or not at_least("diffusers", "0.37")
-    return source_shapes(sample), len(sample.values["text"]) if own_length else 0
 
 
 def open_model(

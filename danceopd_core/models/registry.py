@@ -18,16 +18,17 @@ from .agreement import disagreements
 from .backbone import COMPONENTS, Backbone
 from .loading import ModelFolder, at_least, check_part, empty_part, frozen, load_module
 from .part_files import read_settings
-from .part_rules import PARTS
+from .part_rules import INDICES, PARTS
 from .quantise import check_quantise
+from .rules import faults
 
 
 class Family(NamedTuple):
     """A row of the registry.
 
     title: display name. module: of this package, imported when it is chosen; its `open_model(folder, index, dtype,
-    device)` opens a ModelFolder, given the content of its model_index.json, and its `spacing(steps)` returns the
-    arguments of `set_timesteps` with which the family's pipeline requests its sigmas. pipelines: the diffusers pipeline
+    device)` opens a ModelFolder, given the content of its model_index.json, and its `spacing(steps, index)` returns the
+    arguments of `set_timesteps` with which the pipeline of that index requests its sigmas. pipelines: the diffusers
     classes, as in model_index.json, each with the number of source pictures that a prompt may have. targets:
     module-name endings of the linear layers that a fresh LoRA adapts. needs: the first release of diffusers that has
     the pipelines; "": every one that the project runs on.
@@ -73,6 +74,13 @@ FAMILIES = {
         "qwen",
         {"QwenImagePipeline": 0, "QwenImageEditPipeline": 1, "QwenImageEditPlusPipeline": math.inf},
         (*JOINT_ATTENTION, "img_mlp.net.0.proj", "img_mlp.net.2"),
+    ),
+    "krea2": Family(
+        "Krea 2",
+        "krea2",
+        {"Krea2Pipeline": 0},
+        ("to_q", "to_k", "to_v", "to_gate", "to_out.0", "ff.gate", "ff.up", "ff.down"),
+        needs="0.39",
     ),
 }
 
@@ -150,9 +158,12 @@ def family_of(folder: Path) -> tuple[Family, Mapping[str, Any]]:
 
 
 def _check_index(file: Path, index: Mapping[str, Any]) -> None:
-    """InputError unless every part is of a class of diffusers or transformers, or absent."""
+    """InputError unless every part is of a class of diffusers or transformers, or absent, and settings are usable."""
+    rules = INDICES.get(index["_class_name"], {})
+    if found := list(faults(index, rules)):
+        raise InputError(f"{file} is no index of a model that can be opened: {'; '.join(found)}. Download it again")
     for part, named in index.items():
-        if part.startswith("_") or not isinstance(named, list | dict):
+        if part.startswith("_") or part in rules or not isinstance(named, list | dict):
             continue  # a setting of the pipeline
         if named == [None, None]:
             continue
@@ -171,7 +182,7 @@ def folder_faults(folder: Path, components: Mapping[str, Path] | None = None) ->
     components: as of `open_backbone`. InputError for an index that cannot be read.
     """
     family, index = family_of(folder)
-    opened, parts = ModelFolder(folder, dict(components or {})), {}
+    opened, parts = ModelFolder(folder, dict(components or {})), {"index": index}
     for part, name in PARTS[family.module].items():
         if part in MAY_LACK and absent(index, MAY_LACK[0]):
             continue

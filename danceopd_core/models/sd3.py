@@ -76,7 +76,7 @@ class StableDiffusion3(DiffusersBackbone):
         return self._scheduled(width, height, spacing(steps))
 
 
-def spacing(steps: int) -> dict[str, Any]:
+def spacing(steps: int, index: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The arguments of `set_timesteps` with which the pipeline requests its sigmas."""
     # The pipeline leaves them to the scheduler, which spaces them evenly between shifted ends and shifts them again.
     return {"num_inference_steps": steps}

@@ -53,7 +53,7 @@ def _linear_mu(config: Any, tokens: int) -> float:
     return tokens * slope + (config.base_shift - slope * config.base_image_seq_len)
 
 
-def even_spacing(steps: int) -> dict[str, Any]:
+def even_spacing(steps: int, index: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Arguments of `set_timesteps` for sigmas that fall evenly from 1 to 1 / steps (FLUX.1, Qwen-Image)."""
     return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
@@ -62,10 +62,10 @@ def folder_sigmas(folder: Path, steps: int, width: int, height: int) -> Tensor:
     """`Backbone.sigmas` of the model in a folder, without opening it, for a picture size that it supports."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    family, _ = family_of(folder)
+    family, index = family_of(folder)
     multiple = size_multiple(folder)
     scheduler = load_part(FlowMatchEulerDiscreteScheduler, ModelFolder(folder), "scheduler")
-    spacing = import_module(f".{family.module}", __package__).spacing(steps)
+    spacing = import_module(f".{family.module}", __package__).spacing(steps, index)
     return scheduled(scheduler, (width // multiple) * (height // multiple), spacing)
 
 

@@ -15,6 +15,7 @@ from ..weights.key_conversion import UNUSED_BUFFER, refuse_quantised
 from ..weights.safetensors_io import finite, listed, open_header, open_safetensors
 from .part_files import class_name
 from .part_rules import CONFIGS
+from .precision import dtype_of
 from .rules import known
 from .weight_bounds import transformers_config
 
@@ -55,7 +56,8 @@ def _network(cls: Any, file: Path, config: Mapping[str, Any], dtype: torch.dtype
     with init_empty_weights():  # parameters only: buffers that no file holds are initialised as usual
         module = cls.from_config(known(config, CONFIGS[class_name(cls)]))
     state = {name: part for name, part in module.state_dict().items() if name.endswith(UNUSED_BUFFER)}
-    state |= {name: tensor.to(dtype, copy=True) for name, tensor in checked_weights(module, file, fp8=False)}
+    for name, tensor in checked_weights(module, file, fp8=False):
+        state[name] = tensor.to(dtype_of(cls, name, dtype), copy=True)
     module.load_state_dict(state, strict=True, assign=True)
     return module
 

@@ -152,7 +152,7 @@ def edit_segments(prompt: str, pictures: int) -> list[str]:
     return ["<|im_start|>user\n<|vision_start|>", *between, request, "<|vision_end|><|im_end|>"]
 
 
-def spacing(steps: int) -> dict[str, Any]:
+def spacing(steps: int, index: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The arguments of `set_timesteps` with which the pipeline requests its sigmas."""
     return {"sigmas": torch.linspace(1.0, 1 / steps, steps).tolist()}
 

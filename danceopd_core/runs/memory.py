@@ -238,9 +238,9 @@ def _encoders(recipe: Recipe, folders: Sequence[Path], indices: Sequence[Mapping
     total = 0
     for number, (folder, index) in enumerate(zip(folders, indices, strict=True)):
         for part in index:
-            if not part.startswith(("text_encoder", "vae")) or absent(index, part):
+            if part not in COMPONENTS or part == "transformer" or absent(index, part):
                 continue
-            replaced = recipe.components.get(part) if number == 0 and part in COMPONENTS else None
+            replaced = recipe.components.get(part) if number == 0 else None
             files = [Path(replaced)] if replaced else sorted((folder / part).glob("*.safetensors"))
             total += _all(files) or sum(p.numel() for p in empty_module_of(folder, part).parameters())
     return total

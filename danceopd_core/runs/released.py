@@ -91,6 +91,13 @@ QWEN25_VL: Settings = {
         "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584,
     },
 }  # fmt: skip
+QWEN3_VL_4B: Settings = {
+    "text_config": QWEN3_4B,
+    "vision_config": {
+        "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16, "out_hidden_size": 2560,
+        "deepstack_visual_indexes": (5, 11, 17),
+    },
+}  # fmt: skip
 RELEASED = {
     "zimage": Released(
         "Z-Image",
@@ -149,6 +156,14 @@ RELEASED = {
         "QwenImageTransformer2DModel",
         {},
         (("Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLConfig", QWEN25_VL),),
+        "AutoencoderKLQwenImage",
+    ),
+    "krea2": Released(
+        "Krea 2",
+        "Krea2Pipeline",
+        "Krea2Transformer2DModel",
+        {},
+        (("Qwen3VLModel", "Qwen3VLConfig", QWEN3_VL_4B),),
         "AutoencoderKLQwenImage",
     ),
 }

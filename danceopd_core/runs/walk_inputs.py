@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..models.flux import Flux
 from ..models.flux2 import TOKENS as KLEIN_TOKENS
 from ..models.flux2 import Flux2Klein
+from ..models.krea2 import Krea2
 from ..models.qwen import EDITING, QwenImage
 from ..models.registry import FAMILIES
 from ..models.sd3 import StableDiffusion3
@@ -137,12 +138,19 @@ def _qwen(of: Pass) -> tuple[Any, dict[str, Value]]:
     return backbone.velocity, {"text": _empty(of.dtype, tokens, _config(of).joint_attention_dim), **_sources(of)}
 
 
+def _krea2(of: Pass) -> tuple[Any, dict[str, Value]]:
+    backbone = Krea2(of.network, _no_vae(), None, of.dtype, False, (), None, None)
+    config = _config(of)
+    return backbone.velocity, {"text": _empty(of.dtype, TOKENS, config.num_text_layers * config.text_hidden_dim)}
+
+
 INPUTS: dict[str, Callable[[Pass], tuple[Any, dict[str, Value]]]] = {
     "zimage": _zimage,
     "sd3": _sd3,
     "flux": _flux,
     "flux2": _flux2,
     "qwen": _qwen,
+    "krea2": _krea2,
 }
 
 

@@ -23,6 +23,7 @@ ORIGINAL_KEYS = {
     "SD3Transformer2DModel": "joint_blocks.",
     "FluxTransformer2DModel": "double_blocks.",
     "Flux2Transformer2DModel": "double_blocks.",
+    "Krea2Transformer2DModel": ".attn.wq.",
     "AutoencoderKL": ".mid.block_1.",
     "AutoencoderKLFlux2": ".mid.block_1.",
 }
@@ -36,6 +37,7 @@ NEIGHBOURS = (
 """The same, with those of all that is not read from such files."""
 SPARES = {
     "ZImageTransformer2DModel": re.compile(r"norm_final\.weight"),
+    "Krea2Transformer2DModel": re.compile(r"last\.(up|down)\.weight"),
     "AutoencoderKL": re.compile(r"(loss|discriminator)\..{1,200}"),
     "AutoencoderKLFlux2": re.compile(r"bn\.num_batches_tracked"),
 }

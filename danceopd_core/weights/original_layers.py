@@ -160,7 +160,32 @@ FLUX2 = (
     ),
     *FINAL,
 )
+KREA2_BLOCK: dict[str, tuple[str, ...]] = {
+    **{f"attn.w{letter}": (f"attn.to_{letter}",) for letter in "qkv"},
+    "attn.gate": ("attn.to_gate",),
+    "attn.wo": ("attn.to_out.0",),
+    **{f"mlp.{part}": (f"ff.{part}",) for part in ("gate", "up", "down")},
+}
+KREA2 = (
+    *_block("blocks", "transformer_blocks", KREA2_BLOCK),
+    *_block("txtfusion.layerwise_blocks", "text_fusion.layerwise_blocks", KREA2_BLOCK),
+    *_block("txtfusion.refiner_blocks", "text_fusion.refiner_blocks", KREA2_BLOCK),
+    *(
+        OriginalLayer(original, (ours,))
+        for original, ours in (
+            ("first", "img_in"),
+            ("tmlp.0", "time_embed.linear_1"),
+            ("tmlp.2", "time_embed.linear_2"),
+            ("tproj.1", "time_mod_proj"),
+            ("txtmlp.1", "txt_in.linear_1"),
+            ("txtmlp.3", "txt_in.linear_2"),
+            ("txtfusion.projector", "text_fusion.projector"),
+            ("last.linear", "final_layer.linear"),
+        )
+    ),
+)
 FAMILIES = {
+    r"transformer_blocks\.\d+\.attn\.to_gate": KREA2,
     r"single_transformer_blocks\.\d+\.attn\.to_qkv_mlp_proj": FLUX2,
     r"single_transformer_blocks\.\d+\.proj_mlp": FLUX,
     r"transformer_blocks\.\d+\.norm1_context\.linear": SD3,

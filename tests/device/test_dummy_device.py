@@ -13,6 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from ..versions import needs_diffusers
 from .dummy_cuda import build
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,8 @@ def small(waits: dict[str, int]) -> dict[str, int]:
         ("sd3", 4),
         pytest.param("flux", 4, marks=pytest.mark.long),
         pytest.param("kontext", 4, marks=pytest.mark.slow),
+        pytest.param("flux2", 4, marks=[pytest.mark.long, needs_diffusers("0.37")]),
+        pytest.param("krea2", 4, marks=[pytest.mark.long, needs_diffusers("0.39")]),
         pytest.param("qwen", 4, marks=pytest.mark.long),
         pytest.param("qwen-edit", 4, marks=pytest.mark.slow),
         pytest.param("zimage", 11, marks=pytest.mark.slow),  # and resuming, the cache, memory that runs out

@@ -14,7 +14,7 @@ from danceopd_core.models.part_rules import PARTS
 from danceopd_core.models.registry import family_of, folder_faults, open_backbone
 
 from ..tiny import save_zimage
-from ..tiny_families import save_flux, save_flux2, save_qwen, save_sd3
+from ..tiny_families import save_flux, save_flux2, save_krea2, save_qwen, save_sd3
 from ..versions import by_family
 
 SAVED = {
@@ -22,6 +22,7 @@ SAVED = {
     "sd3": save_sd3,
     "flux": save_flux,
     "flux2": save_flux2,
+    "krea2": save_krea2,
     "qwen": lambda folder: save_qwen(folder, "QwenImageEditPlusPipeline"),
 }
 

@@ -8,7 +8,7 @@ from danceopd_core.models.part_rules import CONFIGS
 from danceopd_core.models.rules import faults, known
 from danceopd_core.runs.released import RELEASED
 
-from ..versions import needs_diffusers
+from ..versions import needs_pipeline
 
 QWEN = {
     "attention_head_dim": 128, "axes_dims_rope": [16, 56, 56], "guidance_embeds": False, "in_channels": 64,
@@ -46,8 +46,16 @@ PUBLISHED = {
                 "joint_attention_dim": 12288},
     # huggingface.co/Skywork/Unipic3, commit 410de46, of Qwen-Image-Edit; Qwen-Image's is the same
     "qwen": QWEN,
+    # github.com: converters of Krea 2's original checkpoint, which hold every value to its weights' shapes
+    "krea2": {
+        "in_channels": 64, "num_layers": 28, "attention_head_dim": 128, "num_attention_heads": 48,
+        "num_key_value_heads": 12, "intermediate_size": 16384, "timestep_embed_dim": 256, "text_hidden_dim": 2560,
+        "num_text_layers": 12, "text_num_attention_heads": 20, "text_num_key_value_heads": 20,
+        "text_intermediate_size": 6912, "num_layerwise_text_blocks": 2, "num_refiner_text_blocks": 2,
+        "axes_dims_rope": [32, 48, 48], "rope_theta": 1000.0, "norm_eps": 1e-05,
+    },
 }  # fmt: skip
-MARKED = [pytest.param(name, marks=needs_diffusers("0.37") if "klein" in name else ()) for name in PUBLISHED]
+MARKED = [pytest.param(name, marks=needs_pipeline(RELEASED[name].pipeline)) for name in PUBLISHED]
 
 
 @pytest.mark.parametrize("name", MARKED)

@@ -10,16 +10,23 @@ from danceopd_core.errors import InputError
 from danceopd_core.models.backbone import COMPONENTS
 from danceopd_core.models.registry import open_backbone
 
-from ..native_names import flux2_to_native, flux2_vae_to_native, flux_to_native, to_native, vae_to_native
-from ..tiny_families import save_flux, save_flux2, save_qwen, save_sd3
+from ..native_names import (
+    flux2_to_native,
+    flux2_vae_to_native,
+    flux_to_native,
+    krea2_to_native,
+    to_native,
+    vae_to_native,
+)
+from ..tiny_families import save_flux, save_flux2, save_krea2, save_qwen, save_sd3
 from ..versions import by_family
 
 
-@pytest.fixture(scope="module", params=by_family(["zimage", "sd3", "flux", "flux2", "qwen"]))
+@pytest.fixture(scope="module", params=by_family(["zimage", "sd3", "flux", "flux2", "qwen", "krea2"]))
 def model(request, tmp_path_factory):
     if request.param == "zimage":
         return request.getfixturevalue("zimage_folder")
-    saved = {"sd3": save_sd3, "flux": save_flux, "flux2": save_flux2, "qwen": save_qwen}
+    saved = {"sd3": save_sd3, "flux": save_flux, "flux2": save_flux2, "qwen": save_qwen, "krea2": save_krea2}
     return saved[request.param](tmp_path_factory.mktemp("model"))
 
 
@@ -88,6 +95,17 @@ def test_files_under_the_original_names_are_that_model(model, tmp_path, whole):
         weights = load_file(files["text_encoder"])
         save_file(under("model.", weights) | {"lm_head.weight": torch.zeros(3, 32)}, files["text_encoder"])
     same(open_backbone(folder, components=files), expected)
+
+
+@pytest.mark.parametrize("model", by_family(["krea2"]), indirect=True)
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_a_krea2_of_the_original_names_keeps_its_norms_in_float32(model, tmp_path, prefix):
+    expected = open_backbone(model, torch.bfloat16)
+    folder, files = split(model, tmp_path)
+    native = krea2_to_native(expected.network)
+    native |= {f"last.{part}.weight": torch.ones(2, 2) for part in ("up", "down")}  # no pipeline has layers of them
+    save_file(under(prefix, native), files["transformer"])
+    same(open_backbone(folder, torch.bfloat16, components=files), expected)
 
 
 @pytest.mark.parametrize("model", ["flux"], indirect=True)

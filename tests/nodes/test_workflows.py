@@ -23,7 +23,7 @@ NATIVE = {
 RUNNABLE = NATIVE | {
     "quickstart", "local_global_edit", "realism", "cfg_absorption", "sample_student", "move_lora_between_worlds",
 }  # fmt: skip
-PAPER = {f"paper_{name}" for name in presets() if not name.startswith("klein")}
+PAPER = {f"paper_{name}" for name in presets() if not name.startswith(("klein", "krea2", "qwen21"))}
 """They name models and data that a person has to have: what runs every workflow leaves them out by their prefix."""
 NAMES = RUNNABLE | PAPER
 NOTES = ("MarkdownNote", "Note")

@@ -18,15 +18,19 @@ from danceopd_core.recipe.io import parse_recipe, read_recipe
 from danceopd_core.recipe.presets import preset_text, presets
 from danceopd_core.recipe.schema import Optimizer, Query, Recipe
 
-from ..tiny_families import save_flux2, save_sd3
+from ..tiny_families import save_flux2, save_krea2, save_sd3
 from ..versions import needs_diffusers
 
 SAME = {"rollout_steps": "path_steps"}
 """What a recipe that leaves a setting out has for it, where that is for the model to say."""
 PAPER = ["cfg_absorption", "sd35m_realism", "zimage_local_global", "zimage_t2i_edit", "zimage_three_buckets"]
 KLEIN = ["klein_absorb_guidance", "klein_t2i_edit", "klein_two_loras"]
-NAMES = sorted([*PAPER, *KLEIN])
-OPENED = [*PAPER, *(pytest.param(name, marks=needs_diffusers("0.37")) for name in KLEIN)]
+NEEDS = {**dict.fromkeys(KLEIN, "0.37"), "krea2_two_loras": "0.39"}
+"""Recipes of models that the paper has not, with the diffusers that opens them."""
+NAMES = sorted([*PAPER, *NEEDS])
+OPENED = [*PAPER, *(pytest.param(name, marks=needs_diffusers(release)) for name, release in NEEDS.items())]
+SHIFTED = ("sd3", *NEEDS)
+"""Recipes on the model's own sigmas."""
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +43,23 @@ def klein_folder(tmp_path_factory) -> Path:
     return save_flux2(tmp_path_factory.mktemp("models") / "klein")
 
 
+@pytest.fixture(scope="module")
+def krea2_folder(tmp_path_factory) -> Path:
+    return save_krea2(tmp_path_factory.mktemp("models") / "krea2")
+
+
 @pytest.fixture
-def stand_ins(tmp_path, zimage_folder, sd3_folder, request):
+def stand_ins(tmp_path, request):
     """Puts a tiny file or folder wherever a recipe asks for one."""
 
     def make(recipe: Recipe) -> None:
         for name in ("models", "loras", "data"):
             (tmp_path / name).mkdir(exist_ok=True)
-        sd3, klein = "stable" in recipe.model, "klein" in recipe.model
-        folder = request.getfixturevalue("klein_folder") if klein else sd3_folder if sd3 else zimage_folder
-        Path(recipe.model).symlink_to(folder)
-        blocks = sd3 or klein
-        layer, width = ("transformer_blocks.0.attn.to_q", 64) if blocks else ("layers.0.attention.to_q", 32)
+        known = {"stable": "sd3", "klein": "klein", "Krea": "krea2"}
+        family = next((family for word, family in known.items() if word in recipe.model), "zimage")
+        Path(recipe.model).symlink_to(request.getfixturevalue(f"{family}_folder"))
+        plain = family == "zimage"
+        layer, width = ("layers.0.attention.to_q", 32) if plain else ("transformer_blocks.0.attn.to_q", 64)
         down, up = torch.zeros(1, width), torch.zeros(width, 1)
         lora = {f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}
         loras = {teacher.lora for teacher in recipe.teachers.values()} | {recipe.student.start}
@@ -95,7 +104,7 @@ def test_a_recipe_with_its_files_passes_a_dry_run(name, fast, stand_ins, tmp_pat
     assert main(["train", "recipe.yaml", "--dry-run"]) == 0, capsys.readouterr().err
     told = capsys.readouterr().out
     assert "nothing is missing" in told
-    assert ("0.5 15 %" in told) == (not fast and not name.startswith(("sd3", "klein")))  # shift 3 over 16 steps
+    assert ("0.5 15 %" in told) == (not fast and not name.startswith(SHIFTED))  # shift 3 over 16 steps
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,7 +117,7 @@ def test_a_recipe_says_the_papers_values_and_every_file_in_its_head(name):
     for key in ("method", "router", "steps", "batch", "accumulate", "rollout_steps", "width", "save_every", "dtype"):
         assert str(tree[key]) == str(recipe.__dict__[key]) == str(getattr(default, SAME.get(key, key)))
     assert (recipe.query, recipe.optimizer) == (Query("low", 1), Optimizer(2e-4, 0.0, clip=1.0))
-    assert recipe.sigmas == ("model" if name.startswith(("sd3", "klein")) else "paper")
+    assert recipe.sigmas == ("model" if name.startswith(SHIFTED) else "paper")
     assert {route.weight for route in recipe.routes} == {1.0}
     assert recipe.out.endswith(name)
     head = text.partition("\nmodel:")[0]

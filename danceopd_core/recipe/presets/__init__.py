@@ -1,4 +1,4 @@
-"""Recipes for the user to fill in the paths of files: the paper's (DanceOPD, arXiv 2606.27377), and FLUX.2 klein's."""
+"""Recipes for the user to fill in the paths of files: the paper's (DanceOPD, arXiv 2606.27377), and newer models'."""
 
 from __future__ import annotations
 

@@ -1,16 +1,22 @@
 # ruff: noqa: PT017 (run without pytest)
 """LoRAs in any layout that ComfyUI reads are as teachers what its own loader makes of them, and ours are read back."""
 
+import copy
 import logging
+import re
+from functools import partial
 
+import comfy.lora
 import comfy.sd
 import torch
 from pack.danceopd_core.errors import InputError
+from pack.danceopd_core.models.registry import FAMILIES
 from pack.danceopd_core.weights.adapters import STUDENT, Adapters
 from pack.danceopd_core.weights.linear_like import linear_shapes
 from pack.danceopd_core.weights.lora import Lora
 from pack.nodes.native.lora_names import lora_of, native_tensors
 from pack_laws.configs import CONFIGS
+from pack_laws.diffusers_pairs import PAIRS, both, question
 from pack_laws.tiny_models import backbone_of, fresh_backbone, prompts, state, tiny_backbone, tiny_model
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -184,6 +190,48 @@ def test_a_student_is_read_by_the_stock_loader_with_no_key_left_over():
         assert len(patched.patcher.patches) == len(adapters.student().down), name
         with torch.no_grad():
             assert far(patched.velocity(x, sigma, cond), ours) < 2e-5, name
+
+
+FOLDERS = {"SD3.5": "sd3", "FLUX.2": "flux2", "Qwen-Image": "qwen", "Krea 2": "krea2"}
+"""Families whose diffusers networks have a pair here, at the settings that ComfyUI finds a layer's rows by."""
+
+
+def test_a_student_of_a_diffusers_folder_is_the_same_student_here():
+    """By the names that `write_lora` gives it, and with the family's default targets."""
+    for name, family in FOLDERS.items():
+        backbone, base, network = both(name)
+        network, pair = copy.deepcopy(network), PAIRS[name]
+        shapes, adapters = linear_shapes(network), Adapters(network)
+        layers = [m for m in shapes if any(m.endswith(f".{ending}") for ending in FAMILIES[family].targets)]
+        pairs = {module: factors(*shapes[module]) for module in layers}
+        downs, ups = ({module: pair[side] for module, pair in pairs.items()} for side in (0, 1))
+        adapters.start_student(Lora(downs, ups))
+        x, sigma, native, asked = question(name, backbone, 4 * backbone.size_multiple, 8 * backbone.size_multiple)
+        file = {
+            f"transformer.{module}.lora_{letter}.weight": factor
+            for letter, side in (("A", downs), ("B", ups))
+            for module, factor in side.items()
+        }
+        load = partial(tiny_model, pair.config, more=tuple(pair.more.items()))
+        patched, warned = patched_by_comfyui(load, file)
+        assert not warned, (name, warned[:3])
+        with torch.no_grad():
+            bare = base(x, sigma, asked)
+            ours = adapters.field(pair.backbone(network), STUDENT)(x, sigma, asked)
+            theirs = backbone_of(patched).velocity(x, sigma, native)
+        assert far(ours, theirs) < 2e-5 < 1e-2 < far(ours, bare), (name, far(ours, theirs), far(ours, bare))
+
+
+def test_which_layers_the_stock_loader_does_not_know_by_diffusers_names():
+    """FLUX.2's modulations and time embedding, which no LoRA adapts by default."""
+    unknown = {"FLUX.2": r"\w+_modulation(_\w+)?\.linear|time_guidance_embed\..+", "Krea 2": "none"}
+    for name, pattern in unknown.items():
+        backbone, _, network = both(name)
+        keys = comfy.lora.model_lora_keys_unet(backbone.model, {})
+        missing = {module for module in linear_shapes(network) if f"transformer.{module}" not in keys}
+        expected = {module for module in linear_shapes(network) if re.fullmatch(pattern, module)}
+        assert missing == expected, (name, missing)
+        assert bool(missing) == (name == "FLUX.2")
 
 
 def test_a_student_that_was_saved_is_continued():
