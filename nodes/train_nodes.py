@@ -27,6 +27,7 @@ from ._comfy import (
 )
 from .header_checks import faults_of
 from .lists import one, pictures_of, prompts_of, single
+from .quality import against_preset, resolved
 from .run_checks import ABSENT, limits, pictures_without_prompts, settings_fault, told, widgets
 from .sockets import CATEGORY
 from .training_inputs import training_inputs
@@ -94,11 +95,12 @@ class TrainStudent(io.ComfyNode):
             return faults_of(*out_of_range)
         settings = {i.id: i.default for i in given if isinstance(i, io.WidgetInput)} | own
         more = settings.pop("more_settings")
-        for name in ("name", "validation_prompts", "validate_every", "resume"):
+        for name in ("name", "validation_prompts", "validate_every", "resume", "quality"):
             del settings[name]
         sources = inputs.get("validation_sources", ABSENT)
         return faults_of(
             told(lambda: check_name(own["name"])) if "name" in own else "",
+            *against_preset(own),
             settings_fault(_settings(ModelSpec("shapes", "float32"), Path(), **settings), more),
             pictures_without_prompts(
                 "validation_prompts", inputs.get("validation_prompts"), "validation_sources", sources
@@ -125,10 +127,11 @@ class TrainStudent(io.ComfyNode):
         run, node = RunRecord(output_folder(), name), status.data["node"]
         status.publish(shares=dict(zip(routes.names(), routes.shares(), strict=True)))
         check_alone(cls.hidden.prompt or {}, node, run.name)
-        recipe = recipe_of(routes, student, _settings(routes.model, run.path, **widgets), more_settings)
+        source = graph_source(routes.model, [route.field for route in routes.routes])
+        settings = _settings(routes.model, run.path, **resolved(widgets, source))
+        recipe = recipe_of(routes, student, settings, more_settings)
         validation = Validation(prompts, sources, validate_every)
         workflow = {"prompt": cls.hidden.prompt, "workflow": (cls.hidden.extra_pnginfo or {}).get("workflow")}
-        source = graph_source(routes.model, [route.field for route in routes.routes])
         check_what_follows(cls.hidden.prompt or {}, node, routes.model)
         job = Job(recipe, run, validation, resume, workflow, source, readable_folders(), encoding_cache())
         with workspace(training=True), RUNS.running(node) as stop, heartbeat(status):

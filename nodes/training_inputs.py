@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._comfy import io
+from .quality import CUSTOM, PRESETS
 from .sockets import RoutesSocket, StudentSocket
 
 
@@ -21,6 +22,7 @@ def training_inputs() -> list[io.Input]:
             "method",
             options=["danceopd", "diffusionopd", "flowopd", "offpolicy"],
             default="danceopd",
+            advanced=True,
             tooltip="danceopd: queries the teacher at k states of each student rollout. diffusionopd, "
             "flowopd: query it at every state. offpolicy: trains on noised target images instead of rollouts.",
         ),
@@ -45,6 +47,7 @@ def training_inputs() -> list[io.Input]:
             default=1,
             min=1,
             max=1024,
+            advanced=True,
             tooltip="Batch size: samples per forward pass. Larger batches need more memory.",
         ),
         io.Int.Input(
@@ -52,6 +55,7 @@ def training_inputs() -> list[io.Input]:
             default=4,
             min=1,
             max=1024,
+            advanced=True,
             tooltip="Gradient accumulation: batches per update. More batches give less noisy gradients at the "
             "same memory, but slower updates.",
         ),
@@ -60,13 +64,23 @@ def training_inputs() -> list[io.Input]:
             default=16,
             min=1,
             max=1000,
+            advanced=True,
             tooltip="Sampling steps of a student rollout from noise. Typical: 8 to 16.",
         ),
-        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=False, tooltip="Random seed."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**63 - 1,
+            control_after_generate=False,
+            advanced=True,
+            tooltip="Random seed.",
+        ),
         io.String.Input(
             "validation_prompts",
             default="",
             multiline=True,
+            advanced=True,
             tooltip="Prompts of the validation images shown during training, one per line. Empty: the first "
             "prompt of each route.",
         ),
@@ -75,6 +89,7 @@ def training_inputs() -> list[io.Input]:
             default=25,
             min=0,
             max=1000000,
+            advanced=True,
             tooltip="Validation interval in updates. 0: validate only at the end.",
         ),
         io.Int.Input(
@@ -217,5 +232,16 @@ def training_inputs() -> list[io.Input]:
             advanced=True,
             tooltip="Upper end of that range. If both ends are 0, bias applies. The panel shows the resulting "
             "query distribution.",
+        ),
+        io.Combo.Input(
+            "quality",
+            options=["fast", "paper", "custom"],
+            default=CUSTOM,
+            optional=True,
+            extra_dict={"presets": PRESETS},
+            tooltip="How the student is asked. paper: 16 rollout steps, one query near the clean end (k 1, bias low). "
+            "fast: the same with 8 steps, at half the cost of a rollout and nearly the quality. Both keep the number "
+            "of steps of a diffusers folder that was distilled to few. custom: rollout_steps, k, bias, sigma_low and "
+            "sigma_high as they are set; editing one of them selects it.",
         ),
     ]

@@ -3,19 +3,24 @@
 import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 
+import { hasAdvanced, hideAdvanced } from "./danceopd/advanced.js";
 import { follow, refresh } from "./danceopd/csv_list.js";
 import { faultText, heldBack } from "./danceopd/faults.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
 import { load } from "./danceopd/i18n.js";
 import { Panel } from "./danceopd/panel.js";
+import { followPresets, presetsOf } from "./danceopd/quality.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { HEIGHT } from "./danceopd/style.js";
 import { translateTemplate } from "./danceopd/templates.js";
 
+const PACK = "DanceOPD_";
 const TRAIN = "DanceOPD_Train";
 const BUCKET = "DanceOPD_Bucket";
 const ROUTES = "DanceOPD_Routes";
 const panels = new WeakMap(); // node -> Panel
+let presets = {}; // of the Train node's quality
+const folded = new Set(); // the pack's nodes with advanced widgets
 
 async function get(route) {
   const response = await api.fetchApi(route);
@@ -143,14 +148,21 @@ app.registerExtension({
     load(await get("/i18n"), app.extensionManager.setting.get("Comfy.Locale"));
   },
 
+  beforeRegisterNodeDef(type, definition) {
+    if (definition.name === TRAIN) presets = presetsOf(definition);
+    if (definition.name.startsWith(PACK) && hasAdvanced(definition)) folded.add(definition.name);
+  },
+
   refreshComboInNodes(definitions) {
     refresh(definitions, [...walk(app.rootGraph)].map(([, node]) => node).filter((node) => node.comfyClass === BUCKET));
   },
 
   nodeCreated(node) {
+    if (folded.has(node.comfyClass)) hideAdvanced(node);
     if (node.comfyClass === BUCKET) follow(node);
     if (node.comfyClass === ROUTES) followSockets(node);
     if (node.comfyClass !== TRAIN) return;
+    followPresets(node, presets);
     const panel = new Panel(client);
     const widget = node.addDOMWidget("panel", "danceopd_panel", panel.element, {
       serialize: false,

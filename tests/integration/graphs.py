@@ -27,6 +27,7 @@ def short(name: str, run: str | None = None, **train) -> dict:
         inputs = node["inputs"]
         if node["class_type"] == "DanceOPD_Train":
             inputs |= {"steps": 4, "batch": 2, "rollout_steps": 3, "validate_every": 2, "save_every": 2, "warmup": 1}
+            inputs |= {"quality": "custom"}
             inputs |= {"name": run or f"short_{name}", **train}
         if "content.count" in inputs:
             inputs["content.count"] = 12

@@ -11,6 +11,16 @@ import weakref
 from pathlib import Path
 
 
+class Folder:
+    """The source of a model that was distilled to so many steps, or was not."""
+
+    def __init__(self, steps: int | None) -> None:
+        self.few_steps = lambda: steps
+
+    def facts(self):
+        return sys.modules["pack.danceopd_core.runs.sources"].ModelFacts()
+
+
 def main(comfyui: Path, pack: Path) -> None:
     sys.path.insert(0, str(comfyui))
     from comfy.cli_args import args
@@ -124,6 +134,27 @@ def main(comfyui: Path, pack: Path) -> None:
         folder_paths.set_input_directory(name)
         (Path(name) / "prompts.CSV").write_text("prompt\na\n")
         assert border.csv_choices() == {"prompts.CSV": str(Path(name) / "prompts.CSV")}
+    # A preset of Train is taken with its own values, refused beside others, and gives way to a model of few steps.
+    train = importlib.import_module(f"{nodes}.train_nodes").TrainStudent.validate_inputs
+    quality = importlib.import_module(f"{nodes}.quality")
+    for name, preset in quality.PRESETS.items():
+        own = {**preset, "quality": name}
+        assert train(**{key: [value] for key, value in own.items()}) is True
+        assert train(quality=[name], rollout_steps=None) is True  # which another node gives
+        for key, other in {"rollout_steps": 12, "k": 2, "bias": "high", "sigma_low": 0.1, "sigma_high": 0.9}.items():
+            told = train(**{key: [value] for key, value in (own | {key: other}).items()})
+            assert isinstance(told, str), key
+            assert told.startswith(f"{key}: {other} is not the {preset[key]} of quality '{name}'"), told
+            assert train(quality=["custom"], k=[1], rollout_steps=[12], bias=["high"]) is True
+            try:
+                quality.resolved(own | {key: other}, Folder(None))
+            except InputError as error:
+                assert str(error) in told
+            else:
+                raise AssertionError("another value was passed over")
+        assert quality.resolved(own, Folder(None)) == preset
+        assert quality.resolved(own, Folder(4)) == preset | {"rollout_steps": 4}
+    assert quality.resolved({"rollout_steps": 12}, Folder(4)) == {"rollout_steps": 12}  # saved before there were any
     (picture,) = border.as_arrays(torch.ones(1, 4, 6, 4), "source")
     assert picture.shape == (4, 6, 3)
     print("\nheld")

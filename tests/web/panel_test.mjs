@@ -3,11 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { hasAdvanced, hideAdvanced } from "./danceopd/advanced.js";
 import { durationText, logTicks, memoryText, numberText, queryText, ticks } from "./danceopd/format.js";
 import { refresh } from "./danceopd/csv_list.js";
 import { faultText, heldBack } from "./danceopd/faults.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
 import { load, sentence, t } from "./danceopd/i18n.js";
+import { followPresets, presetsOf } from "./danceopd/quality.js";
 import { addEvent, addHistory, copyOf, downsample, emptySeries, runningMean, valueAt } from "./danceopd/series.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { translateTemplate } from "./danceopd/templates.js";
@@ -209,4 +211,62 @@ test("sockets inside a dynamic combo are named in the page's language, and what 
   node.widgets[0].callback();
   assert.deepEqual([node.inputs[3].label, node.inputs[3].localized_name], ["mine", "教师 1"]);
   load({}, "en");
+});
+
+function trainNode() {
+  const values = { rollout_steps: 12, k: 1, bias: "high", steps: 5, quality: "custom" };
+  const node = { widgets: Object.entries(values).map(([name, value]) => ({ name, value })) };
+  const presets = presetsOf({ input: { optional: { quality: [["fast"], { presets: {
+    fast: { rollout_steps: 8, k: 1, bias: "low" }, paper: { rollout_steps: 16, k: 1, bias: "low" },
+  } }] } } });
+  followPresets(node, presets);
+  return {
+    set(name, value) {
+      const widget = node.widgets.find((widget) => widget.name === name);
+      widget.value = value;
+      widget.callback?.(value);
+    },
+    get: () => Object.fromEntries(node.widgets.map(({ name, value }) => [name, value])),
+  };
+}
+
+test("a chosen preset writes its widgets, and editing one of them makes it custom", () => {
+  const node = trainNode();
+  node.set("quality", "fast");
+  assert.deepEqual(node.get(), { rollout_steps: 8, k: 1, bias: "low", steps: 5, quality: "fast" });
+  node.set("quality", "paper");
+  node.set("steps", 9);
+  node.set("k", 1); // as it was
+  assert.deepEqual(node.get(), { rollout_steps: 16, k: 1, bias: "low", steps: 9, quality: "paper" });
+  node.set("bias", "mid");
+  assert.deepEqual(node.get(), { rollout_steps: 16, k: 1, bias: "mid", steps: 9, quality: "custom" });
+  node.set("rollout_steps", 8); // stays custom
+  assert.equal(node.get().quality, "custom");
+  assert.deepEqual(presetsOf(undefined), {});
+});
+
+test("advanced widgets take no room until they are shown, by the button in the title", () => {
+  const name = { name: "name" };
+  const seed = { name: "seed", options: { advanced: true } };
+  const node = {
+    widgets: [name, seed],
+    buttons: [],
+    showAdvanced: false,
+    isWidgetVisible: (widget) => !widget.hidden,
+    addTitleButton(button) { this.buttons.push(button); },
+    toggleAdvanced() { this.showAdvanced = !this.showAdvanced; },
+    onTitleButtonClick: (button) => { clicked = button.name; },
+  };
+  let clicked = "";
+  hideAdvanced(node);
+  assert.deepEqual(node.getLayoutWidgets(), [name]);
+  node.onTitleButtonClick(node.buttons[0]);
+  assert.deepEqual(node.getLayoutWidgets(), [name, seed]);
+  node.onTitleButtonClick({ name: "other" });
+  assert.equal(clicked, "other");
+  seed.hidden = true;
+  assert.deepEqual(node.getLayoutWidgets(), [name]);
+  assert.ok(node.hasAdvancedWidgets());
+  assert.ok(hasAdvanced({ input: { required: { kind: ["C", { options: [{ inputs: { optional: { a: ["INT", { advanced: true }] } } }] }] } } }));
+  assert.ok(!hasAdvanced({ input: { required: { a: ["INT", { advanced: false }] } } }));
 });

@@ -23,6 +23,7 @@ def training(name: str, seed: int, steps: int = 1) -> dict[str, Any]:
         inputs = node["inputs"]
         if node["class_type"] == "DanceOPD_Train":
             inputs |= {"name": name, "seed": seed, "steps": steps, "batch": 1, "accumulate": 1, "rollout_steps": 2}
+            inputs |= {"quality": "custom"}
             inputs |= {"validate_every": 0, "save_every": 1, "warmup": 0, "schedule": "constant"}
         if node["class_type"] == "DanceOPD_Student":
             inputs["rank"] = 4
