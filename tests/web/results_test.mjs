@@ -33,8 +33,8 @@ test("the pictures over time are a table: source, teacher, updates", () => {
 });
 
 test("without pictures over time, those of the last validation are the table", () => {
-  const { rows, columns } = stripTable(null, { update: 40, pictures: [{ prompt: "a star", url: "u" }] });
-  assert.deepEqual([rows[0].prompt, columns], ["a star", [{ kind: "update", update: 40, pictures: ["u"] }]]);
+  const { rows, columns } = stripTable(null, { update: 41, pictures: [{ prompt: "a star", url: "x/000040-00.png" }] });
+  assert.deepEqual([rows[0].prompt, columns], ["a star", [{ kind: "update", update: 40, pictures: ["x/000040-00.png"] }]]);
   assert.deepEqual(stripTable(null, null), { rows: [], columns: [] });
 });
 

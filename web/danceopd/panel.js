@@ -48,10 +48,10 @@ export class Panel {
     this.facts = createElement("div", "danceopd-facts", side);
     this.query = createElement("div", "danceopd-query", side);
     this.earlier = createElement("div", "danceopd-earlier", side);
-    this.end = new EndCard(side, this.run, this.actions);
     this.buttons = createElement("div", "danceopd-buttons danceopd-running", side);
     this.stop = createButton(this.buttons, "", () => this.run.act("stop"));
     this.cancel = createButton(this.buttons, "", () => this.run.act("cancel"));
+    this.end = new EndCard(side, this.run, this.actions);
     this.#buildPlot();
     this.strip = new Strip(this.element, this.run.client.picture);
   }

@@ -28,6 +28,7 @@ export class Strip {
     const labels = table.columns.map((column, i) => columnLabel(table.columns, i, running));
     const fixed = table.columns.filter(({ kind }) => kind !== "update").length;
     this.element.style.setProperty("--danceopd-columns", labels.length);
+    this.element.dataset.rows = Math.min(3, table.rows.length);
     const old = this.images;
     this.images = new Map();
     const cell = (tag, name, text, index) => {

@@ -8,7 +8,7 @@ export function stripTable(strip, event) {
   const shown = event?.pictures ?? [];
   const given = strip?.rows?.length && strip.columns.length ? strip : {
     rows: shown.map(({ prompt }) => ({ prompt, route: null, source: null, teacher: null })),
-    columns: shown.length ? [{ update: event.update, pictures: shown.map(({ url }) => url) }] : [],
+    columns: shown.length ? [{ update: updateOf(shown[0].url) ?? event.update, pictures: shown.map(({ url }) => url) }] : [],
   };
   const fixed = ["source", "teacher"].map((kind) => ({ kind, pictures: given.rows.map((row) => row[kind] ?? null) }));
   const over = given.columns.map(({ update, pictures }) => ({ kind: "update", update, pictures }));
@@ -37,4 +37,10 @@ export function compared(columns, row) {
 export function nextColumn(columns, row, index, step) {
   for (let i = index + step; i >= 0 && i < columns.length; i += step) if (columns[i].pictures[row]) return i;
   return index;
+}
+
+// The names of pictures begin with their update.
+function updateOf(url) {
+  const digits = /(\d+)-\d+\.png$/.exec(url)?.[1];
+  return digits && Number(digits);
 }

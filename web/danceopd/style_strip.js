@@ -5,6 +5,8 @@ export const STRIP_STYLE = `
   flex: 0 1 auto; min-height: 98px; max-height: 45%; container-type: inline-size; display: grid; align-content: start;
   grid-auto-rows: max-content; column-gap: var(--danceopd-gap);
   grid-template-columns: repeat(var(--danceopd-columns), var(--danceopd-side)); scrollbar-width: thin; }
+.danceopd > .danceopd-strip[data-rows="1"] { --danceopd-side: 92px; }
+.danceopd > .danceopd-strip[data-rows="2"] { --danceopd-side: 72px; }
 .danceopd-strip > * { background: var(--danceopd-ground); }
 .danceopd-column { position: sticky; top: 0; z-index: 2; font-size: 10px; line-height: 15px; text-align: center;
   color: color-mix(in srgb, currentColor 75%, transparent); white-space: nowrap; overflow: hidden;
@@ -23,5 +25,8 @@ export const STRIP_STYLE = `
 .danceopd-picture > img { display: block; width: 100%; height: 100%; object-fit: contain; }
 .danceopd-picture > img.small { image-rendering: pixelated; }
 .danceopd-picture:hover > img { filter: brightness(1.12); }
-.danceopd.danceopd-wide > .danceopd-strip { --danceopd-side: 92px; max-height: none; min-height: 0; min-width: 0; }
+.danceopd.danceopd-wide > .danceopd-strip[data-rows="1"] { --danceopd-side: 220px; }
+.danceopd.danceopd-wide > .danceopd-strip[data-rows="2"] { --danceopd-side: 132px; }
+.danceopd.danceopd-wide > .danceopd-strip[data-rows="3"] { --danceopd-side: 92px; }
+.danceopd.danceopd-wide > .danceopd-strip { max-height: none; min-height: 0; min-width: 0; }
 `;
