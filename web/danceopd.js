@@ -1,61 +1,38 @@
-// ComfyUI extension: adds the live panel to every Train node, passes it the server's events, restores it on reload.
+// ComfyUI extension: gives every Train node its run and its panel, passes them the server's events, restores them on reload.
 
 import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 
 import { hasAdvanced, hideAdvanced } from "./danceopd/advanced.js";
+import { client, get } from "./danceopd/client.js";
 import { follow, refresh } from "./danceopd/csv_list.js";
-import { faultText, heldBack } from "./danceopd/faults.js";
+import { Estimates } from "./danceopd/estimates.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
 import { load } from "./danceopd/i18n.js";
+import { addLoader } from "./danceopd/load_lora.js";
 import { Panel } from "./danceopd/panel.js";
 import { followPresets, presetsOf } from "./danceopd/quality.js";
+import { watchFaults } from "./danceopd/queueing.js";
+import { Run } from "./danceopd/run.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { HEIGHT } from "./danceopd/style.js";
 import { translateTemplate } from "./danceopd/templates.js";
+import { endToast } from "./danceopd/toasts.js";
+import { TAB, wideTab } from "./danceopd/wide.js";
 
 const PACK = "DanceOPD_";
 const TRAIN = "DanceOPD_Train";
 const BUCKET = "DanceOPD_Bucket";
 const ROUTES = "DanceOPD_Routes";
-const panels = new WeakMap(); // node -> Panel
 let presets = {}; // of the Train node's quality
 const folded = new Set(); // the pack's nodes with advanced widgets
+const runs = new WeakMap(); // node -> Run
+const states = new Map(); // name of a run -> its last state that this page was told as it happened
 
-async function get(route) {
-  const response = await api.fetchApi(route);
-  return response.ok ? response.json() : null;
+// [execution id, node, its run] of every Train node.
+function trainers() {
+  return [...walk(app.rootGraph)].filter(([, node]) => runs.has(node)).map(([id, node]) => [id, node, runs.get(node)]);
 }
-
-// The id of the running prompt that contains this Train node.
-async function promptOf(id) {
-  const queue = await get("/queue");
-  return queue?.queue_running.find(([, , prompt]) => prompt[id]?.class_type === TRAIN)?.[1];
-}
-
-const PAGE = 5000; // updates in one answer: a long history comes in parts
-
-const client = {
-  history: (run, after) => get(`/danceopd/runs/${encodeURIComponent(run)}/history?after=${after}&limit=${PAGE}`),
-
-  async stop(id) {
-    const body = JSON.stringify({ node: id });
-    const headers = { "Content-Type": "application/json" };
-    const response = await api.fetchApi("/danceopd/stop", { method: "POST", headers, body });
-    return response.ok && (await response.json()).stopping;
-  },
-
-  async cancel(id) {
-    const prompt = await promptOf(id);
-    if (prompt) await api.interrupt(prompt);
-    return prompt !== undefined;
-  },
-
-  picture(url) {
-    if (!url.startsWith("/danceopd/runs/")) throw new Error(`${url} is not an image of a run`);
-    return api.apiURL(url);
-  },
-};
 
 // A node of another workflow can have the same id, so the name of the run has to match as well.
 function belongsTo(event, node) {
@@ -64,73 +41,75 @@ function belongsTo(event, node) {
 }
 
 function dispatch(event) {
+  const toast = endToast(states.get(event.run), event);
+  states.set(event.run, event.state);
+  if (toast) app.extensionManager?.toast?.add(toast);
   const node = nodeOf(app.rootGraph, event.display_node) ?? nodeOf(app.rootGraph, event.node);
-  if (node && belongsTo(event, node)) panels.get(node)?.update(event);
+  if (node && belongsTo(event, node)) runs.get(node)?.update(event);
 }
 
 // Shows the server's last event of this node or, after a server restart, the saved status of the run of its name.
-async function restore(id, node, runs) {
+async function restore(id, node, run, names) {
   const last = await get(`/danceopd/nodes/${encodeURIComponent(id)}`);
   const name = runName(ownValue(node, "name") ?? "");
   const current = last && belongsTo(last, node);
-  const event = current ? last : runs.includes(name) && (await get(`/danceopd/runs/${encodeURIComponent(name)}`));
-  if (event) panels.get(node)?.update(event);
-  else panels.get(node)?.ended(); // a server that was started anew knows nothing of the run
+  const event = current ? last : names.includes(name) && (await client.run(name));
+  if (event) run.update(event);
+  else run.ended(); // a server that was started anew knows nothing of the run
 }
 
 async function restoreAll() {
-  const nodes = [...walk(app.rootGraph)].filter(([, node]) => node.comfyClass === TRAIN);
-  if (!nodes.length) return;
-  const runs = (await get("/danceopd/runs")) ?? [];
-  await Promise.all(nodes.map(([id, node]) => restore(id, node, runs)));
+  const found = trainers();
+  if (!found.length) return;
+  const names = (await get("/danceopd/runs")) ?? [];
+  await Promise.all(found.map(([id, node, run]) => restore(id, node, run, names)));
+  estimates.soon();
 }
 
-function allPanels() {
-  return [...walk(app.rootGraph)].map(([, node]) => panels.get(node)).filter(Boolean);
+const estimates = new Estimates(
+  () => trainers().filter(([, , run]) => !run.event).map(([id, , run]) => [id, run]),
+  async () => (await app.graphToPrompt()).output,
+  client,
+);
+
+function hasWideView() {
+  return typeof app.extensionManager?.bottomPanel?.toggleBottomPanelTab === "function";
 }
 
-function titleOf(id) {
-  return nodeOf(app.rootGraph, id)?.title ?? id;
-}
-
-// Shows a fault on every panel whose node it keeps from running.
-function showFault(prompt, faulty, text) {
-  for (const id of heldBack(prompt, TRAIN, faulty)) {
-    panels.get(nodeOf(app.rootGraph, id))?.failed(text);
-  }
-}
-
-// Faults that are found when a prompt is queued reach no event: the request's answer tells them.
-function watchQueueing() {
-  const queuePrompt = api.queuePrompt;
-  api.queuePrompt = async function (number, data, ...more) {
-    const show = (errors) => {
-      if (errors && Object.keys(errors).length) {
-        showFault(data.output, Object.keys(errors), faultText(errors, titleOf));
-      }
-    };
-    try {
-      const answer = await queuePrompt.call(this, number, data, ...more);
-      show(answer?.node_errors);
-      return answer;
-    } catch (error) {
-      show(error?.response?.node_errors);
-      throw error;
-    }
+function actionsOf(node) {
+  return {
+    async addLora(file) {
+      await app.refreshComboInNodes();
+      const added = addLoader(node.graph, node, file, (type) => LiteGraph.createNode(type));
+      app.canvas.selectNode?.(added);
+      app.canvas.setDirty(true, true);
+    },
+    widen: hasWideView() ? () => {
+      app.canvas.selectNode?.(node);
+      app.extensionManager.bottomPanel.toggleBottomPanelTab(TAB);
+    } : undefined,
   };
 }
 
-// Of a running prompt, or of one that has just ended.
-async function promptNodes(id) {
-  const queue = await get("/queue");
-  const running = queue?.queue_running.find(([, other]) => other === id)?.[2];
-  return running ?? (await get(`/history/${encodeURIComponent(id)}`))?.[id]?.prompt?.[2];
-}
-
-async function showExecutionError({ prompt_id: prompt, node_id: id, node_type: type, exception_message: message }) {
-  if (type === TRAIN) return; // its own status tells
-  const nodes = await promptNodes(prompt);
-  if (nodes) showFault(nodes, [id], `${titleOf(id)}: ${String(message).trim()}`);
+function addPanel(node) {
+  const run = new Run(client);
+  runs.set(node, run);
+  const panel = new Panel(run, actionsOf(node));
+  const widget = node.addDOMWidget("panel", "danceopd_panel", panel.element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => HEIGHT + 20,
+  });
+  widget.serialize = false; // the option excludes it from the prompt, this property from the saved workflow
+  // The side panel draws it at its own width and leaves that on it.
+  Object.defineProperty(widget, "width", { get: () => undefined, set() {} });
+  // The wheel zooms the canvas over the panel as it does beside it.
+  panel.element.addEventListener("wheel", (event) => {
+    if (event.target.closest(".danceopd-routes, .danceopd-strip, .danceopd-wide") && !event.ctrlKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    app.canvas.processMouseWheel(event);
+  }, { passive: false });
 }
 
 app.registerExtension({
@@ -138,19 +117,25 @@ app.registerExtension({
 
   async init() {
     api.addEventListener("danceopd.step", ({ detail }) => dispatch(detail));
-    api.addEventListener("execution_error", ({ detail }) => showExecutionError(detail));
-    api.addEventListener("reconnecting", () => allPanels().forEach((panel) => panel.disconnected(true)));
+    api.addEventListener("reconnecting", () => trainers().forEach(([, , run]) => run.disconnected(true)));
     api.addEventListener("reconnected", async () => {
-      allPanels().forEach((panel) => panel.disconnected(false));
+      trainers().forEach(([, , run]) => run.disconnected(false));
       await restoreAll();
     });
-    watchQueueing();
+    api.addEventListener("graphChanged", () => estimates.soon());
+    watchFaults(TRAIN, (id) => nodeOf(app.rootGraph, id), (node, text) => runs.get(node)?.failed(text));
     load(await get("/i18n"), app.extensionManager.setting.get("Comfy.Locale"));
   },
 
   beforeRegisterNodeDef(type, definition) {
     if (definition.name === TRAIN) presets = presetsOf(definition);
     if (definition.name.startsWith(PACK) && hasAdvanced(definition)) folded.add(definition.name);
+  },
+
+  setup() {
+    const shown = () => trainers().map(([, node, run]) => [node, run]);
+    const tab = wideTab(shown, (node) => Boolean(app.canvas?.selected_nodes?.[node.id] === node), actionsOf);
+    if (hasWideView()) app.extensionManager.bottomPanel.registerBottomPanelTab?.(tab);
   },
 
   refreshComboInNodes(definitions) {
@@ -161,25 +146,10 @@ app.registerExtension({
     if (folded.has(node.comfyClass)) hideAdvanced(node);
     if (node.comfyClass === BUCKET) follow(node);
     if (node.comfyClass === ROUTES) followSockets(node);
-    if (node.comfyClass !== TRAIN) return;
-    followPresets(node, presets);
-    const panel = new Panel(client);
-    const widget = node.addDOMWidget("panel", "danceopd_panel", panel.element, {
-      serialize: false,
-      hideOnZoom: false,
-      getMinHeight: () => HEIGHT + 20,
-    });
-    widget.serialize = false; // the option excludes it from the prompt, this property from the saved workflow
-    // The side panel draws it at its own width and leaves that on it.
-    Object.defineProperty(widget, "width", { get: () => undefined, set() {} });
-    panels.set(node, panel);
-    // The wheel zooms the canvas over the panel as it does beside it.
-    panel.element.addEventListener("wheel", (event) => {
-      if (event.target.closest(".danceopd-routes, .danceopd-pictures") && !event.ctrlKey) return;
-      event.preventDefault();
-      event.stopPropagation();
-      app.canvas.processMouseWheel(event);
-    }, { passive: false });
+    if (node.comfyClass === TRAIN) {
+      followPresets(node, presets);
+      addPanel(node);
+    }
   },
 
   async afterConfigureGraph() {

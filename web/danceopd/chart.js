@@ -1,137 +1,79 @@
-// Draws a run on a canvas: the loss of each route (logarithmic) above, its validation error (linear) below.
+// Draws a run on a canvas: the validation of each route in percent of the start above, its loss (logarithmic) below.
 
-import { logTicks, numberText, ticks } from "./format.js";
-import { t } from "./i18n.js";
-import { downsample, runningMean } from "./series.js";
+import {
+  LEFT, RIGHT, drawAxis, drawLine, drawLosses, drawMarker, drawUpdateAxis, drawValidation, percentLimits,
+} from "./chart_panes.js";
+import { fill, t } from "./i18n.js";
+import { percents } from "./series.js";
 
-const COLOURS = ["#4c9be8", "#f0954b", "#54b884", "#e2699b", "#a78bea", "#c9a92c", "#3fb8c4", "#dd6a5b"];
-const LEFT = 44;
-const RIGHT = 10;
-const TITLE = 17;
+const TITLE = 18;
 const FONT = "10px Inter, system-ui, sans-serif";
+const BEST = "#d9b44a";
 
-export function colourOf(index) {
-  return COLOURS[index % COLOURS.length];
-}
-
-// `steps`: the right end of the axis. `hovered`: the update under the pointer, or null.
-export function drawChart(canvas, series, steps, hovered) {
+// `event`: the run's last status; `hovered`: the update under the pointer, or null.
+export function drawChart(canvas, series, event, hovered) {
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   if (!width || !height) return;
-  // The resolution follows the zoom of the graph, so that a zoomed chart stays sharp.
+  const context = sharpContext(canvas, width, height);
+  if (!series.last && !validated(series)) return;
+  const last = lastOf(series, event);
+  const xOf = (update) => LEFT + (update / last) * (width - LEFT - RIGHT);
+  const pen = { context, colour: getComputedStyle(canvas).color, width, last, xOf };
+  const [bottom, split] = [height - 16, validated(series)];
+  const middle = split ? Math.round(bottom * (series.last ? 0.62 : 1)) : 0;
+  if (split) drawPercents(pen, series, event, [TITLE, middle]);
+  if (series.last) drawLossPane(pen, series, [split ? middle + TITLE + 6 : TITLE, bottom]);
+  drawUpdateAxis(pen, height);
+  if (hovered !== null) {
+    context.globalAlpha = 0.5;
+    drawLine(context, pen.colour, [[xOf(hovered), TITLE], [xOf(hovered), bottom]], 1);
+    context.globalAlpha = 1;
+  }
+}
+
+// The update at the canvas coordinate `x`.
+export function updateAt(canvas, series, event, x) {
+  const update = Math.round(((x - LEFT) / (canvas.clientWidth - LEFT - RIGHT)) * lastOf(series, event));
+  return Math.min(Math.max(update, 0), series.last);
+}
+
+function lastOf(series, event) {
+  return Math.max(event?.steps || 0, series.last, 1);
+}
+
+// Whether there is more than the start, or nothing else to show.
+function validated(series) {
+  const routes = [...series.routes.values()];
+  return routes.some(({ error }) => error.some(([update]) => update > 0));
+}
+
+// The resolution follows the zoom of the graph, so that a zoomed chart stays sharp.
+function sharpContext(canvas, width, height) {
   const zoom = (canvas.getBoundingClientRect().width / width) * window.devicePixelRatio;
   const scale = Math.min(4, Math.max(1, zoom));
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(height * scale);
   const context = canvas.getContext("2d");
   context.scale(scale, scale);
-  if (!series.last) return;
   context.font = FONT;
-  const colour = getComputedStyle(canvas).color;
-  const routes = [...series.routes.values()];
-  const validated = routes.some((route) => route.error.length);
-  const last = Math.max(steps || 0, series.last, 1);
-  const bottom = height - 16;
-  const middle = validated ? Math.round(bottom * 0.55) : bottom;
-  const xOf = (update) => LEFT + (update / last) * (width - LEFT - RIGHT);
-
-  drawPane(context, colour, t("loss"), routes.map((route) => route.loss), [TITLE, middle], xOf, width, true);
-  if (validated) {
-    const errors = routes.map((route) => route.error);
-    drawPane(context, colour, t("validation error"), errors, [middle + TITLE + 6, bottom], xOf, width, false);
-  }
-  drawUpdateAxis(context, colour, last, xOf, height);
-  if (hovered !== null) {
-    context.globalAlpha = 0.5;
-    drawLine(context, colour, [[xOf(hovered), TITLE], [xOf(hovered), bottom]], 1);
-    context.globalAlpha = 1;
-  }
+  return context;
 }
 
-// The update at the canvas coordinate `x`.
-export function updateAt(canvas, series, steps, x) {
-  const last = Math.max(steps || 0, series.last, 1);
-  const update = Math.round(((x - LEFT) / (canvas.clientWidth - LEFT - RIGHT)) * last);
-  return Math.min(Math.max(update, 0), series.last);
+function drawPercents(pen, series, event, [top, bottom]) {
+  const lines = [...series.routes].map(([name, { error }]) => [name, percents(error)]);
+  const values = lines.flatMap(([, points]) => points.map((point) => point[1]));
+  const best = event?.best?.update;
+  const yOf = drawAxis(pen, t("validation, % of the start"), values, [top, bottom], { limits: percentLimits(values) });
+  pen.context.globalAlpha = 0.5;
+  drawLine(pen.context, pen.colour, [[LEFT, yOf(100)], [pen.width - RIGHT, yOf(100)]], 1, [1, 3]);
+  pen.context.globalAlpha = 1;
+  lines.forEach(([name, points], i) => drawValidation(pen, points, yOf, i, event?.watched?.includes(name)));
+  if (best !== undefined) drawMarker(pen, BEST, pen.xOf(best), [top, bottom], fill(t("best at update {update}"), { update: best }));
 }
 
-function drawPane(context, colour, title, lines, [top, bottom], xOf, width, logarithmic) {
-  const values = lines.flat().map((point) => point[1]).filter((value) => value > 0 || !logarithmic);
-  const tickCount = Math.max(2, Math.floor((bottom - top) / 20));
-  const [low, high] = limits(values, logarithmic);
-  const scaled = logarithmic ? Math.log : (value) => value;
-  const yOf = (value) => bottom - ((scaled(value) - scaled(low)) / (scaled(high) - scaled(low))) * (bottom - top);
-
-  context.textBaseline = "middle";
-  context.textAlign = "right";
-  for (const tick of values.length ? (logarithmic ? logTicks : ticks)(low, high, tickCount) : []) {
-    context.globalAlpha = 0.14;
-    drawLine(context, colour, [[LEFT, yOf(tick)], [width - RIGHT, yOf(tick)]], 1);
-    context.globalAlpha = 0.65;
-    context.fillStyle = colour;
-    context.fillText(numberText(tick), LEFT - 6, yOf(tick));
-  }
-  context.globalAlpha = 0.35;
-  drawLine(context, colour, [[LEFT, bottom], [width - RIGHT, bottom]], 1);
-  lines.forEach((points, index) => {
-    const shown = downsample(points.filter((point) => point[1] > 0 || !logarithmic), Math.max(50, width));
-    const position = ([update, value]) => [xOf(update), yOf(value)];
-    if (!logarithmic) {
-      context.globalAlpha = 1;
-      drawLine(context, colourOf(index), shown.map(position), 1.75);
-      drawDots(context, colourOf(index), shown.map(position), 2.25);
-      return;
-    }
-    // Single losses are noisy, because their states are random: they are faint dots, and the running mean is the line.
-    context.globalAlpha = 0.3;
-    drawDots(context, colourOf(index), shown.map(position), 1.25);
-    context.globalAlpha = 1;
-    const mean = runningMean(shown, Math.max(1, Math.round(shown.length / 12)));
-    drawLine(context, colourOf(index), mean.map(position), 1.75);
-  });
-  context.globalAlpha = 0.75;
-  context.fillStyle = colour;
-  context.textAlign = "left";
-  context.textBaseline = "bottom";
-  context.fillText(title, LEFT, top - 3);
-  context.globalAlpha = 1;
-}
-
-function drawUpdateAxis(context, colour, last, xOf, height) {
-  context.globalAlpha = 0.65;
-  context.fillStyle = colour;
-  context.textAlign = "center";
-  context.textBaseline = "bottom";
-  for (const tick of ticks(0, last, 4)) {
-    if (Number.isInteger(tick)) context.fillText(String(tick), Math.min(xOf(tick), xOf(last) - 6), height);
-  }
-  context.globalAlpha = 1;
-}
-
-// The ends of the value axis, with a margin around the values.
-function limits(values, logarithmic) {
-  if (!values.length) return [1, 2];
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
-  if (logarithmic) return [low / 1.15, high * 1.15];
-  const margin = (high - low) * 0.1 || Math.abs(high) * 0.1 || 1;
-  return [Math.max(0, low - margin), high + margin];
-}
-
-function drawLine(context, colour, points, width) {
-  context.strokeStyle = colour;
-  context.lineWidth = width;
-  context.lineJoin = "round";
-  context.beginPath();
-  for (const [x, y] of points) context.lineTo(x, y);
-  context.stroke();
-}
-
-function drawDots(context, colour, points, radius) {
-  context.fillStyle = colour;
-  for (const [x, y] of points) {
-    context.beginPath();
-    context.arc(x, y, radius, 0, 2 * Math.PI);
-    context.fill();
-  }
+function drawLossPane(pen, series, [top, bottom]) {
+  const lines = [...series.routes.values()].map(({ loss }) => loss);
+  const values = lines.flat().map((point) => point[1]).filter((value) => value > 0);
+  const yOf = drawAxis(pen, t("loss"), values, [top, bottom], { logarithmic: true });
+  lines.forEach((points, i) => drawLosses(pen, points, yOf, i));
 }

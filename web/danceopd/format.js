@@ -47,6 +47,20 @@ export function memoryText(megabytes) {
   return megabytes < 1000 ? `${Math.round(megabytes)} MB` : `${(megabytes / 1024).toFixed(1)} GB`;
 }
 
+// 12 kB, 3.4 MB, 1.2 GB: of files.
+export function sizeText(bytes) {
+  if (!Number.isFinite(bytes) || bytes < 0) return "–";
+  const power = Math.min(3, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  const value = bytes / 1000 ** power;
+  return `${power && value < 100 ? Number(value.toPrecision(2)) : Math.round(value)} ${["B", "kB", "MB", "GB"][power]}`;
+}
+
+// 41 %, 7.3 %: of the start.
+export function percentText(value) {
+  if (!Number.isFinite(value)) return "–";
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
+}
+
 // The query distribution, [sigma, share] from noise to clean, as "0.98: 4 % · 0.93: 9 %".
 export function queryText(distribution) {
   const part = ([sigma, share]) => `${Number(sigma.toPrecision(2))}: ${Math.round(100 * share)} %`;

@@ -1,6 +1,11 @@
 // Translates the panel's texts. The English text is the key in locales/<language>/main.json: of whole texts under
 // "danceopd", of sentences with values in them under "danceopdSentences", of lines of templates under "danceopdTemplates".
 
+const STATES = {
+  opening: "Preparing", training: "Training", done: "Done", stopped: "Stopped and saved",
+  cancelled: "Cancelled", failed: "Failed",
+};
+
 let table = {};
 let sentences = []; // [pattern, names of its values, translation]
 let templates = {};
@@ -22,6 +27,16 @@ export function load(translations, locale) {
 // The translation of an English text, or the text itself.
 export function t(text) {
   return table[text] ?? text;
+}
+
+// The name of a run's state.
+export function stateText(state) {
+  return t(STATES[state] ?? state);
+}
+
+// A text with values in place of its {names}.
+export function fill(text, values) {
+  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
 // The translation of a line or title of a shipped template; undefined if it is none, or the page is in English.

@@ -1,247 +1,131 @@
-// The live panel of one Train node: state, progress, curves and images of its run, and buttons to stop and cancel it.
+// A view of one run: state, progress, chart, routes, pictures over time, and what can be done. In its node, or wide.
 
-import { colourOf, drawChart, updateAt } from "./chart.js";
-import { durationText, memoryText, numberText, queryText } from "./format.js";
-import { sentence, t } from "./i18n.js";
-import { addEvent, addHistory, copyOf, emptySeries, valueAt } from "./series.js";
+import { drawChart, updateAt } from "./chart.js";
+import { createButton, createElement } from "./elements.js";
+import { EndCard } from "./end_card.js";
+import { stateText, t } from "./i18n.js";
+import { earlierText, factTexts, healthText, hintText, messageText, queriesText, routeRows } from "./panel_texts.js";
+import { Strip } from "./strip.js";
 import { STYLE } from "./style.js";
-
-const HISTORY_INTERVAL = 3000; // ms, least time between two requests of the history
-const RUNNING = ["opening", "training"];
-const STATES = {
-  opening: "Preparing", training: "Training", done: "Done", stopped: "Stopped and saved",
-  cancelled: "Cancelled", failed: "Failed",
-};
-
-function createElement(tag, name = "", parent = null) {
-  const element = document.createElement(tag);
-  if (name) element.className = name;
-  parent?.append(element);
-  return element;
-}
+import { STRIP_STYLE } from "./style_strip.js";
 
 export class Panel {
-  // `client`: history(run, after), stop(id) and cancel(id) return promises; picture(url) returns the address of an image.
-  constructor(client) {
-    this.client = client;
-    this.event = null;
-    this.series = emptySeries();
-    this.history = emptySeries(); // of the server's history, as far as it was asked for
+  // `actions`: `addLora(file)` and `widen()`, each where it can be done. `title`: of a wide view, that of the node.
+  constructor(run, actions, title = "") {
+    this.run = run;
+    this.actions = actions;
     this.hovered = null;
-    this.pending = ""; // "stop" or "cancel" from the click until the run has ended
-    this.offline = false; // whether the connection to the server is lost
-    this.#build();
-    this.#render();
+    this.#build(title);
+    this.unlisten = run.listen(() => this.#render());
   }
 
-  // Shows a status event of the run.
-  update(event) {
-    const newRun = event.run !== this.event?.run;
-    if (!RUNNING.includes(event.state) || newRun) this.pending = "";
-    this.event = event;
-    if (newRun || (event.state === "training" && event.update < this.series.last)) {
-      this.series = emptySeries();
-      this.history = emptySeries();
-    }
-    const gap = event.update > 0 && event.state !== "opening" && addEvent(this.series, event);
-    if (gap || (event.update > 0 && !RUNNING.includes(event.state))) this.#requestHistory();
-    this.#render();
+  dispose() {
+    this.unlisten();
+    this.observer.disconnect();
+    this.element.remove();
   }
 
-  // Shows a fault that the server has no status of: the node did not run.
-  failed(message) {
-    const nothing = { run: "", update: 0, steps: 0, losses: {}, pictures: [] };
-    this.update({ ...nothing, ...this.event, state: "failed", message, work: null });
-  }
-
-  // The run is not known any more.
-  ended() {
-    if (RUNNING.includes(this.event?.state)) {
-      this.update({ ...this.event, state: "cancelled", message: t("The server has ended"), work: null });
-    }
-  }
-
-  disconnected(offline) {
-    this.offline = offline;
-    this.#render();
-  }
-
-  // Replaces the series by the run's history: after a reload, or when events have skipped updates.
-  // Limited in rate, and only what is not here yet is asked for, because the history of a long run is large.
-  #requestHistory() {
-    if (this.waiting) {
-      this.outdated = true;
-      return;
-    }
-    this.waiting = true;
-    this.outdated = false;
-    setTimeout(() => this.#fetchHistory(), 50);
-    setTimeout(() => {
-      this.waiting = false;
-      if (this.outdated) this.#requestHistory();
-    }, HISTORY_INTERVAL);
-  }
-
-  async #fetchHistory() {
-    const { run } = this.event;
-    const { history } = this;
-    // From the last update on: its validation comes after it.
-    for (let after = Math.max(0, history.last - 1); Number.isFinite(after);) {
-      const page = await this.client.history(run, after).catch(() => null);
-      if (!page || this.history !== history || this.event.run !== run || this.event.state === "opening") return;
-      addHistory(history, page);
-      after = page.next;
-    }
-    this.series = copyOf(history);
-    addEvent(this.series, this.event);
-    this.#render();
-  }
-
-  #build() {
-    this.element = createElement("div", "danceopd");
-    createElement("style", "", this.element).textContent = STYLE;
-    const head = createElement("div", "danceopd-head", this.element);
+  #build(title) {
+    const wide = Boolean(title);
+    this.element = createElement("div", wide ? "danceopd danceopd-wide" : "danceopd");
+    createElement("style", "", this.element).textContent = STYLE + STRIP_STYLE;
+    const side = createElement("div", "danceopd-side", this.element);
+    if (wide) createElement("div", "danceopd-title", side, title);
+    const head = createElement("div", "danceopd-head", side);
     createElement("span", "danceopd-dot", head);
     this.state = createElement("span", "danceopd-state", head);
     this.state.setAttribute("role", "status");
     this.message = createElement("span", "danceopd-message", head);
     this.count = createElement("span", "danceopd-count", head);
-    this.bar = createElement("div", "danceopd-bar", this.element);
+    if (!wide && this.actions.widen) {
+      this.widen = createButton(head, "⤢", () => this.actions.widen(), "danceopd-widen");
+      this.widen.title = t("Wide view in the bottom panel");
+    }
+    this.bar = createElement("div", "danceopd-bar", side);
     this.bar.setAttribute("role", "progressbar");
     this.progress = createElement("div", "", this.bar);
+    this.routes = createElement("div", "danceopd-routes", side);
+    this.facts = createElement("div", "danceopd-facts", side);
+    this.query = createElement("div", "danceopd-query", side);
+    this.earlier = createElement("div", "danceopd-earlier", side);
+    this.buttons = createElement("div", "danceopd-buttons danceopd-running", side);
+    this.stop = createButton(this.buttons, "", () => this.run.act("stop"));
+    this.cancel = createButton(this.buttons, "", () => this.run.act("cancel"));
+    this.end = new EndCard(side, this.run, this.actions);
+    this.#buildPlot();
+    this.strip = new Strip(this.element, this.run.client.picture);
+  }
+
+  #buildPlot() {
     const plot = createElement("div", "danceopd-plot", this.element);
     this.canvas = createElement("canvas", "", plot);
     this.canvas.setAttribute("role", "img");
     this.hint = createElement("div", "danceopd-empty", plot);
-    this.routes = createElement("div", "danceopd-routes", this.element);
-    this.facts = createElement("div", "danceopd-facts", this.element);
-    this.query = createElement("div", "danceopd-query", this.element);
-    this.earlier = createElement("div", "danceopd-earlier", this.element);
-    this.pictures = createElement("div", "danceopd-pictures", this.element);
-    const buttons = createElement("div", "danceopd-buttons", this.element);
-    this.stop = this.#button(buttons, "stop");
-    this.cancel = this.#button(buttons, "cancel");
     this.canvas.addEventListener("pointermove", ({ offsetX }) => this.#hover(offsetX));
     this.canvas.addEventListener("pointerleave", () => this.#hover(null));
-    new ResizeObserver(() => this.#draw()).observe(this.canvas);
-  }
-
-  #button(parent, action) {
-    const button = createElement("button", "", parent);
-    button.type = "button";
-    button.addEventListener("click", async () => {
-      this.pending = action;
-      this.#render();
-      const accepted = await this.client[action](this.event.node).catch(() => false);
-      if (!accepted) this.pending = "";
-      this.#render();
-    });
-    return button;
+    this.observer = new ResizeObserver(() => this.#draw());
+    this.observer.observe(this.canvas);
   }
 
   #hover(x) {
-    this.hovered = x === null || !this.series.last ? null : updateAt(this.canvas, this.series, this.event?.steps, x);
-    this.#draw();
+    const { series, event } = this.run;
+    this.hovered = x === null || !series.last ? null : updateAt(this.canvas, series, event, x);
     this.#renderRoutes();
+    this.#draw();
   }
 
   #draw() {
     cancelAnimationFrame(this.drawing);
-    this.drawing = requestAnimationFrame(() => drawChart(this.canvas, this.series, this.event?.steps, this.hovered));
+    this.drawing = requestAnimationFrame(() => drawChart(this.canvas, this.run.series, this.run.event, this.hovered));
   }
 
   #render() {
-    const event = this.event;
-    const running = RUNNING.includes(event?.state);
-    const lost = running && this.offline;
+    const { event, running, offline, pending } = this.run;
+    const lost = running && offline;
     const work = running ? event.work : null;
     const [done, total] = work?.total ? [work.done, work.total] : [event?.update ?? 0, event?.steps ?? 0];
     this.element.dataset.state = lost ? "lost" : event?.state ?? "idle";
     this.element.dataset.warned = Boolean(event?.warning);
-    this.state.textContent = t(lost ? "Connection lost" : event ? STATES[event.state] : "Not run yet");
-    this.message.textContent = this.message.title = this.#messageText(work);
+    this.state.textContent = lost ? t("Connection lost") : event ? stateText(event.state) : t("Not run yet");
+    this.message.textContent = this.message.title = messageText(event, work);
     this.count.textContent = done || work?.total ? `${done} / ${total}` : "";
     this.progress.style.width = `${total ? (100 * done) / total : 0}%`;
     this.bar.setAttribute("aria-valuenow", done);
     this.bar.setAttribute("aria-valuemax", total);
-    this.hint.textContent = this.#hintText();
-    this.canvas.setAttribute("aria-label", t("Loss and validation error of each route over the updates"));
-    this.facts.replaceChildren(...this.#factElements(running, work));
-    const distribution = queryText(event?.asked ?? []);
-    this.query.textContent = this.query.title = distribution && `${t("queries at sigma")} ${distribution}`;
-    const earlier = !running && event?.earlier;
-    this.earlier.textContent = this.earlier.title = earlier ? `${t("Earlier LoRA of this name")}: ${earlier}` : "";
+    this.hint.textContent = hintText(this.run);
+    this.canvas.setAttribute("aria-label", t("Validation and loss of each route over the updates"));
+    this.facts.replaceChildren(...factTexts(event, running, work).map((text) => createElement("span", "", null, text)));
+    this.#renderHealth(event);
+    this.query.textContent = this.query.title = running ? queriesText(event) : "";
+    this.earlier.textContent = this.earlier.title = earlierText(event, running);
     this.#renderRoutes();
-    this.#renderPictures();
-    this.stop.textContent = t(this.pending === "stop" ? "Stopping …" : "Stop and save");
+    this.strip.render(this.run.strip, event, running);
+    this.end.render();
+    this.buttons.hidden = Boolean(event) && !running;
+    this.stop.textContent = pending === "stop" ? t("Stopping …") : t("Stop and save");
     this.stop.title = t("Ends training after the current update; the workflow continues with the trained LoRA");
-    this.stop.disabled = event?.state !== "training" || lost || this.pending !== "";
-    this.cancel.textContent = t(this.pending === "cancel" ? "Cancelling …" : "Cancel");
+    this.stop.disabled = event?.state !== "training" || lost || pending !== "";
+    this.cancel.textContent = pending === "cancel" ? t("Cancelling …") : t("Cancel");
     this.cancel.title = t("Cancels the whole prompt; the LoRA and a checkpoint are saved");
-    this.cancel.disabled = !running || lost || this.pending === "cancel";
+    this.cancel.disabled = !running || lost || pending === "cancel";
     this.#draw();
   }
 
-  #messageText(work) {
-    if (work) return sentence(work.what);
-    const texts = [this.event?.message, this.event?.warning].filter(Boolean);
-    return texts.map(sentence).join(". ");
-  }
-
-  #hintText() {
-    if (this.series.last) return "";
-    if (this.event) return this.event.state === "training" && !this.event.work ? t("Running the first update") : "";
-    return t("Press Run to see the loss, validation error and validation images of each route");
-  }
-
-  #factElements(running, work) {
-    const event = this.event;
-    const facts = [];
-    if (work) {
-      facts.push(`${t("for")} ${durationText(work.seconds)}`);
-      if (work.eta !== null) facts.push(`${t("estimated time left")} ${durationText(work.eta)}`);
-    }
-    if (event?.update && event.rate > 0) {
-      const slow = event.rate < 1;
-      facts.push(`${numberText(slow ? 1 / event.rate : event.rate)} ${t(slow ? "s/update" : "updates/s")}`);
-    }
-    if (!work && running && event.update && event.eta !== null) facts.push(`${t("estimated time left")} ${durationText(event.eta)}`);
-    if (event?.update && event.memory_mb > 0) facts.push(`${t("memory")} ${memoryText(event.memory_mb)}`);
-    return facts.map((fact) => {
-      const element = createElement("span");
-      element.textContent = fact;
-      return element;
-    });
+  #renderHealth(event) {
+    if (!event?.health || !event.update) return;
+    const chip = createElement("span", "danceopd-health", this.facts, healthText(event.health));
+    chip.dataset.health = event.health.state;
+    chip.title = event.health.verdict;
   }
 
   #renderRoutes() {
-    const update = this.hovered ?? Infinity;
-    const rows = [...this.series.routes].map(([name, { loss, error }], index) => {
-      const [colour, label, first, second] = ["b", "span", "i", "i"].map((tag) => createElement(tag));
-      colour.style.background = colourOf(index);
-      const share = this.event?.shares?.[name];
-      label.textContent = label.title = share === undefined ? name : `${Math.round(100 * share)} % ${name}`;
-      first.textContent = `${t("loss")} ${numberText(valueAt(loss, update))}`;
-      second.textContent = error.length ? `${t("val. error")} ${numberText(valueAt(error, update))}` : "";
-      return [colour, label, first, second];
+    const rows = routeRows(this.run, this.hovered ?? Infinity).map(({ colour, watched, name, values }) => {
+      const swatch = createElement("b", watched ? "watched" : "");
+      swatch.style.color = colour;
+      const label = createElement("span", "", null, name);
+      label.title = name;
+      return [swatch, label, ...values.map((text) => createElement("i", "", null, text))];
     });
     this.routes.replaceChildren(...rows.flat());
-  }
-
-  #renderPictures() {
-    const pictures = this.event?.pictures ?? [];
-    const key = pictures.map((picture) => picture.url).join("\n");
-    if (key === this.picturesKey) return;
-    this.picturesKey = key;
-    this.pictures.replaceChildren(...pictures.map(({ prompt, url }) => {
-      const link = createElement("a");
-      link.href = this.client.picture(url);
-      link.target = "_blank";
-      const image = createElement("img", "", link);
-      image.alt = image.title = prompt;
-      image.addEventListener("load", () => image.classList.toggle("small", image.naturalHeight <= 128));
-      image.src = link.href;
-      return link;
-    }));
   }
 }

@@ -32,6 +32,10 @@ export function addEvent(series, event) {
     // An event repeats the last loss of routes that were not trained in this update.
     if (points.at(-1)?.[1] !== loss) addPoint(points, event.update, loss);
   }
+  for (const [route, error] of Object.entries(event.start ?? {})) {
+    const points = routeOf(series, route).error;
+    if (Number.isFinite(error) && points[0]?.[0] !== 0) points.unshift([0, error]);
+  }
   for (const [route, error] of Object.entries(event.validation ?? {})) {
     const points = routeOf(series, route).error;
     // It also repeats the last validation until the next one.
@@ -49,6 +53,12 @@ function routeOf(series, name) {
 function addPoint(points, update, value) {
   const finite = Number.isFinite(update) && Number.isFinite(value);
   if (finite && !(points.at(-1)?.[0] >= update)) points.push([update, value]);
+}
+
+// The validation errors of a route in percent of its first one, that of the start where it is known.
+export function percents(points) {
+  const first = points[0]?.[1];
+  return first > 0 ? points.map(([update, value]) => [update, (100 * value) / first]) : [];
 }
 
 // Trailing mean over up to `width` points.
