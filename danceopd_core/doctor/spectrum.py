@@ -56,6 +56,8 @@ def layer_spectrum(module: str, down: Tensor, up: Tensor, scale: float = 1.0) ->
     down, up = down.detach().double().flatten(1), up.detach().double().flatten(1)
     if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
         return LayerSpectrum(module, len(down), ())
-    small = torch.linalg.qr(up, mode="r")[1] @ torch.linalg.qr(down.T, mode="r")[1].T
-    values = torch.linalg.svdvals(small) * abs(scale)
+    # By Gram matrices, at half the time of QR: a value is exact to 1e-8 of the largest, and USED asks for 1e-6.
+    squares, vectors = torch.linalg.eigh(down @ down.T)
+    half = vectors * squares.clamp(min=0).sqrt()
+    values = torch.linalg.eigvalsh(half.T @ (up.T @ up) @ half).clamp(min=0).sqrt().flip(0) * abs(scale)
     return LayerSpectrum(module, len(down), tuple(values.tolist()))
