@@ -24,6 +24,7 @@ APACHE = "apache-2.0"
 STABILITY = ("other", "stabilityai-ai-community", "https://stability.ai/license")
 FLUX_DEV = ("other", "flux-1-dev-non-commercial-license",
             "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md")  # fmt: skip
+KREA = ("other", "krea-2-community-license", "https://huggingface.co/krea/Krea-2-Turbo/blob/main/LICENSE.pdf")
 KNOWN = {
     "z-image-turbo": KnownModel("Tongyi-MAI/Z-Image-Turbo", APACHE),
     "z-image": KnownModel("Tongyi-MAI/Z-Image", APACHE),
@@ -44,6 +45,10 @@ KNOWN = {
     "flux1-schnell": KnownModel("black-forest-labs/FLUX.1-schnell", APACHE),
     "flux-1-dev": KnownModel("black-forest-labs/FLUX.1-dev", *FLUX_DEV),
     "flux1-dev": KnownModel("black-forest-labs/FLUX.1-dev", *FLUX_DEV),
+    "krea-2-raw": KnownModel("krea/Krea-2-Raw", *KREA),
+    "krea2-raw": KnownModel("krea/Krea-2-Raw", *KREA),
+    "krea-2-turbo": KnownModel("krea/Krea-2-Turbo", *KREA),
+    "krea2-turbo": KnownModel("krea/Krea-2-Turbo", *KREA),
     "flux-2-klein-base-4b": KnownModel("black-forest-labs/FLUX.2-klein-base-4B", APACHE),
     "flux2-klein-base-4b": KnownModel("black-forest-labs/FLUX.2-klein-base-4B", APACHE),
     "flux2-klein-4b": KnownModel("black-forest-labs/FLUX.2-klein-4B", APACHE),
