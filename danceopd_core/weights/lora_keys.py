@@ -33,15 +33,15 @@ TEXT_ENCODERS = (
 )  # fmt: skip
 FULL = "change weights in full, which a LoRA cannot"
 OTHER_KINDS = {
-    ("lora_magnitude_vector", "dora_scale"): "belong to DoRA, which is not a plain LoRA",
-    ("hada_",): "belong to LoHa, which is not a plain LoRA",
-    ("lokr_",): "belong to LoKr, which is not a plain LoRA",
-    ("oft_", "boft_"): "belong to OFT, which is not a plain LoRA",
-    ("lora_mid",): "belong to a Tucker decomposition, which is not a plain LoRA",
-    ("ia3_", "on_input", "on_input.weight"): "belong to IA3, which is not a plain LoRA",
-    ("lora_embedding_",): "change an embedding, which is not read",
+    r"\.(lora_magnitude_vector|dora_scale)": "belong to DoRA, which is not a plain LoRA",
+    r"\.hada_": "belong to LoHa, which is not a plain LoRA",
+    r"\.lokr_": "belong to LoKr, which is not a plain LoRA",
+    r"\.b?oft_": "belong to OFT, which is not a plain LoRA",
+    r"\.lora_mid": "belong to a Tucker decomposition, which is not a plain LoRA",
+    r"\.(ia3_|on_input)": "belong to IA3, which is not a plain LoRA",
+    r"\.lora_embedding_": "change an embedding, which is not read",
 }
-"""How a part of a key begins -> what such keys are, as a plural predicate for an error message."""
+"""What is in a key, where one of its parts begins -> what such keys are, as a plural predicate for an error message."""
 FULL_ENDS = (".diff", ".diff_b", ".w_norm", ".b_norm", ".lora_B.bias", ".lora_up.bias", ".lora_B.default.bias")
 """Of keys that are added to a weight or a bias as they are: those that are zero change nothing."""
 UNETS = re.compile(
@@ -112,10 +112,9 @@ def describe_kind(key: str) -> str:
     """What a key is, as a plural predicate, if no network can use it as a plain LoRA; else the empty text."""
     if key.startswith(TEXT_ENCODERS):
         return "belong to a text encoder, which is not trained here"
-    parts = re.split(r"[.]", key[-LONGEST_KEY:])
-    for beginnings, kind in OTHER_KINDS.items():
-        if any(part.startswith(beginnings) for part in parts[1:]):
-            return kind
+    end = key[-LONGEST_KEY:]
+    if kind := next((kind for pattern, kind in OTHER_KINDS.items() if re.search(pattern, end)), ""):
+        return kind
     return FULL if key.endswith((*FULL_ENDS, ".set_weight", ".reshape_weight")) else ""
 
 
