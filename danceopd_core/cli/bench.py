@@ -12,7 +12,7 @@ from .options import require_research
 
 def add_arguments(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help="methods, ablations and operators compared in the embedded world")
-    kinds = "composition, starts, routers, ablations, operators, turning or speed"
+    kinds = "composition, starts, ablations, operators, turning or speed"
     parser.add_argument("bench", metavar="NAME", help=kinds)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; finished ones are kept")
     parser.add_argument("--seeds", default="0,1,2")

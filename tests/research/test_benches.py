@@ -189,7 +189,7 @@ def test_workers_exit_with_a_parent_that_is_killed(tmp_path):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["nonsense"], "composition, starts, routers, ablations, operators"),
+        (["nonsense"], "composition, starts, ablations, operators"),
         (["composition", "--only", "dance"], "danceopd"),
         (["composition", "--setting", "local"], "local_global"),
         (["composition", "--seeds", "a"], "0,1,2"),

@@ -53,6 +53,9 @@ def composition(task: str) -> Rows:
         # A student that starts as a copy of its source leaves the source's path only by what it learns at early
         # states, and keeps a changed path by what it learns at late ones.
         "danceopd-uniform": MethodConfig(query=Uniform()),
+        # Shares that follow what the routes have still to learn.
+        "danceopd-balanced": MethodConfig(router="balanced"),
+        "danceopd-uniform-balanced": MethodConfig(query=Uniform(), router="balanced"),
     }
 
 
@@ -60,17 +63,6 @@ def on_policy(task: str) -> Rows:
     """The methods that learn from teachers alone."""
     names = ("offpolicy", "diffusionopd", "flowopd", "danceopd", "danceopd-uniform")
     return sources(task) | {name: config for name, config in composition(task).items() if name in names}
-
-
-def routers(task: str) -> Rows:
-    """DanceOPD with fixed weights, and with shares that follow what the routes have still to learn."""
-    uniform = MethodConfig(query=Uniform())
-    return sources(task) | {
-        "danceopd": MethodConfig(),
-        "danceopd-balanced": MethodConfig(router="balanced"),
-        "danceopd-uniform": uniform,
-        "danceopd-uniform-balanced": replace(uniform, router="balanced"),
-    }
 
 
 def ablations(task: str) -> Rows:
@@ -122,7 +114,6 @@ def turning(task: str) -> Rows:
 BENCHES = {
     "composition": Bench(("t2i_edit", "local_global"), True, composition),
     "starts": Bench(("t2i_edit_from_local", "t2i_edit_from_fresh"), True, on_policy, equal_updates=False),
-    "routers": Bench(("t2i_edit", "local_global"), True, routers, equal_updates=False),
     "ablations": Bench(("local_global",), False, ablations),
     "operators": Bench(("t2i_edit", "realism"), False, operators),
     "turning": Bench(("local_global",), False, turning),
