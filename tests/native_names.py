@@ -295,6 +295,33 @@ def tiny_krea2():
     return randomize(network, seed=4).eval().requires_grad_(False)
 
 
+def qwen21_to_native(network) -> dict[str, torch.Tensor]:
+    """Qwen-Image-2.1's weights as ComfyUI has them, with two layers of each block in one."""
+    native = dict(network.state_dict())
+    for gate in [name for name in native if ".gate_layer." in name]:
+        parts = [native.pop(gate), native.pop(gate.replace(".gate_layer.", ".proj."))]
+        native[gate.replace(".gate_layer.", ".gate_up.")] = torch.cat(parts)
+    return native
+
+
+def tiny_qwen21():
+    """A transformer of Qwen-Image-2.1's kind, tiny and random."""
+    from diffusers import QwenImage21Transformer2DModel
+
+    from .tiny import randomize
+
+    network = QwenImage21Transformer2DModel(
+        in_channels=16,
+        out_channels=16,
+        num_layers=2,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        context_in_dim=16,
+        axes_dims_rope=(8, 12, 12),
+    )
+    return randomize(network, seed=4).eval().requires_grad_(False)
+
+
 def tiny_sd3():
     """A transformer of SD3.5-medium's kind, tiny and random."""
     from diffusers import SD3Transformer2DModel

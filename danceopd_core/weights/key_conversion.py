@@ -24,6 +24,7 @@ ORIGINAL_KEYS = {
     "FluxTransformer2DModel": "double_blocks.",
     "Flux2Transformer2DModel": "double_blocks.",
     "Krea2Transformer2DModel": ".attn.wq.",
+    "QwenImage21Transformer2DModel": ".img_mlp.gate_up.",
     "AutoencoderKL": ".mid.block_1.",
     "AutoencoderKLFlux2": ".mid.block_1.",
 }
