@@ -270,7 +270,7 @@ def video_vae():
         base_dim=12,
         z_dim=16,
         dim_mult=[1, 2, 4, 4],
-        num_res_blocks=1,
+        num_res_blocks=2,  # the number by which diffusers finds the layers of the original
         temperal_downsample=[False, True, True],
         latents_mean=[0.1 * channel for channel in range(16)],
         latents_std=[1 + 0.05 * channel for channel in range(16)],
