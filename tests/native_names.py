@@ -105,6 +105,39 @@ def vae_to_native(vae) -> dict[str, torch.Tensor]:
     return native
 
 
+VIDEO_VAE = {
+    r"\.mid_block\.resnets\.0\.": ".middle.0.",
+    r"\.mid_block\.resnets\.1\.": ".middle.2.",
+    r"\.mid_block\.attentions\.0\.": ".middle.1.",
+    r"\.down_blocks\.": ".downsamples.",
+    r"\.norm1\.": ".residual.0.",
+    r"\.conv1\.": ".residual.2.",
+    r"\.norm2\.": ".residual.3.",
+    r"\.conv2\.": ".residual.6.",
+    r"\.conv_shortcut\.": ".shortcut.",
+    r"\.norm_out\.": ".head.0.",
+    r"\.conv_out\.": ".head.2.",
+    r"\.conv_in\.": ".conv1.",
+    r"^quant_conv\.": "conv1.",
+    r"^post_quant_conv\.": "conv2.",
+}
+
+
+def video_vae_to_native(vae) -> dict[str, torch.Tensor]:
+    """An AutoencoderKLQwenImage's weights under the original names, which number the decoder's layers through."""
+    native = {}
+    for name, tensor in vae.state_dict().items():
+        for theirs, original in VIDEO_VAE.items():
+            name = re.sub(theirs, original, name)
+        name = re.sub(
+            r"\.up_blocks\.(\d)\.(resnets|upsamplers)\.(\d)\.",
+            lambda match: f".upsamples.{4 * int(match[1]) + (3 if match[2] == 'upsamplers' else int(match[3]))}.",
+            name,
+        )
+        native[name] = tensor.clone()
+    return native
+
+
 FLUX = {
     "time_text_embed.timestep_embedder.linear_1.": "time_in.in_layer.",
     "time_text_embed.timestep_embedder.linear_2.": "time_in.out_layer.",
@@ -290,6 +323,33 @@ def tiny_krea2():
         text_num_attention_heads=2,
         text_num_key_value_heads=2,
         text_intermediate_size=24,
+        axes_dims_rope=(8, 12, 12),
+    )
+    return randomize(network, seed=4).eval().requires_grad_(False)
+
+
+def qwen21_to_native(network) -> dict[str, torch.Tensor]:
+    """Qwen-Image-2.1's weights as ComfyUI has them, with two layers of each block in one."""
+    native = dict(network.state_dict())
+    for gate in [name for name in native if ".gate_layer." in name]:
+        parts = [native.pop(gate), native.pop(gate.replace(".gate_layer.", ".proj."))]
+        native[gate.replace(".gate_layer.", ".gate_up.")] = torch.cat(parts)
+    return native
+
+
+def tiny_qwen21():
+    """A transformer of Qwen-Image-2.1's kind, tiny and random."""
+    from diffusers import QwenImage21Transformer2DModel
+
+    from .tiny import randomize
+
+    network = QwenImage21Transformer2DModel(
+        in_channels=16,
+        out_channels=16,
+        num_layers=2,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        context_in_dim=16,
         axes_dims_rope=(8, 12, 12),
     )
     return randomize(network, seed=4).eval().requires_grad_(False)

@@ -270,20 +270,18 @@ def video_vae():
         base_dim=12,
         z_dim=16,
         dim_mult=[1, 2, 4, 4],
-        num_res_blocks=1,
+        num_res_blocks=2,  # the number by which diffusers finds the layers of the original
         temperal_downsample=[False, True, True],
         latents_mean=[0.1 * channel for channel in range(16)],
         latents_std=[1 + 0.05 * channel for channel in range(16)],
     )
 
 
-def save_krea2(folder: Path, distilled: bool = False) -> Path:
-    """In the layout of Krea 2, whose text is of several hidden states of its encoder."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, Krea2Pipeline, Krea2Transformer2DModel
-    from transformers import Qwen3VLConfig, Qwen3VLModel
+def qwen3_vl_config(tokenizer):
+    from transformers import Qwen3VLConfig
 
-    tokenizer = qwen_tokenizer("<|image_pad|>", "<|video_pad|>", "<|vision_pad|>")
-    config = Qwen3VLConfig(
+    number = tokenizer.convert_tokens_to_ids
+    return Qwen3VLConfig(
         text_config={
             "hidden_size": 16,
             "intermediate_size": 16,
@@ -302,13 +300,25 @@ def save_krea2(folder: Path, distilled: bool = False) -> Path:
             "intermediate_size": 16,
             "num_heads": 2,
             "out_hidden_size": 16,
-            "patch_size": 4,
+            "patch_size": 16,
             "num_position_embeddings": 16,
             "deepstack_visual_indexes": [0],
         },
+        image_token_id=number("<|image_pad|>"),
+        video_token_id=number("<|video_pad|>"),
+        vision_start_token_id=number("<|vision_start|>"),
+        vision_end_token_id=number("<|vision_end|>"),
     )
+
+
+def save_krea2(folder: Path, distilled: bool = False) -> Path:
+    """In the layout of Krea 2, whose text is of several hidden states of its encoder."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Krea2Pipeline, Krea2Transformer2DModel
+    from transformers import Qwen3VLModel
+
+    tokenizer = qwen_tokenizer("<|image_pad|>", "<|video_pad|>", "<|vision_pad|>")
     modules = {
-        "text_encoder": Qwen3VLModel(config),
+        "text_encoder": Qwen3VLModel(qwen3_vl_config(tokenizer)),
         "transformer": Krea2Transformer2DModel(
             num_layers=2,
             attention_head_dim=32,
@@ -336,6 +346,55 @@ def save_krea2(folder: Path, distilled: bool = False) -> Path:
         is_distilled=distilled,
         **modules,
     ).save_pretrained(folder)
+    return folder
+
+
+def save_qwen21(folder: Path, sample_sigmas: list[float] | None = None) -> Path:
+    """In the layout of Qwen-Image-2.1, whose folder has a processor and no tokenizer beside it."""
+    from diffusers import AutoencoderKLQwenImage21, FlowMatchEulerDiscreteScheduler, QwenImage21Transformer2DModel
+    from transformers import Qwen3VLForConditionalGeneration
+
+    tokenizer = qwen_tokenizer("<|image_pad|>", "<|video_pad|>", "<|vision_pad|>")
+    modules = {
+        "text_encoder": Qwen3VLForConditionalGeneration(qwen3_vl_config(tokenizer)),
+        "transformer": QwenImage21Transformer2DModel(
+            in_channels=16,
+            out_channels=16,
+            num_layers=2,
+            attention_head_dim=32,
+            num_attention_heads=2,
+            context_in_dim=16,
+            axes_dims_rope=(8, 12, 12),
+        ),
+        "vae": AutoencoderKLQwenImage21(
+            base_dim=8,
+            decoder_base_dim=8,
+            z_dim=16,
+            dim_mult=[1, 2, 2, 2, 2],
+            num_res_blocks=1,
+            latents_mean=[0.1 * channel for channel in range(16)],
+            latents_std=[1 + 0.05 * channel for channel in range(16)],
+        ),
+    }
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    if sample_sigmas:
+        scheduler = FlowMatchEulerDiscreteScheduler()
+    for seed, (name, module) in enumerate(modules.items()):
+        randomize(module, seed).eval().save_pretrained(folder / name)
+    scheduler.save_pretrained(folder / "scheduler")
+    tokenizer.save_pretrained(folder / "processor")
+    image_processor_class()(patch_size=16, min_pixels=32**2, max_pixels=96**2).save_pretrained(folder / "processor")
+    libraries = {
+        "processor": ["transformers", "Qwen3VLProcessor"],
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "Qwen3VLForConditionalGeneration"],
+        "transformer": ["diffusers", "QwenImage21Transformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKLQwenImage21"],
+    }
+    index = {"_class_name": "QwenImage21Pipeline", "sample_sigmas": sample_sigmas, **libraries}
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 
 

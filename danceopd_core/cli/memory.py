@@ -22,7 +22,7 @@ def add_arguments(subparsers: Any) -> None:
     parser.add_argument(
         "--like",
         metavar="NAME",
-        help="a table for the shape of a released model: zimage, sd35m, flux, klein4b, klein9b, qwen or krea2",
+        help="a table for the shape of a released model: zimage, sd35m, flux, klein4b, klein9b, qwen, krea2 or qwen21",
     )
     parser.add_argument("--rank", type=int, action="append", help="with --like: ranks of the table; 16 and 128")
     parser.add_argument("--edits", action="store_true", help="with --like: every prompt has a source picture")

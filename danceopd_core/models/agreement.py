@@ -95,6 +95,18 @@ AGREEMENTS: dict[str, tuple[Agreement, ...]] = {
         _of("processor.patch_size", "text_encoder.vision_config.patch_size"),
         STATISTICS,
     ),
+    "QwenImage21Transformer2DModel": (
+        _of("transformer.in_channels", "vae.z_dim"),
+        STATISTICS,
+        _of("transformer.context_in_dim", "text_encoder.text_config.hidden_size"),
+        _of("processor.merge_size", "text_encoder.vision_config.spatial_merge_size"),
+        _of("processor.patch_size", "text_encoder.vision_config.patch_size"),
+        Agreement(
+            "the pixels of a side that a token of the text_encoder sees",
+            "those of 2 x 2 latents",
+            lambda parts: (parts["processor"].merge_size * parts["processor"].patch_size, 32),
+        ),
+    ),
     "Krea2Transformer2DModel": (
         VIDEO,
         STATISTICS,

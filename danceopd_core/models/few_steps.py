@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,42 @@ ZIMAGE_WIDTH = 3840
 """Of the released network; a smaller one with the same schedule is no Turbo."""
 
 
-def _zimage(index: Settings, scheduler: Settings, network: Settings) -> bool:
+def _zimage(index: Settings, scheduler: Settings, network: Settings) -> int | None:
     """Turbo and the base differ in nothing but weights and this shift: 3 and 6."""
     fixed = not scheduler.get("use_dynamic_shifting", False)
-    return fixed and scheduler.get("shift") == 3.0 and network.get("dim") == ZIMAGE_WIDTH
+    return 8 if fixed and scheduler.get("shift") == 3.0 and network.get("dim") == ZIMAGE_WIDTH else None
 
 
-def _flux(index: Settings, scheduler: Settings, network: Settings) -> bool:
+def _flux(index: Settings, scheduler: Settings, network: Settings) -> int | None:
     """FLUX.1 schnell has a schedule that is the same for every picture size, and no guidance."""
-    return scheduler.get("use_dynamic_shifting") is False and network.get("guidance_embeds") is False
+    return 4 if scheduler.get("use_dynamic_shifting") is False and network.get("guidance_embeds") is False else None
 
 
-def _marked(index: Settings, scheduler: Settings, network: Settings) -> bool:
-    return index.get("is_distilled") is True
+def _marked(steps: int, index: Settings, scheduler: Settings, network: Settings) -> int | None:
+    return steps if index.get("is_distilled") is True else None
 
 
-FEW_STEPS: dict[str, tuple[int, Callable[[Settings, Settings, Settings], bool]]] = {
-    "ZImagePipeline": (8, _zimage),
-    "FluxPipeline": (4, _flux),
-    "Flux2KleinPipeline": (4, _marked),
-    "Krea2Pipeline": (8, _marked),
+def _listed(index: Settings, scheduler: Settings, network: Settings) -> int | None:
+    """Qwen-Image-2.1-Turbo brings its sigmas."""
+    return len(index.get("sample_sigmas") or ()) or None
+
+
+FEW_STEPS: dict[str, Callable[[Settings, Settings, Settings], int | None]] = {
+    "ZImagePipeline": _zimage,
+    "FluxPipeline": _flux,
+    "Flux2KleinPipeline": partial(_marked, 4),
+    "Krea2Pipeline": partial(_marked, 8),
+    "QwenImage21Pipeline": _listed,
 }
-"""By pipeline: the steps that its distilled models are made for, and whether a folder is of one, by its model_index,
-scheduler and transformer settings. They are made without guidance too."""
+"""By pipeline: the steps that the model of a folder was distilled to, by its model_index, scheduler and transformer
+settings; None: it was not. Such models are made without guidance too."""
 
 
 def own_steps(folder: Path) -> int | None:
     """The number of steps that the model of a sound folder was distilled to; None: it was not."""
     index = family_of(folder)[1]
-    steps, distilled = FEW_STEPS.get(index["_class_name"], (None, None))
+    distilled = FEW_STEPS.get(index["_class_name"])
     if distilled is None:
         return None
     scheduler = read_settings(folder / "scheduler" / "scheduler_config.json")
-    return steps if distilled(index, scheduler, read_settings(folder / "transformer" / "config.json")) else None
+    return distilled(index, scheduler, read_settings(folder / "transformer" / "config.json"))

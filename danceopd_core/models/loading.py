@@ -144,8 +144,15 @@ def load_module(cls: Any, folder: ModelFolder, part: str, dtype: torch.dtype, de
     return module.to(device).eval().requires_grad_(False)
 
 
+def part_folder(model: Path, part: str) -> Path:
+    """The folder of a part: a pipeline without one for its tokenizer has it beside the other half of its processor."""
+    folder, processor = model / part, model / "processor"
+    inside = part == "tokenizer" and not os.path.isdir(folder) and os.path.exists(processor / "tokenizer_config.json")
+    return processor if inside else folder
+
+
 def _subfolder(folder: ModelFolder, part: str) -> Path:
-    subfolder = folder.path / part
+    subfolder = part_folder(folder.path, part)
     if not os.path.isdir(subfolder):
         raise InputError(f"{folder.path} has no {part} folder: download the model again, with all its parts")
     return subfolder

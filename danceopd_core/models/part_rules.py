@@ -5,7 +5,7 @@ What has no row here is never used.
 
 from __future__ import annotations
 
-from .encoder_rules import ACTIVATION, ENCODER_CONFIGS, EPSILON
+from .encoder_rules import ENCODER_CONFIGS, EPSILON
 from .rules import (
     LAYERS,
     SOME_LAYERS,
@@ -19,6 +19,7 @@ from .rules import (
     several,
     whole,
 )
+from .vae_rules import VAE_CONFIGS
 
 PARTS: dict[str, dict[str, str]] = {
     "zimage": {
@@ -70,6 +71,14 @@ PARTS: dict[str, dict[str, str]] = {
         "text_encoder": "Qwen3VLModel",
         "tokenizer": "Qwen2Tokenizer",
     },
+    "qwen21": {
+        "transformer": "QwenImage21Transformer2DModel",
+        "vae": "AutoencoderKLQwenImage21",
+        "scheduler": "FlowMatchEulerDiscreteScheduler",
+        "text_encoder": "Qwen3VLModel",
+        "processor": "Qwen2VLImageProcessor",
+        "tokenizer": "Qwen2Tokenizer",
+    },
 }
 """The parts of each family's pipelines with their classes; a tokenizer's without Fast."""
 
@@ -80,11 +89,11 @@ INDICES: dict[str, Rules] = {
         "is_distilled": SWITCH,
         "patch_size": exactly(2),
     },
+    "QwenImage21Pipeline": {"sample_sigmas": optional(several(number(1e-6, 1), 1, 1000))},
 }
 """The settings of pipelines, which their model_index.json has beside the parts."""
 
 ROPE_AXES = several(whole(2, 1024), 3, 3)
-KL_BLOCKS = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
 
 CONFIGS: dict[str, Rules] = {
     "ZImageTransformer2DModel": {
@@ -163,6 +172,19 @@ CONFIGS: dict[str, Rules] = {
         "use_additional_t_cond": exactly(False),
         "use_layer3d_rope": exactly(False),
     },
+    "QwenImage21Transformer2DModel": {
+        "patch_size": exactly(1),
+        "in_channels": WIDTH,
+        "out_channels": optional(WIDTH),
+        "num_layers": LAYERS,
+        "attention_head_dim": WIDTH,
+        "num_attention_heads": WIDTH,
+        "context_in_dim": WIDTH,
+        "mlp_ratio": whole(1, 64),
+        "axes_dims_rope": ROPE_AXES,
+        "eps": EPSILON,
+        "causal_condition": SWITCH,
+    },
     "Krea2Transformer2DModel": {
         "in_channels": WIDTH,
         "num_layers": LAYERS,
@@ -182,56 +204,7 @@ CONFIGS: dict[str, Rules] = {
         "rope_theta": number(1, 1e9),
         "norm_eps": EPSILON,
     },
-    "AutoencoderKL": {
-        "in_channels": exactly(3),
-        "out_channels": exactly(3),
-        **{name: several(one_of(block), 1, 8) for name, block in KL_BLOCKS.items()},
-        "block_out_channels": several(WIDTH, 1, 8),
-        "layers_per_block": LAYERS,
-        "act_fn": ACTIVATION,
-        "latent_channels": WIDTH,
-        "norm_num_groups": WIDTH,
-        "sample_size": whole(1, 2**16),
-        "scaling_factor": number(1e-6, 1e6),
-        "shift_factor": number(-1e6, 1e6),
-        "latents_mean": optional(several(number(), 1, 1024)),
-        "latents_std": optional(several(number(), 1, 1024)),
-        "force_upcast": SWITCH,
-        "use_quant_conv": SWITCH,
-        "use_post_quant_conv": SWITCH,
-        "mid_block_add_attention": SWITCH,
-    },
-    "AutoencoderKLFlux2": {
-        "in_channels": exactly(3),
-        "out_channels": exactly(3),
-        **{name: several(one_of(block), 1, 8) for name, block in KL_BLOCKS.items()},
-        "block_out_channels": several(WIDTH, 1, 8),
-        "decoder_block_out_channels": optional(several(WIDTH, 1, 8)),
-        "layers_per_block": LAYERS,
-        "act_fn": ACTIVATION,
-        "latent_channels": WIDTH,
-        "norm_num_groups": WIDTH,
-        "sample_size": whole(1, 2**16),
-        "force_upcast": SWITCH,
-        "use_quant_conv": SWITCH,
-        "use_post_quant_conv": SWITCH,
-        "mid_block_add_attention": SWITCH,
-        "batch_norm_eps": EPSILON,
-        "batch_norm_momentum": number(0, 1),
-        "patch_size": exactly([2, 2]),
-    },
-    "AutoencoderKLQwenImage": {
-        "base_dim": WIDTH,
-        "z_dim": WIDTH,
-        "dim_mult": several(whole(1, 64), 1, 8),
-        "num_res_blocks": LAYERS,
-        "attn_scales": several(number(0, 64), 0, 8),
-        "temperal_downsample": several(SWITCH, 1, 8),
-        "dropout": number(0, 1),
-        "input_channels": exactly(3),
-        "latents_mean": several(number(-1e6, 1e6), 1, 1024),
-        "latents_std": several(number(1e-6, 1e6), 1, 1024),
-    },
+    **VAE_CONFIGS,
     "FlowMatchEulerDiscreteScheduler": {
         "num_train_timesteps": whole(2, 100_000),
         "shift": number(1e-3, 1e3),
@@ -257,5 +230,6 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "AutoencoderKL": ("block_out_channels", "latent_channels", "scaling_factor", "shift_factor"),
     "AutoencoderKLFlux2": ("block_out_channels", "latent_channels"),
     "AutoencoderKLQwenImage": ("z_dim", "temperal_downsample", "latents_mean", "latents_std"),
+    "AutoencoderKLQwenImage21": ("z_dim", "dim_mult", "latents_mean", "latents_std"),
 }
 """Settings without which a part cannot be used, whatever their default."""

@@ -109,7 +109,7 @@ class QwenImage(DiffusersBackbone):
         vision: dict[str, Tensor] = {}
         placeholders = ""
         if pictures:
-            images = [_resized(picture, self.editing.encoder_area) for picture in pictures]
+            images = [resized(picture, self.editing.encoder_area) for picture in pictures]
             vision = dict(self.image_processor(images=images, return_tensors="pt"))
             patches = vision["image_grid_thw"].prod(1) // self.image_processor.merge_size**2
             placeholders = "".join(
@@ -133,14 +133,14 @@ class QwenImage(DiffusersBackbone):
         return output.hidden_states[-1][0, TEMPLATE_TOKENS[template] :]
 
     def _encode_source(self, picture: Tensor) -> Tensor:
-        image = np.asarray(_resized(picture, self.editing.vae_area))
+        image = np.asarray(resized(picture, self.editing.vae_area))
         return self.encode_image(torch.from_numpy(image.copy())[None].float() / 255)[0]
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return self._scheduled(width, height, spacing(steps))
 
 
-def _resized(picture: Tensor, area: int) -> Image.Image:
+def resized(picture: Tensor, area: int) -> Image.Image:
     """A picture (H, W, 3) in [0, 1] resized to about `area` pixels; sides are multiples of 32, close to its aspect."""
     height, width = picture.shape[:2]
     ratio = width / height

@@ -82,6 +82,13 @@ FAMILIES = {
         ("to_q", "to_k", "to_v", "to_gate", "to_out.0", "ff.gate", "ff.up", "ff.down"),
         needs="0.39",
     ),
+    "qwen21": Family(
+        "Qwen-Image-2.1",
+        "qwen21",
+        {"QwenImage21Pipeline": math.inf},
+        ("to_q", "to_k", "to_v", "to_out.0", "img_mlp.gate_layer", "img_mlp.proj", "img_mlp.out"),
+        needs="0.41",
+    ),
 }
 
 

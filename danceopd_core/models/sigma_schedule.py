@@ -40,9 +40,11 @@ def path_sigmas(chosen: str | float, steps: int, own: Callable[[], Tensor]) -> T
 def scheduled(scheduler: Any, tokens: int, spacing: Mapping[str, Any]) -> Tensor:
     """The scheduler's sigmas (steps + 1,), shifted for this number of tokens if its configuration says so.
 
-    spacing: arguments of `set_timesteps`; "mu", where there is one, is a function of the number of tokens.
+    spacing: arguments of `set_timesteps`; "mu", where there is one, is a function of the number of tokens. "each": by
+    what the number of tokens is larger than given here.
     """
     scheduler, spacing = copy.deepcopy(scheduler), dict(spacing)
+    tokens *= spacing.pop("each", 1)
     mu: Callable[[int], float] = spacing.pop("mu", partial(_linear_mu, scheduler.config))
     scheduler.set_timesteps(mu=mu(tokens), **spacing)
     return scheduler.sigmas.float()

@@ -14,14 +14,16 @@ FACTORS: dict[str, Callable[[Mapping[str, Any]], int]] = {
     "AutoencoderKL": lambda config: 2 ** (len(config["block_out_channels"]) - 1),
     "AutoencoderKLFlux2": lambda config: 2 ** len(config["block_out_channels"]),  # of a patch of 2 x 2
     "AutoencoderKLQwenImage": lambda config: 2 ** len(config["temperal_downsample"]),
+    "AutoencoderKLQwenImage21": lambda config: 2 ** (len(config["dim_mult"]) - 1),
 }
 """Spatial compression, in pixels per latent, by VAE class: a function of its configuration."""
 PATCHED = ("AutoencoderKLFlux2",)
-"""VAEs whose latents are patches already: each is a token of its network. Of the others a patch of 2 x 2 latents is."""
+"""VAEs whose latents are patches already: each is a token of its network, and may stand alone. Of the others a patch of
+2 x 2 latents is a token, or, with AutoencoderKLQwenImage21, 4 tokens of which its network takes no fewer."""
 
 
 def token_pixels(name: str, factor: int) -> int:
-    """The pixels of a token's side, for the VAE class of this name and compression."""
+    """The pixels of a side that picture sizes are multiples of, for the VAE class of this name and compression."""
     return factor * (1 if name in PATCHED else 2)
 
 
@@ -128,3 +130,21 @@ class VideoVae:
             for values in (config.latents_mean, config.latents_std)
         )
         return mean, std
+
+
+@dataclass(frozen=True, eq=False)
+class RgbaVae(VideoVae):
+    """diffusers' AutoencoderKLQwenImage21 of pictures with alpha: ours are opaque, those it makes are put on white."""
+
+    @property
+    def factor(self) -> int:
+        return FACTORS["AutoencoderKLQwenImage21"](self.module.config)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return super().encode(torch.cat([pixels, torch.ones_like(pixels[:, :1])], 1))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        mean, std = self._statistics(latents)
+        decoded = self.module.decode(latents.unsqueeze(2) * std + mean, return_dict=False)[0].squeeze(2)
+        alpha = decoded[:, 3:] / 2 + 0.5  # the VAE clamps it
+        return decoded[:, :3] * alpha + (1 - alpha)

@@ -163,8 +163,8 @@ class Recipe:
     accumulate: Count = 4
     """Batches per update, whose gradients are accumulated."""
     rollout_steps: Count | None = None
-    """Steps of the student's path from noise to clean. null: as many as the model was distilled to (Z-Image-Turbo
-    and Krea 2 Turbo 8, FLUX.2 klein and FLUX.1 schnell 4), and 16 for every other."""
+    """Steps of the student's path from noise to clean. null: as many as the model was distilled to (Z-Image-Turbo,
+    Krea 2 Turbo and Qwen-Image-2.1-Turbo 8, FLUX.2 klein and FLUX.1 schnell 4), and 16 for every other."""
     width: Count = 1024
     """Width of the images in pixels; a multiple of the model's size step, mostly 16."""
     height: Count = 1024

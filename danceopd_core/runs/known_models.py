@@ -24,8 +24,9 @@ APACHE = "apache-2.0"
 STABILITY = ("other", "stabilityai-ai-community", "https://stability.ai/license")
 FLUX_DEV = ("other", "flux-1-dev-non-commercial-license",
             "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md")  # fmt: skip
-KREA = ("other", "krea-2-community-license", "https://huggingface.co/krea/Krea-2-Turbo/blob/main/LICENSE.pdf")
-KNOWN = {
+KREA_2 = ("other", "krea-2-community-license", "https://huggingface.co/krea/Krea-2-Turbo/blob/main/LICENSE.pdf")
+QWEN_RESEARCH = ("other", "qwen-research", "https://huggingface.co/Qwen/Qwen-Image-2.1/blob/main/LICENSE")
+KNOWN: dict[str, KnownModel | None] = {
     "z-image-turbo": KnownModel("Tongyi-MAI/Z-Image-Turbo", APACHE),
     "z-image": KnownModel("Tongyi-MAI/Z-Image", APACHE),
     "qwen-image-edit-2511": KnownModel("Qwen/Qwen-Image-Edit-2511", APACHE),
@@ -33,6 +34,13 @@ KNOWN = {
     "qwen-image-edit": KnownModel("Qwen/Qwen-Image-Edit", APACHE),
     "qwen-image-2512": KnownModel("Qwen/Qwen-Image-2512", APACHE),
     "qwen-image": KnownModel("Qwen/Qwen-Image", APACHE),
+    "qwen-image-2-1": KnownModel("Qwen/Qwen-Image-2.1", *QWEN_RESEARCH),
+    "qwen-image-2-1-turbo": None,
+    "qwen-image-layered": None,
+    "krea-2-raw": KnownModel("krea/Krea-2-Raw", *KREA_2),
+    "krea2-raw": KnownModel("krea/Krea-2-Raw", *KREA_2),
+    "krea-2-turbo": KnownModel("krea/Krea-2-Turbo", *KREA_2),
+    "krea2-turbo": KnownModel("krea/Krea-2-Turbo", *KREA_2),
     "stable-diffusion-3-5-medium": KnownModel("stabilityai/stable-diffusion-3.5-medium", *STABILITY),
     "stable-diffusion-3-5-large-turbo": KnownModel("stabilityai/stable-diffusion-3.5-large-turbo", *STABILITY),
     "stable-diffusion-3-5-large": KnownModel("stabilityai/stable-diffusion-3.5-large", *STABILITY),
@@ -45,17 +53,13 @@ KNOWN = {
     "flux1-schnell": KnownModel("black-forest-labs/FLUX.1-schnell", APACHE),
     "flux-1-dev": KnownModel("black-forest-labs/FLUX.1-dev", *FLUX_DEV),
     "flux1-dev": KnownModel("black-forest-labs/FLUX.1-dev", *FLUX_DEV),
-    "krea-2-raw": KnownModel("krea/Krea-2-Raw", *KREA),
-    "krea2-raw": KnownModel("krea/Krea-2-Raw", *KREA),
-    "krea-2-turbo": KnownModel("krea/Krea-2-Turbo", *KREA),
-    "krea2-turbo": KnownModel("krea/Krea-2-Turbo", *KREA),
     "flux-2-klein-base-4b": KnownModel("black-forest-labs/FLUX.2-klein-base-4B", APACHE),
     "flux2-klein-base-4b": KnownModel("black-forest-labs/FLUX.2-klein-base-4B", APACHE),
     "flux2-klein-4b": KnownModel("black-forest-labs/FLUX.2-klein-4B", APACHE),
     "flux-2-klein-4b": KnownModel("black-forest-labs/FLUX.2-klein-4B", APACHE),
 }
 """Name in lower case with a - for whatever is no letter or digit -> the model. Those whose licence is not certain here
-are left out: the card then asks for it."""
+are left out, or None if their name would be taken for another's: the card then asks for it."""
 
 
 def known_model(names: Iterable[str]) -> KnownModel | None:

@@ -98,6 +98,13 @@ QWEN3_VL_4B: Settings = {
         "deepstack_visual_indexes": (5, 11, 17),
     },
 }  # fmt: skip
+QWEN3_VL_8B: Settings = {
+    "text_config": QWEN3_8B,
+    "vision_config": {
+        "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "out_hidden_size": 4096,
+        "deepstack_visual_indexes": (8, 16, 24),
+    },
+}  # fmt: skip
 RELEASED = {
     "zimage": Released(
         "Z-Image",
@@ -165,6 +172,14 @@ RELEASED = {
         {},
         (("Qwen3VLModel", "Qwen3VLConfig", QWEN3_VL_4B),),
         "AutoencoderKLQwenImage",
+    ),
+    "qwen21": Released(
+        "Qwen-Image-2.1",
+        "QwenImage21Pipeline",
+        "QwenImage21Transformer2DModel",
+        {},
+        (("Qwen3VLModel", "Qwen3VLConfig", QWEN3_VL_8B),),
+        "AutoencoderKLQwenImage21",
     ),
 }
 """Transformers are held against public copies of their configurations by `tests/models/test_published.py`. Encoders

@@ -56,6 +56,8 @@ class Meter(TorchDispatchMode):
             and torch.device(kwargs.get("device") or "meta").type != "meta"
         ):
             return torch.zeros(first.shape, dtype=kwargs.get("dtype") or first.dtype)
+        if first is not None and func is ATEN.where.self:  # of a mask that has values
+            args = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), args)
         if first is not None and func in INDEXED:
             return self._counted(_indexed(func, args, kwargs))
         return self._counted(func(*args, **kwargs))

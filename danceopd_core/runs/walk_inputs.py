@@ -16,9 +16,10 @@ from ..models.flux2 import TOKENS as KLEIN_TOKENS
 from ..models.flux2 import Flux2Klein
 from ..models.krea2 import Krea2
 from ..models.qwen import EDITING, QwenImage
+from ..models.qwen21 import QwenImage21
 from ..models.registry import FAMILIES
 from ..models.sd3 import StableDiffusion3
-from ..models.vaes import FACTORS, KlVae, PatchedVae, Vae, VideoVae
+from ..models.vaes import FACTORS, KlVae, PatchedVae, RgbaVae, Vae, VideoVae
 from ..models.zimage import ZImage
 from ..weights.adapters import Adapters
 from ..weights.lora import Lora, fresh_lora
@@ -32,6 +33,7 @@ VAES: dict[str, Callable[[Any], Vae]] = {
     "AutoencoderKL": KlVae,
     "AutoencoderKLFlux2": PatchedVae,
     "AutoencoderKLQwenImage": VideoVae,
+    "AutoencoderKLQwenImage21": RgbaVae,
 }
 
 
@@ -144,6 +146,12 @@ def _krea2(of: Pass) -> tuple[Any, dict[str, Value]]:
     return backbone.velocity, {"text": _empty(of.dtype, TOKENS, config.num_text_layers * config.text_hidden_dim)}
 
 
+def _qwen21(of: Pass) -> tuple[Any, dict[str, Value]]:
+    text = _empty(of.dtype, TOKENS, _config(of).context_in_dim)
+    backbone = QwenImage21(of.network, _no_vae(), None, of.dtype, None, None, None)
+    return backbone.velocity, {"text": (text[:4], text) if of.edit else text, **_sources(of)}
+
+
 INPUTS: dict[str, Callable[[Pass], tuple[Any, dict[str, Value]]]] = {
     "zimage": _zimage,
     "sd3": _sd3,
@@ -151,6 +159,7 @@ INPUTS: dict[str, Callable[[Pass], tuple[Any, dict[str, Value]]]] = {
     "flux2": _flux2,
     "qwen": _qwen,
     "krea2": _krea2,
+    "qwen21": _qwen21,
 }
 
 

@@ -67,7 +67,7 @@ def checked_weights(network: nn.Module, path: str | Path, fp8: bool = True) -> I
 
     `path` is a safetensors file, a diffusers transformer folder (sharded or not), or a pipeline folder, under
     diffusers' names or those of the original model where they can be converted (Z-Image, Stable Diffusion 3,
-    FLUX.1, FLUX.2, Krea 2, the VAEs of all but the last), as in ComfyUI's files. From a ComfyUI file of a whole model
+    FLUX.1, FLUX.2, Krea 2, Qwen-Image-2.1, VAEs), as in ComfyUI's files. From a ComfyUI file of a whole model
     only this part is read.
     Weights that are known to be unused are passed over, whatever they hold. fp8: whether plain 8-bit floats are
     accepted. InputError, naming the file and the first keys, unless names and shapes agree exactly and all weights are

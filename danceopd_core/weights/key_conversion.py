@@ -24,8 +24,10 @@ ORIGINAL_KEYS = {
     "FluxTransformer2DModel": "double_blocks.",
     "Flux2Transformer2DModel": "double_blocks.",
     "Krea2Transformer2DModel": ".attn.wq.",
+    "QwenImage21Transformer2DModel": ".img_mlp.gate_up.",
     "AutoencoderKL": ".mid.block_1.",
     "AutoencoderKLFlux2": ".mid.block_1.",
+    "AutoencoderKLQwenImage": ".residual.",
 }
 """Part of a key that only occurs in the original model's checkpoints, by diffusers class."""
 MODEL_PARTS = ("model.diffusion_model.", "first_stage_model.", "vae.")
@@ -101,6 +103,8 @@ def converter(path: str | Path, network: nn.Module, names: Iterable[str]) -> Cal
         mapping = partial(convert_flux, config=config, kind=kind)
     elif kind == "AutoencoderKLFlux2":
         mapping = partial(_convert_patched_vae, partial(table["AutoencoderKL"]["checkpoint_mapping_fn"], config=config))
+    elif kind == "AutoencoderKLQwenImage":
+        mapping = partial(_convert_video_vae, table["AutoencoderKLWan"]["checkpoint_mapping_fn"])
     else:
         mapping = partial(table[kind]["checkpoint_mapping_fn"], config=config)
     if kind == "AutoencoderKL":
@@ -151,6 +155,13 @@ def _convert_patched_vae(mapping: Callable[[State], State], state: State) -> Sta
         for name in [name for name in state if name.startswith(f"{half}.{layer}.")]:
             state[name.removeprefix(f"{half}.")] = state.pop(name)
     return _convert_vae(mapping, state) | statistics
+
+
+def _convert_video_vae(mapping: Callable[[State], State], state: State) -> State:
+    """Qwen-Image's VAE has the layers of Wan's, whose converter passes unknown keys on, as unknown weights."""
+    converted = mapping(dict(state))
+    state.clear()
+    return converted
 
 
 def weights_of_network(network: nn.Module) -> State:

@@ -184,7 +184,11 @@ KREA2 = (
         )
     ),
 )
+QWEN21 = _block(  # the other layers have the same name in both
+    "transformer_blocks", "transformer_blocks", {"img_mlp.gate_up": ("img_mlp.gate_layer", "img_mlp.proj")}
+)
 FAMILIES = {
+    r"transformer_blocks\.\d+\.img_mlp\.gate_layer": QWEN21,
     r"transformer_blocks\.\d+\.attn\.to_gate": KREA2,
     r"single_transformer_blocks\.\d+\.attn\.to_qkv_mlp_proj": FLUX2,
     r"single_transformer_blocks\.\d+\.proj_mlp": FLUX,

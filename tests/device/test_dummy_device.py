@@ -27,8 +27,9 @@ pytestmark = [
 ]
 ALWAYS = {"a copy to the CPU in algorithm/step_result.py, told_of": 1, "an event in algorithm/profiling.py, seconds": 1}
 """What every update waits for: its numbers, which travel once, and the time that it took."""
-LIBRARIES = ("algorithm/updates.py, apply", "models/zimage.py, _edit_velocity")
-"""Where libraries copy small tensors for themselves: Adafactor of transformers, and diffusers' positions of edits."""
+LIBRARIES = ("algorithm/updates.py, apply", "models/zimage.py, _edit_velocity", "models/qwen21.py, _group_velocity")
+"""Where libraries copy small tensors for themselves: Adafactor of transformers, and diffusers' positions of edits,
+and of all of Qwen-Image-2.1."""
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +69,7 @@ def small(waits: dict[str, int]) -> dict[str, int]:
         pytest.param("flux2", 4, marks=[pytest.mark.long, needs_diffusers("0.37")]),
         pytest.param("krea2", 4, marks=[pytest.mark.long, needs_diffusers("0.39")]),
         pytest.param("qwen", 4, marks=pytest.mark.long),
+        pytest.param("qwen21", 4, marks=[pytest.mark.long, needs_diffusers("0.41")]),
         pytest.param("qwen-edit", 4, marks=pytest.mark.slow),
         pytest.param("zimage", 11, marks=pytest.mark.slow),  # and resuming, the cache, memory that runs out
     ],

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from danceopd_core.models import qwen21
 from danceopd_core.models.qwen import EDITING
 from danceopd_core.models.registry import open_backbone
 from danceopd_core.recipe.io import parse_recipe
@@ -206,6 +207,7 @@ def _places(tensors) -> list[str]:
 
 def main(folder: Path, families: list[str]) -> None:
     torch.set_num_threads(1)
+    qwen21.SOURCE_AREA = 64**2
     EDITING.update({name: row._replace(encoder_area=56**2, vae_area=64**2) for name, row in EDITING.items()})
     for name in families:
         family = Family(name, folder / name)

@@ -10,11 +10,12 @@ import pytest
 
 from danceopd_core.errors import InputError
 from danceopd_core.models import part_files
+from danceopd_core.models.loading import part_folder
 from danceopd_core.models.part_rules import PARTS
 from danceopd_core.models.registry import family_of, folder_faults, open_backbone
 
 from ..tiny import save_zimage
-from ..tiny_families import save_flux, save_flux2, save_krea2, save_qwen, save_sd3
+from ..tiny_families import save_flux, save_flux2, save_krea2, save_qwen, save_qwen21, save_sd3
 from ..versions import by_family
 
 SAVED = {
@@ -23,6 +24,7 @@ SAVED = {
     "flux": save_flux,
     "flux2": save_flux2,
     "krea2": save_krea2,
+    "qwen21": save_qwen21,
     "qwen": lambda folder: save_qwen(folder, "QwenImageEditPlusPipeline"),
 }
 
@@ -42,7 +44,7 @@ def settings_files(folder: Path) -> Iterator[tuple[str, Path]]:
     family, _ = family_of(folder)
     for part, name in PARTS[family.module].items():
         file = "tokenizer_config.json" if "tokenizer" in part else part_files.CONFIG_FILES.get(name, "config.json")
-        yield name, folder / part / file
+        yield name, part_folder(folder, part) / file
 
 
 def changed(file: Path, **settings: Any) -> None:

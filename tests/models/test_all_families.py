@@ -1,6 +1,7 @@
 """What holds for every model family: it opens whole, its adapters are merges, and every method trains it."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from danceopd_core.weights.lora import fresh_lora
 
 from ..loras import merged, random_lora
 from ..tiny import save_zimage
-from ..tiny_families import save_flux, save_flux2, save_krea2, save_qwen, save_sd3
+from ..tiny_families import save_flux, save_flux2, save_krea2, save_qwen, save_qwen21, save_sd3
 from ..versions import by_family
 from .test_qwen import PLUS, small
 
@@ -28,6 +29,7 @@ SAVED = {
     "flux2": save_flux2,
     "krea2": save_krea2,
     "qwen": save_qwen,
+    "qwen21": save_qwen21,
     "qwen-edit": lambda folder: save_qwen(folder, PLUS),
 }
 SIZE = 32
@@ -41,6 +43,8 @@ def folder(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(folder):
     backbone = open_backbone(folder)
+    if backbone.family == "qwen21":
+        return replace(backbone, source_area=64**2)
     return small(backbone) if backbone.family == "qwen" else backbone
 
 
@@ -94,10 +98,11 @@ def test_the_sigmas_fall_from_one_to_zero_and_leave_the_scheduler_alone(opened):
 
 
 def test_pictures_and_latents_have_the_declared_shapes(opened):
-    latents = opened.encode_image(torch.rand(2, 48, 32, 3))
-    assert latents.shape == (2, *opened.latent_shape(32, 48))
+    height, width = 3 * opened.size_multiple, 2 * opened.size_multiple
+    latents = opened.encode_image(torch.rand(2, height, width, 3))
+    assert latents.shape == (2, *opened.latent_shape(width, height))
     pictures = opened.decode(latents)
-    assert pictures.shape == (2, 48, 32, 3)
+    assert pictures.shape == (2, height, width, 3)
     assert 0 <= pictures.min() <= pictures.max() <= 1
     with pytest.raises(InputError, match=rf"100 x 64 .*multiples of {opened.size_multiple}"):
         opened.latent_shape(100, 64)

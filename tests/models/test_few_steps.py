@@ -34,6 +34,8 @@ def described(folder, pipeline, scheduler, network, **index):
         ("Flux2KleinPipeline", {"shift": 3.0}, {}, {"is_distilled": True}, 4),
         ("Krea2Pipeline", {"shift": 1.0}, {}, {"is_distilled": True}, 8),  # Turbo
         ("Krea2Pipeline", {"shift": 1.0}, {}, {"is_distilled": False}, None),  # Raw
+        ("QwenImage21Pipeline", {"shift": 1.0}, {}, {"sample_sigmas": [1.0, 0.9, 0.4]}, 3),  # Turbo, of 8
+        ("QwenImage21Pipeline", {"shift": 1.0}, {}, {"sample_sigmas": None}, None),
         ("StableDiffusion3Pipeline", {"shift": 3.0}, {}, {}, None),
         ("QwenImagePipeline", {}, {}, {}, None),
     ],

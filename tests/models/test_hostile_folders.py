@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3Model
 
 from danceopd_core.errors import InputError
-from danceopd_core.models.loading import ModelFolder, check_part
+from danceopd_core.models.loading import ModelFolder, check_part, part_folder
 from danceopd_core.models.registry import folder_faults, open_backbone
 
 from ..tiny import save_zimage
@@ -78,9 +78,10 @@ def test_no_file_of_a_folder_runs_code(folder, tmp_path, settings):
 def test_code_beside_the_weights_is_no_matter_where_nothing_names_it(folder, tmp_path):
     marker = tmp_path / "ran"
     for part in ("tokenizer", "text_encoder", "transformer", "custom_generate"):
-        (folder / part).mkdir(exist_ok=True)
+        place = part_folder(folder, part)
+        place.mkdir(exist_ok=True)
         for name in ("modeling.py", "__init__.py", "generate.py", "sitecustomize.py"):
-            (folder / part / name).write_text(f"open({str(marker)!r}, 'w').close()")
+            (place / name).write_text(f"open({str(marker)!r}, 'w').close()")
     (folder / "text_encoder" / "custom_generate").mkdir()
     (folder / "text_encoder" / "custom_generate" / "generate.py").write_text(f"open({str(marker)!r}, 'w').close()")
     open_backbone(folder)
@@ -163,7 +164,7 @@ def test_the_size_of_a_header_is_compared_with_the_file(folder, length):
 
 
 def test_a_tokenizer_that_would_match_for_ever_is_refused(folder):
-    file = folder / "tokenizer" / "tokenizer.json"
+    file = part_folder(folder, "tokenizer") / "tokenizer.json"
     content = json.loads(file.read_text())
     content["pre_tokenizer"] = {
         "type": "Split",
@@ -191,7 +192,7 @@ def test_a_tokenizer_that_would_match_for_ever_is_refused(folder):
     ],
 )
 def test_settings_of_a_tokenizer_open_nothing_else(folder, settings):
-    name, file = next(entry for entry in settings_files(folder) if entry[1].parent.name == "tokenizer")
+    name, file = next(entry for entry in settings_files(folder) if entry[1].name == "tokenizer_config.json")
     changed(file, **settings)
     with pytest.raises(InputError, match=str(file)):
         check_part(ModelFolder(folder), "tokenizer", name)

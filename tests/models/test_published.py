@@ -54,6 +54,12 @@ PUBLISHED = {
         "text_intermediate_size": 6912, "num_layerwise_text_blocks": 2, "num_refiner_text_blocks": 2,
         "axes_dims_rope": [32, 48, 48], "rope_theta": 1000.0, "norm_eps": 1e-05,
     },
+    # github.com: tests of programs that load Qwen/Qwen-Image-2.1 (790c926) hold it to this
+    "qwen21": {
+        "attention_head_dim": 128, "axes_dims_rope": [16, 56, 56], "context_in_dim": 4096, "in_channels": 64,
+        "num_attention_heads": 32, "num_layers": 32, "out_channels": 64, "patch_size": 1, "mlp_ratio": 3, "eps": 1e-06,
+        "causal_condition": True,
+    },
 }  # fmt: skip
 MARKED = [pytest.param(name, marks=needs_pipeline(RELEASED[name].pipeline)) for name in PUBLISHED]
 

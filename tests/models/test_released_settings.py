@@ -60,7 +60,7 @@ def test_released_settings_are_taken(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "folder", folders("zimage", "sd35-medium", "flux-dev", "klein-base-4b", "qwen-edit-2511", "krea2-raw")
+    "folder", folders("zimage", "sd35-medium", "flux-dev", "klein-base-4b", "qwen-edit-2511", "krea2-raw", "qwen21")
 )
 def test_released_parts_agree(folder, tmp_path):
     root = saved(tmp_path, folder)

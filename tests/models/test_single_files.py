@@ -15,18 +15,21 @@ from ..native_names import (
     flux2_vae_to_native,
     flux_to_native,
     krea2_to_native,
+    qwen21_to_native,
     to_native,
     vae_to_native,
+    video_vae_to_native,
 )
-from ..tiny_families import save_flux, save_flux2, save_krea2, save_qwen, save_sd3
+from ..tiny_families import save_flux, save_flux2, save_krea2, save_qwen, save_qwen21, save_sd3
 from ..versions import by_family
 
 
-@pytest.fixture(scope="module", params=by_family(["zimage", "sd3", "flux", "flux2", "qwen", "krea2"]))
+@pytest.fixture(scope="module", params=by_family(["zimage", "sd3", "flux", "flux2", "qwen", "krea2", "qwen21"]))
 def model(request, tmp_path_factory):
     if request.param == "zimage":
         return request.getfixturevalue("zimage_folder")
     saved = {"sd3": save_sd3, "flux": save_flux, "flux2": save_flux2, "qwen": save_qwen, "krea2": save_krea2}
+    saved["qwen21"] = save_qwen21
     return saved[request.param](tmp_path_factory.mktemp("model"))
 
 
@@ -106,6 +109,33 @@ def test_a_krea2_of_the_original_names_keeps_its_norms_in_float32(model, tmp_pat
     native |= {f"last.{part}.weight": torch.ones(2, 2) for part in ("up", "down")}  # no pipeline has layers of them
     save_file(under(prefix, native), files["transformer"])
     same(open_backbone(folder, torch.bfloat16, components=files), expected)
+
+
+@pytest.mark.parametrize("model", by_family(["qwen", "krea2"]), indirect=True)
+@pytest.mark.parametrize("prefix", ["", "first_stage_model."])
+def test_a_video_vae_of_the_original_names_is_that_vae(model, tmp_path, prefix):
+    expected = open_backbone(model)
+    folder, files = split(model, tmp_path)
+    native = video_vae_to_native(expected.vae.module)
+    assert {"conv1.weight", "decoder.upsamples.7.resample.1.weight", "decoder.middle.1.proj.bias"} <= native.keys()
+    save_file(under(prefix, native), files["vae"])
+    same(open_backbone(folder, components=files), expected)
+    for damage, message in ((drop, "1 missing"), (add, r"1 unknown \(.*extra\.weight\)"), (nan, "NaN")):
+        damaged = {name: tensor.clone() for name, tensor in under(prefix, native).items()}
+        damage(damaged)
+        save_file(damaged, files["vae"])
+        with pytest.raises(InputError, match=rf"vae\.safetensors.*{message}"):
+            open_backbone(folder, components=files)
+
+
+@pytest.mark.parametrize("model", by_family(["qwen21"]), indirect=True)
+def test_a_qwen_image_21_of_fused_layers_is_that_model(model, tmp_path):
+    expected = open_backbone(model)
+    folder, files = split(model, tmp_path)
+    native = qwen21_to_native(expected.network)
+    assert "transformer_blocks.0.img_mlp.gate_layer.weight" not in native
+    save_file(under("model.diffusion_model.", native), files["transformer"])
+    same(open_backbone(folder, components=files), expected)
 
 
 @pytest.mark.parametrize("model", ["flux"], indirect=True)

@@ -18,14 +18,14 @@ from danceopd_core.recipe.io import parse_recipe, read_recipe
 from danceopd_core.recipe.presets import preset_text, presets
 from danceopd_core.recipe.schema import Optimizer, Query, Recipe
 
-from ..tiny_families import save_flux2, save_krea2, save_sd3
+from ..tiny_families import save_flux2, save_krea2, save_qwen21, save_sd3
 from ..versions import needs_diffusers
 
 SAME = {"rollout_steps": "path_steps"}
 """What a recipe that leaves a setting out has for it, where that is for the model to say."""
 PAPER = ["cfg_absorption", "sd35m_realism", "zimage_local_global", "zimage_t2i_edit", "zimage_three_buckets"]
 KLEIN = ["klein_absorb_guidance", "klein_t2i_edit", "klein_two_loras"]
-NEEDS = {**dict.fromkeys(KLEIN, "0.37"), "krea2_two_loras": "0.39"}
+NEEDS = {**dict.fromkeys(KLEIN, "0.37"), "krea2_two_loras": "0.39", "qwen21_t2i_edit": "0.41"}
 """Recipes of models that the paper has not, with the diffusers that opens them."""
 NAMES = sorted([*PAPER, *NEEDS])
 OPENED = [*PAPER, *(pytest.param(name, marks=needs_diffusers(release)) for name, release in NEEDS.items())]
@@ -48,6 +48,11 @@ def krea2_folder(tmp_path_factory) -> Path:
     return save_krea2(tmp_path_factory.mktemp("models") / "krea2")
 
 
+@pytest.fixture(scope="module")
+def qwen21_folder(tmp_path_factory) -> Path:
+    return save_qwen21(tmp_path_factory.mktemp("models") / "qwen21")
+
+
 @pytest.fixture
 def stand_ins(tmp_path, request):
     """Puts a tiny file or folder wherever a recipe asks for one."""
@@ -55,7 +60,7 @@ def stand_ins(tmp_path, request):
     def make(recipe: Recipe) -> None:
         for name in ("models", "loras", "data"):
             (tmp_path / name).mkdir(exist_ok=True)
-        known = {"stable": "sd3", "klein": "klein", "Krea": "krea2"}
+        known = {"stable": "sd3", "klein": "klein", "Krea": "krea2", "Qwen-Image-2.1": "qwen21"}
         family = next((family for word, family in known.items() if word in recipe.model), "zimage")
         Path(recipe.model).symlink_to(request.getfixturevalue(f"{family}_folder"))
         plain = family == "zimage"

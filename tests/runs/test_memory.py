@@ -15,7 +15,7 @@ from danceopd_core.cli.parser import main
 from danceopd_core.errors import InputError
 from danceopd_core.models import hub
 from danceopd_core.models.loading import frozen
-from danceopd_core.models.registry import default_targets
+from danceopd_core.models.registry import FAMILIES, default_targets
 from danceopd_core.recipe.io import write_recipe
 from danceopd_core.recipe.schema import Bucket, Optimizer, Recipe, Route, Student, Teacher
 from danceopd_core.runs.memory import GIB, planned_memory
@@ -27,6 +27,7 @@ from danceopd_core.weights.lora import fresh_lora
 from danceopd_core.weights.lora_io import write_lora
 
 from ..tiny import randomize
+from ..versions import needs_pipeline
 
 
 def elements(module) -> int:
@@ -103,22 +104,39 @@ def test_the_peak_of_a_released_model_is_that_of_simulated_steps(name, rank):
         assert (memory.working + memory.gradients) / GIB == pytest.approx(activations, rel=0.1)
 
 
-def wide(pipeline: str, device: str) -> Pass:
-    """A network of real classes that is large beside what a pass keeps of single numbers."""
-    from diffusers import SD3Transformer2DModel, ZImageTransformer2DModel
+HEADS = {"attention_head_dim": 64, "num_attention_heads": 8}
+WIDE = {
+    "StableDiffusion3Pipeline": (
+        "SD3Transformer2DModel", 16, 8,
+        {**HEADS, "sample_size": 32, "num_layers": 3, "joint_attention_dim": 512, "caption_projection_dim": 512,
+         "pooled_projection_dim": 256, "dual_attention_layers": (0,), "qk_norm": "rms_norm"},
+    ),
+    "ZImagePipeline": (
+        "ZImageTransformer2DModel", 16, 8,
+        {"dim": 512, "n_layers": 3, "n_refiner_layers": 1, "n_heads": 4, "n_kv_heads": 4, "cap_feat_dim": 512},
+    ),
+    "Krea2Pipeline": (
+        "Krea2Transformer2DModel", 16, 8,
+        {**HEADS, "num_layers": 3, "num_key_value_heads": 4, "intermediate_size": 1024, "text_hidden_dim": 512,
+         "num_text_layers": 2, "text_num_attention_heads": 8, "text_num_key_value_heads": 8,
+         "text_intermediate_size": 1024, "axes_dims_rope": (16, 24, 24)},
+    ),
+    "QwenImage21Pipeline": (
+        "QwenImage21Transformer2DModel", 64, 16,
+        {**HEADS, "num_layers": 3, "context_in_dim": 512, "axes_dims_rope": (16, 24, 24)},
+    ),
+}  # fmt: skip
+"""By pipeline, networks of real classes that are large beside what a pass keeps of single numbers: the class, channels
+and compression of latents, settings."""
 
+
+def wide(pipeline: str, device: str) -> Pass:
+    import diffusers
+
+    cls, channels, factor, settings = WIDE[pipeline]
     with torch.device(device):
-        network = (
-            SD3Transformer2DModel(
-                sample_size=32, num_layers=3, attention_head_dim=64, num_attention_heads=8, joint_attention_dim=512,
-                caption_projection_dim=512, pooled_projection_dim=256, dual_attention_layers=(0,), qk_norm="rms_norm",
-            )
-            if pipeline == "StableDiffusion3Pipeline"
-            else ZImageTransformer2DModel(
-                dim=512, n_layers=3, n_refiner_layers=1, n_heads=4, n_kv_heads=4, cap_feat_dim=512
-            )
-        )  # fmt: skip
-    return Pass(pipeline, frozen(network, torch.float32), 16, 8, torch.float32, 256, 256)
+        network = getattr(diffusers, cls)(**settings)
+    return Pass(pipeline, frozen(network, torch.float32), channels, factor, torch.float32, 256, 256)
 
 
 def measured(run) -> int:
@@ -131,7 +149,7 @@ def measured(run) -> int:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("pipeline", ["StableDiffusion3Pipeline", "ZImagePipeline"])
+@pytest.mark.parametrize("pipeline", [pytest.param(name, marks=needs_pipeline(name)) for name in WIDE])
 def test_the_walk_is_near_the_peak_measured_on_the_cpu(pipeline, checkpointing):
     of, real = wide(pipeline, "meta"), wide(pipeline, "cpu")
     lora = shapeless_lora(linear_shapes(of.network), 8, default_targets(pipeline))
@@ -141,10 +159,11 @@ def test_the_walk_is_near_the_peak_measured_on_the_cpu(pipeline, checkpointing):
     adapters.start_student(fresh_lora(adapters.shapes, 8, 8, default_targets(pipeline), generator))
     if checkpointing:
         real.network.enable_gradient_checkpointing()
-    backbone, values = INPUTS["sd3" if "3" in pipeline else "zimage"](real)
+    family = next(name for name, family in FAMILIES.items() if pipeline in family.pipelines)
+    backbone, values = INPUTS[family](real)
     values = {name: torch.zeros(value.shape) for name, value in values.items()}
     cond = Conditioning((Sample(values),))
-    noise, sigma = torch.randn(1, 16, 32, 32), torch.ones(1)
+    noise, sigma = torch.randn(1, real.channels, 256 // real.factor, 256 // real.factor), torch.ones(1)
     found = measured(lambda: backbone(noise, sigma, cond).square().mean().backward())
     assert walked == pytest.approx(found, rel=0.1)
 

@@ -144,6 +144,10 @@ def test_a_damaged_folder_keeps_its_card(recipe):
         ("- qwen_image_edit_2509_fp8_e4m3fn.safetensors", "Qwen/Qwen-Image-Edit-2509"),
         ("sd3.5_medium.safetensors", "stabilityai/stable-diffusion-3.5-medium"),
         ("black-forest-labs/FLUX.1-dev", "black-forest-labs/FLUX.1-dev"),
+        ("qwen_image_2.1_bf16.safetensors", "Qwen/Qwen-Image-2.1"),
+        ("Qwen/Qwen-Image-2.1-Turbo", None),  # no Qwen-Image, whose licence is another
+        ("Qwen/Qwen-Image-Layered", None),
+        ("krea/Krea-2-Raw", "krea/Krea-2-Raw"),
         ("z_imagery.safetensors", None),
         ("shapes", None),
     ],

@@ -16,9 +16,11 @@ from ..native_names import (
     flux2_to_native,
     flux_to_native,
     krea2_to_native,
+    qwen21_to_native,
     tiny_flux,
     tiny_flux2,
     tiny_krea2,
+    tiny_qwen21,
     tiny_sd3,
     to_native,
 )
@@ -45,6 +47,7 @@ ORIGINAL = {
     "flux2": flux2_to_native,
     "qwen": lambda net: dict(net.state_dict()),
     "krea2": krea2_to_native,
+    "qwen21": qwen21_to_native,
 }
 """The original model's names for each family; Qwen-Image's are diffusers'."""
 
@@ -53,6 +56,7 @@ ORIGINAL = {
 def family(request):
     """The name of a family and a tiny network of it."""
     made = {"sd3": tiny_sd3, "flux": tiny_flux, "flux2": tiny_flux2, "qwen": tiny_qwen, "krea2": tiny_krea2}
+    made["qwen21"] = tiny_qwen21
     name = request.param
     return name, made[name]() if name in made else request.getfixturevalue("opened_zimage").network
 
@@ -153,7 +157,9 @@ def test_every_family_reads_every_layout(family, layout, names, tmp_path):
 def test_the_families_are_told_apart_by_names_and_the_fused_layers_are_there(family):
     name, _ = family
     fused = {key: len({module for module, _ in places}) for key, places in rows_of(family).items()}
-    assert max(fused.values()) == {"zimage": 3, "sd3": 3, "flux": 4, "flux2": 3, "qwen": 1, "krea2": 1}[name]
+    assert (
+        max(fused.values()) == {"zimage": 3, "sd3": 3, "flux": 4, "flux2": 3, "qwen": 1, "krea2": 1, "qwen21": 2}[name]
+    )
     assert "single_blocks.0.linear1" in fused or name != "flux"
 
 

@@ -3,10 +3,14 @@
 from types import MethodType
 
 import torch
+from comfy.ldm.wan.vae import WanVAE
+from diffusers import AutoencoderKLQwenImage
 from pack.danceopd_core.algorithm.fields import Conditioning, Sample, guided
+from pack.danceopd_core.weights.key_conversion import converter
 from pack.nodes.native.conditioning import settings_tensor
 from pack_laws.diffusers_backbones import flux_backbone
 from pack_laws.diffusers_pairs import PAIRS, both, question
+from pack_laws.tiny_models import randomize
 
 SAME = 1e-5
 """Two orders of summation are apart by so much at most, relative to the velocity."""
@@ -175,3 +179,17 @@ def comfyui_positions(rope, shapes, max_txt_seq_len, device=None):
     start = max(shapes[0][0][1] // 2, shapes[0][0][2] // 2)
     text = torch.cat([turns(axis, start, max_txt_seq_len) for axis in range(3)], -1)
     return torch.cat(images), text
+
+
+def test_the_vae_of_comfyuis_files_is_qwen_images():
+    """ComfyUI has Wan's; the names of its files become diffusers' by our conversion."""
+    sizes = {"z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "temperal_downsample": [False, True, True]}
+    native, ours = WanVAE(dim=12, **sizes), AutoencoderKLQwenImage(base_dim=12, **sizes)
+    randomize(native)
+    convert = converter("the file", ours, native.state_dict())
+    ours.load_state_dict(convert(native.state_dict()))
+    picture = torch.rand(1, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        latents = ours.encode(picture).latent_dist.mode()
+        assert far(native.encode(picture), latents) < SAME
+        assert far(native.decode(latents).clamp(-1, 1), ours.decode(latents).sample) < SAME
