@@ -75,8 +75,7 @@ function actionsOf(node) {
   return {
     async addLora(file) {
       await app.refreshComboInNodes();
-      const added = addLoader(node.graph, node, file, (type) => LiteGraph.createNode(type));
-      app.canvas.selectNode?.(added);
+      addLoader(node.graph, node, file, (type) => LiteGraph.createNode(type));
       app.canvas.setDirty(true, true);
     },
     widen: hasWideView() ? () => {
@@ -100,7 +99,7 @@ function addPanel(node) {
   Object.defineProperty(widget, "width", { get: () => undefined, set() {} });
   // The wheel zooms the canvas over the panel as it does beside it.
   panel.element.addEventListener("wheel", (event) => {
-    if (event.target.closest(".danceopd-routes, .danceopd-strip, .danceopd-wide") && !event.ctrlKey) return;
+    if (event.target.closest(".danceopd-routes, .danceopd-strip") && !event.ctrlKey) return;
     event.preventDefault();
     event.stopPropagation();
     app.canvas.processMouseWheel(event);

@@ -5,9 +5,8 @@ import { test } from "node:test";
 
 import { percentLimits } from "./danceopd/chart_panes.js";
 import { Estimates } from "./danceopd/estimates.js";
-import { load } from "./danceopd/i18n.js";
 import { addLoader, freePlace, loaderFor } from "./danceopd/load_lora.js";
-import { hintText, routeRows } from "./danceopd/panel_texts.js";
+import { routeRows } from "./danceopd/panel_texts.js";
 import { Run } from "./danceopd/run.js";
 import { columnLabel, compared, nextColumn, stripTable } from "./danceopd/strip_data.js";
 import { endToast } from "./danceopd/toasts.js";
@@ -114,8 +113,6 @@ test("a server that estimates nothing is asked once, and an answer is for the pr
   status = 404;
   await estimates.now();
   assert.equal(estimates.offered, false);
-  load({}, "en");
-  assert.match(hintText({ series: { last: 0 }, event: null, estimate: "about 2 GiB" }), /^about 2 GiB\nPress Run/);
 });
 
 test("a run asks for its pictures when there are new ones, and tells its views", async () => {

@@ -20,8 +20,11 @@ export function drawAxis(pen, title, values, [top, bottom], { logarithmic = fals
   const yOf = (value) => bottom - ((scaled(value) - scaled(low)) / (scaled(high) - scaled(low))) * (bottom - top);
   context.textBaseline = "middle";
   context.textAlign = "right";
-  const tickCount = Math.max(2, Math.floor((bottom - top) / 20));
+  const tickCount = Math.max(1, Math.floor((bottom - top) / 20));
+  let above = Infinity; // where the last number was written
   for (const tick of values.length ? (logarithmic ? logTicks : ticks)(low, high, tickCount) : []) {
+    if (above - yOf(tick) < 11) continue;
+    above = yOf(tick);
     context.globalAlpha = 0.14;
     drawLine(context, colour, [[LEFT, yOf(tick)], [width - RIGHT, yOf(tick)]], 1);
     context.globalAlpha = 0.65;

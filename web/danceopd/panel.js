@@ -60,7 +60,9 @@ export class Panel {
     const plot = createElement("div", "danceopd-plot", this.element);
     this.canvas = createElement("canvas", "", plot);
     this.canvas.setAttribute("role", "img");
-    this.hint = createElement("div", "danceopd-empty", plot);
+    const empty = createElement("div", "danceopd-empty", plot);
+    this.estimate = createElement("b", "", empty);
+    this.hint = createElement("span", "", empty);
     this.canvas.addEventListener("pointermove", ({ offsetX }) => this.#hover(offsetX));
     this.canvas.addEventListener("pointerleave", () => this.#hover(null));
     this.observer = new ResizeObserver(() => this.#draw());
@@ -93,6 +95,7 @@ export class Panel {
     this.bar.setAttribute("aria-valuenow", done);
     this.bar.setAttribute("aria-valuemax", total);
     this.hint.textContent = hintText(this.run);
+    this.estimate.textContent = event ? "" : this.run.estimate;
     this.canvas.setAttribute("aria-label", t("Validation and loss of each route over the updates"));
     this.facts.replaceChildren(...factTexts(event, running, work).map((text) => createElement("span", "", null, text)));
     this.#renderHealth(event);
