@@ -72,16 +72,16 @@ export function drawUpdateAxis({ context, colour, last, xOf }, height) {
   context.globalAlpha = 1;
 }
 
-// A vertical line over the panes, with a text at its top.
-export function drawMarker({ context, width }, colour, x, [top, bottom], text) {
+// A vertical line over a pane, with a text at its top, right of the pane's title.
+export function drawMarker({ context, width }, colour, x, [top, bottom], text, title) {
   context.globalAlpha = 0.8;
   drawLine(context, colour, [[x, top], [x, bottom]], 1, [2, 3]);
   context.globalAlpha = 1;
   context.fillStyle = colour;
   context.textBaseline = "bottom";
-  const right = x > width / 2;
-  context.textAlign = right ? "right" : "left";
-  context.fillText(text, Math.min(x + (right ? 2 : -2), width - RIGHT), top - 4);
+  context.textAlign = "left";
+  const [least, most] = [LEFT + context.measureText(title).width + 10, width - RIGHT - context.measureText(text).width];
+  context.fillText(text, Math.max(least, Math.min(x - 2, most)), top - 4);
 }
 
 export function drawLine(context, colour, points, width, dash = []) {
