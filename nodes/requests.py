@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from ..danceopd_core.errors import InputError
@@ -45,6 +46,20 @@ def check_change(headers: Mapping[str, str], other_origins: bool) -> None:
         raise Refusal(403, "the request comes from another origin")
 
 
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+
+
+def is_local(headers: Mapping[str, str], peer: str | None) -> bool:
+    """Whether whoever asks sits at this machine, as far as can be told. peer: the address that the request comes from.
+
+    A proxy of this machine passes on what others ask.
+    """
+    own = _split(f"//{headers.get('Host', '')}")
+    if peer is None or own is None or any(name in headers for name in FORWARDED):
+        return False
+    return _is_loopback(peer.removeprefix("::ffff:")) and _is_loopback(own.hostname or "")
+
+
 def _same_host(host: str, origin: str) -> bool:
     """ComfyUI's rule: on a loopback address, host and port are the origin's; elsewhere a proxy may change them."""
     asked, own = _split(origin), _split(f"//{host}")
@@ -74,14 +89,29 @@ def _is_loopback(host: str) -> bool:
 
 def node_of(body: bytes) -> str:
     """The node that a request names; Refusal of any other body."""
+    node = object_of(body).get("node")
+    if isinstance(node, bool) or not isinstance(node, str | int):
+        raise Refusal(400, 'send {"node": id}')
+    return str(node)
+
+
+def choice_of(body: bytes, name: str, choices: Sequence[str]) -> str:
+    """Which of the choices a request names; Refusal of any other body."""
+    found = object_of(body).get(name)
+    if not isinstance(found, str) or found not in choices:
+        raise Refusal(400, f'send {{"{name}": {" or ".join(choices)}}}')
+    return found
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request; Refusal of any other body."""
     try:
         found = parse_json(body.decode(), "the request")
     except (InputError, UnicodeDecodeError):
         found = None
-    node = found.get("node") if isinstance(found, dict) else None
-    if isinstance(node, bool) or not isinstance(node, str | int):
-        raise Refusal(400, 'send {"node": id}')
-    return str(node)
+    if not isinstance(found, dict):
+        raise Refusal(400, "send a JSON object")
+    return found
 
 
 def number(text: str | None, name: str, default: int | None, least: int) -> int | None:

@@ -6,20 +6,18 @@ Files are read in threads, so that no request keeps the server's loop from the o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
-from ..danceopd_core.errors import InputError
 from ..danceopd_core.runs.history_pages import json_pieces
 from ..danceopd_core.runs.records import RunRecord, all_runs
+from . import runs_http
 from ._comfy import RUNS, current_server, other_origins, output_folder
-from .requests import BODY_LIMIT, Refusal, check_change, is_name, node_of, number
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from .answers import answered as _answered
+from .answers import body_of as _body
+from .answers import run_of as _run
+from .requests import Refusal, check_change, node_of, number
 
 
 def register() -> None:
@@ -28,6 +26,7 @@ def register() -> None:
     if server is None:
         return
     routes = server.routes
+    runs_http.register(routes)
 
     @routes.get("/danceopd/runs")
     @_answered
@@ -71,45 +70,6 @@ def register() -> None:
         check_change(request.headers, other_origins())
         name = node_of(await _body(request))
         return web.json_response({"node": name, "stopping": RUNS.stop(name)})
-
-
-def _answered(handler: Handler) -> Handler:
-    """What is refused, and what cannot be read of a run, is an answer with its reason."""
-
-    @wraps(handler)
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except Refusal as refusal:
-            return _error(refusal.status, refusal)
-        except (InputError, OSError) as error:
-            return _error(422, error if isinstance(error, InputError) else "the run's folder cannot be read")
-
-    return answer
-
-
-def _error(status: int, message: Any) -> web.Response:
-    return web.json_response({"error": str(message)}, status=status)
-
-
-async def _body(request: web.Request) -> bytes:
-    data = bytearray()
-    async for part in request.content.iter_any():
-        data += part
-        if len(data) > BODY_LIMIT:
-            raise Refusal(413, f"send {BODY_LIMIT} bytes at most")
-    return bytes(data)
-
-
-async def _run(request: web.Request) -> RunRecord:
-    """The run of that name; 404 if it does not exist."""
-    name = request.match_info["run"]
-    if not is_name(name):
-        raise Refusal(404, "no such run")
-    record = RunRecord(output_folder(), name)
-    if record.name != name or not await asyncio.to_thread((record.path / "identity.json").is_file):
-        raise Refusal(404, "no such run")
-    return record
 
 
 def _picture(record: RunRecord, name: str) -> Path | None:

@@ -11,8 +11,6 @@ import torch
 
 EVERY = 25
 """Updates between two measurements, each a few forwards a route."""
-SAMPLES = 8
-"""Held out of each bucket to measure on, of a bucket of 40 and more; of a smaller one the fifth part."""
 BOUND = 2.0
 """A route's weight is multiplied or divided by this much at most."""
 SMOOTH = 0.5
@@ -75,11 +73,6 @@ class Balanced:
         if len(state["factors"]) != len(self.weights):
             raise ValueError("the router's state is of other routes")
         self.factors, self.start, self.measured = list(state["factors"]), list(state["start"]), state["measured"]
-
-
-def held_out(count: int) -> int:
-    """How many rows of a bucket, its first, are kept to be measured on and not trained."""
-    return min(SAMPLES, count // 5)
 
 
 def most_updates(weights: Sequence[float], route: int, updates: int) -> int:

@@ -30,8 +30,8 @@ class RouteData:
 class Draws:
     """Draws for the routes of a run, on one device.
 
-    shapes: all that latents of one sample may have. rank, processes: of those that train together. held: how many
-    samples of each bucket, the first, are not trained on.
+    shapes: all that latents of one sample may have. rank, processes: of those that train together. held: by route, the
+    samples that are not trained on.
 
     order: which rows come next; its `taken` is the state of a run.
     """
@@ -44,7 +44,7 @@ class Draws:
         device: torch.device | str,
         rank: int,
         processes: int,
-        held: Sequence[int],
+        held: Sequence[Sequence[int]],
     ) -> None:
         self._routes, self._shapes, self._device = routes, [tuple(shape) for shape in shapes], device
         self._accumulate = settings.accumulate

@@ -39,34 +39,44 @@ class WeightedRandom:
 
 @dataclass(frozen=True)
 class RoundRobin:
-    """One route per update, cyclically."""
+    """One route per update, cyclically. routes: their numbers; empty: all `n`."""
 
     n: int
+    routes: tuple[int, ...] = ()
 
     def __call__(self, update: int, generator: torch.Generator) -> tuple[int, ...]:
-        return (update % self.n,)
+        own = self.routes or range(self.n)
+        return (own[update % len(own)],)
 
 
 @dataclass(frozen=True)
 class AllOf:
-    """Every route in every update (DiffusionOPD and Flow-OPD in the paper's comparison, G = M)."""
+    """Every route in every update (DiffusionOPD and Flow-OPD in the paper's comparison, G = M). routes: their numbers;
+    empty: all `n`."""
 
     n: int
+    routes: tuple[int, ...] = ()
 
     def __call__(self, update: int, generator: torch.Generator) -> tuple[int, ...]:
-        return tuple(range(self.n))
+        return self.routes or tuple(range(self.n))
 
 
 ROUTERS: dict[str, Callable[[Sequence[float]], Router]] = {
     "weighted": lambda weights: WeightedRandom(tuple(weights)),
-    "round_robin": lambda weights: RoundRobin(len(weights)),
-    "all": lambda weights: AllOf(len(weights)),
+    "round_robin": lambda weights: RoundRobin(len(weights), trained(weights)),
+    "all": lambda weights: AllOf(len(weights), trained(weights)),
     "balanced": lambda weights: _balanced(tuple(weights)),
 }
 
 
+def trained(weights: Sequence[float]) -> tuple[int, ...]:
+    """The numbers of the routes that are trained; those with weight 0 are only watched."""
+    return tuple(number for number, weight in enumerate(weights) if weight > 0)
+
+
 def router(name: str, weights: Sequence[float]) -> Router:
-    """The router of that name over routes with these weights, which "weighted" and "balanced" use."""
+    """The router of that name over routes with these weights: none chooses a route with weight 0, and "weighted" and
+    "balanced" choose the others by them."""
     return lookup(ROUTERS, name, "router")(weights)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -27,8 +26,8 @@ class SamplingOrder:
     A bucket is shuffled anew for each pass through it, and consecutive batches go to the processes in turn. A pass is
     shuffled once and kept while it lasts, in 4 bytes a sample, so that a sample costs the same in a bucket of any size.
     counts: samples of each route's bucket. sizes: by route, which size each of its samples has, of which a batch has
-    one; None: all have the same. held: how many samples of each bucket, the first, are left out. taken: samples that
-    each route has given so far, over all processes; it is the state from which a resumed run continues.
+    one; None: all have the same. held: by route, the samples that are left out; of a stream the first, as many. taken:
+    samples that each route has given so far, over all processes; it is the state from which a resumed run continues.
     """
 
     def __init__(
@@ -39,10 +38,10 @@ class SamplingOrder:
         rank: int = 0,
         processes: int = 1,
         sizes: Sequence[Sequence[int] | None] | None = None,
-        held: Sequence[int] | None = None,
+        held: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self._batch, self._seed, self._totals = batch, seed, counts
-        self._sizes, self._held = sizes or [None] * len(counts), held or [0] * len(counts)
+        self._sizes, self._held = sizes or [None] * len(counts), held or [()] * len(counts)
         self._counts = [pass_length(*of, batch) for of in zip(counts, self._sizes, self._held, strict=True)]
         self._rank, self._processes = rank, processes
         self._passes: list[dict[int, Tensor]] = [{} for _ in counts]
@@ -60,7 +59,7 @@ class SamplingOrder:
     def _row(self, route: int, position: int) -> int:
         count, kept = self._counts[route], self._passes[route]
         if count == ENDLESS:
-            return position
+            return position + len(self._held[route])
         number, place = divmod(position, count)
         if number not in kept:
             for done in [other for other in kept if other != self.taken[route] // count]:
@@ -76,15 +75,21 @@ def shuffled(seed: int, route: int, number: int, count: int) -> Tensor:
 
 
 def one_pass(
-    seed: int, route: int, number: int, count: int, sizes: Sequence[int] | None = None, batch: int = 1, held: int = 0
+    seed: int,
+    route: int,
+    number: int,
+    count: int,
+    sizes: Sequence[int] | None = None,
+    batch: int = 1,
+    held: Sequence[int] = (),
 ) -> Tensor:
-    """(n,) int32: the rows of a bucket in its pass of that number, each once, but for the first `held`.
+    """(n,) int32: the rows of a bucket in its pass of that number, each once, but for those `held`.
 
     sizes: of each row; then consecutive batches are of one size each. The last batch of a size is filled up with rows
     of that size, which the pass has twice.
     """
     order = shuffled(seed, route, number, count)
-    order = order[order >= held] if held else order
+    order = order[~torch.isin(order, torch.tensor(held, dtype=order.dtype))] if held else order
     if sizes is None:
         return order
     rows: dict[int, list[int]] = {}
@@ -98,32 +103,33 @@ def one_pass(
     return torch.tensor([row for turn in turns.tolist() for row in groups[turn]], dtype=torch.int32)
 
 
-def pass_length(count: int, sizes: Sequence[int] | None, held: int, batch: int) -> int:
+def pass_length(count: int, sizes: Sequence[int] | None, held: Sequence[int], batch: int) -> int:
     """The samples of one pass, as of `one_pass`."""
     if sizes is None:
-        return count - held
+        return count - len(held)
     of_size: dict[int, int] = {}
-    for size in sizes[held:]:
-        of_size[size] = of_size.get(size, 0) + 1
+    left_out = set(held)
+    for row, size in enumerate(sizes):
+        of_size[size] = of_size.get(size, 0) + (row not in left_out)
     return sum(-(-own // batch) * batch for own in of_size.values())
 
 
 def rows_in_order(
-    seed: int, route: int, count: int, samples: int, sizes: Sequence[int] | None = None, batch: int = 1, held: int = 0
+    seed: int,
+    route: int,
+    count: int,
+    samples: int,
+    sizes: Sequence[int] | None = None,
+    batch: int = 1,
+    held: Sequence[int] = (),
 ) -> Tensor:
     """(n,) int32: the rows of a bucket that the route's first `samples` samples are, as they are drawn.
 
     Each once, but for those that fill a batch of one size.
     """
     if count == ENDLESS:
-        return torch.arange(samples)
+        return torch.arange(len(held), len(held) + samples)
     return one_pass(seed, route, 0, count, sizes, batch, held)[:samples]
-
-
-def fixed_rows(count: int, samples: int, sizes: Sequence[int] | None = None) -> list[int]:
-    """The rows on which a validation measures: the first ones, of one size, repeated where there are fewer."""
-    rows = list(islice((row for row in range(count) if sizes is None or sizes[row] == sizes[0]), samples))
-    return [rows[place % len(rows)] for place in range(samples)]
 
 
 def updates_by_route(router: Router, routes: int, seed: int, updates: int, enough: int | None = None) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Settings:
     """steps: optimizer updates. batch: samples of a micro-step. accumulate: micro-steps of a route's update.
     clip: largest gradient norm. warmup: updates. ema: decay of the averaged student, 0 for none. optimizer: a name of
-    OPTIMIZERS."""
+    OPTIMIZERS. held_out: share of each bucket that is not trained but measured on, as `held_out.held_rows` has it."""
 
     steps: int
     batch: int = 1
@@ -23,3 +23,4 @@ class Settings:
     ema: float = 0.0
     seed: int = 0
     optimizer: str = "adamw"
+    held_out: float = 0.0

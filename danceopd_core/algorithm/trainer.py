@@ -7,24 +7,26 @@ trainer's state. So a resumed run is the run that was not interrupted, on any de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..listening import heard, one_more, work
+from ..listening import work
 from ..signals import held
-from .balance import SAMPLES, Balanced, held_out
+from .balance import Balanced
 from .draws import Draws, RouteData
-from .fields import Conditioning, VelocityField
+from .fields import VelocityField
+from .held_out import Measured, held_rows, measured_rows
 from .in_step import InStep
 from .methods import Method, StateLoss, state_losses
 from .profiling import Stopwatch
 from .relief import OutOfMemory, Relief, empty_caches, ran_out_of_memory
 from .rollout import Start
 from .routers import Router
-from .sampling_order import fixed_rows, seeded_generator
+from .sampling_order import seeded_generator
 from .settings import Settings
 from .step_result import StepResult, told_of
 from .updates import Diverged, Updater
@@ -63,7 +65,8 @@ class Trainer:
     network in float16 from vanishing; it falls, and the update is repeated, when they overflow. in_step: keeps the
     processes in step where they share the network's weights.
 
-    last: the result of the last update, even if what interrupted the training did so before it was given.
+    last: the result of the last update, even if what interrupted the training did so before it was given. held: by
+    route, the rows that are kept out of training.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Trainer:
         self.processes, self._in_step = processes or ProcessGroup(), in_step
         self.last: StepResult | None = None
         self.relief, self.micro_batch, self.loss_scale = relief, micro_batch or settings.batch, loss_scale
+        self.held = [held_rows(settings.seed, len(route.samples), settings.held_out) for route in self.routes]
         self._updater = Updater(student.parameters(), settings)
         self.draws = Draws(
             self.routes,
@@ -108,7 +112,7 @@ class Trainer:
             device,
             self.processes.rank,
             self.processes.size,
-            [self._held(route) for route in self.routes],
+            self.held,
         )
 
     @property
@@ -125,20 +129,24 @@ class Trainer:
         """One result per update until `settings.steps` of them are done."""
         while self.update < self.settings.steps:
             if isinstance(self.router, Balanced) and self.router.is_due(self.update):
-                self.router.learn(self.update, self.processes.share(self._distances()))
+                self.router.learn(self.update, self.processes.share(list(self.validate().values())))
             yield self._repeated()
 
-    def validate(self, samples: int = 8) -> dict[str, float]:
-        """By route, the student's relative velocity error on fixed samples, noises and states of its own paths.
+    def validate(self) -> dict[str, float]:
+        """By route, the student's relative velocity error on the rows that are held out, at fixed noises and states.
 
-        Comparable over the updates of a run, unlike the training loss, which is of other states in each update.
+        Comparable over the updates of a run, unlike the training loss, which is of other states in each update. On
+        rows that are trained where none are held out.
         """
-        errors = {}
-        with torch.no_grad(), work("measuring the validation error", len(self.routes)):
-            for number, route in enumerate(self.routes):
-                errors[route.name] = self._fixed_error(number, samples)
-                one_more()
-        return errors
+        routes = list(enumerate(self.routes))
+        rows = [measured_rows(self.held[number], len(route.samples), route.sizes) for number, route in routes]
+        measured = [self._measured(number) for number, _ in routes]
+        parts = sum(len(measured[number].parts(rows[number], route.sizes)) for number, route in routes)
+        with work("measuring the validation error", parts):
+            return {
+                route.name: measured[number].error(rows[number], route.sizes, self.settings.seed, number)
+                for number, route in routes
+            }
 
     def averaged(self) -> dict[str, Tensor]:
         """The student's state under the moving average; its current state if the settings have no average."""
@@ -249,36 +257,9 @@ class Trainer:
         later = self.update + 1
         return self.router(later, self._generator("route", later))[0] if later < self.settings.steps else None
 
-    @torch.no_grad()
-    def _distances(self) -> list[float]:
-        """By route, the same on samples that are not trained on, in as many passes as the memory needs."""
-        found = []
-        for number in range(len(self.routes)):
-            parts = range(0, SAMPLES, self.micro_batch)
-            errors = [self._fixed_error(number, min(self.micro_batch, SAMPLES - first), first) for first in parts]
-            found.append(sum(errors) / len(errors))
-        return found
-
-    def _fixed_error(self, number: int, samples: int, first: int = 0) -> float:
-        route, generator = self.routes[number], self._generator("validation", number, *([first] if first else []))
-        rows = fixed_rows(self._held(route) or len(route.samples), first + samples, route.sizes)[first:]
-        start = self.draws.start(number, rows, generator)
-        student, teacher = _heard(self.field), _heard(route.teacher)
-        terms = state_losses(self.method, student, teacher, start, self.sigmas, generator, self.anchor)
-        return float(torch.cat([term.error for term in terms]).mean())
-
-    def _held(self, route: RouteData) -> int:
-        return held_out(len(route.samples)) if isinstance(self.router, Balanced) else 0
+    def _measured(self, number: int) -> Measured:
+        begin, teacher = partial(self.draws.start, number), self.routes[number].teacher
+        return Measured(self.method, self.field, teacher, self.anchor, self.sigmas, begin, self.micro_batch)
 
     def _generator(self, *key: str | int) -> torch.Generator:
         return seeded_generator(self.settings.seed, *key)
-
-
-def _heard(field: VelocityField) -> VelocityField:
-    """The field, which the user can end before each of its answers."""
-
-    def velocity(x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        heard()
-        return field(x, sigma, cond)
-
-    return velocity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..errors import Fault, refuse, shown
 from ..files import write_text
 from ..outside import read_text
 from .faulty import FAULTY
-from .migration import migrated
+from .migration import SINCE, migrated
 from .overrides import overridden
 from .parsing import build, plain
 from .schema import Recipe, located
@@ -46,6 +47,18 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return _marked(located(_build(tree, str(path), faults), path.parent))
 
 
+def read_stored_recipe(path: str | Path) -> Recipe:
+    """The recipe of a run's folder: a setting that it lacks because no release had it yet means what it meant then."""
+    recipe = read_recipe(path)
+    return recipe if says_all(path) else _marked(replace(recipe, **SINCE))
+
+
+def says_all(path: str | Path) -> bool:
+    """Whether the recipe of a run's folder has the settings that a release since then has brought."""
+    tree = read_yaml(read_text(Path(path), "the recipe"), [])
+    return isinstance(tree, Mapping) and tree.keys() >= SINCE.keys()
+
+
 def checked(recipe: Recipe) -> Recipe:
     """The recipe as its values would be read from a file; one InputError holds every fault.
 
@@ -55,10 +68,12 @@ def checked(recipe: Recipe) -> Recipe:
     return recipe if CHECKED in recipe.__dict__ else parse_recipe(recipe.to_dict())
 
 
-def write_recipe(path: str | Path, recipe: Recipe, notes: Sequence[str] = ()) -> None:
-    """Writes the settings that differ from their default, atomically. notes: lines of comment above them."""
+def write_recipe(path: str | Path, recipe: Recipe, notes: Sequence[str] = (), stored: bool = False) -> None:
+    """Writes the settings that differ from their default, atomically. notes: lines of comment above them. stored: it is
+    of a run's folder, for `read_stored_recipe`."""
     comment = "".join(f"# {shown(' '.join(note.split()))}\n" for note in notes)
-    text = yaml.safe_dump(plain(recipe, sparse=True), sort_keys=False, allow_unicode=True, width=110)
+    tree = plain(recipe, sparse=True) | ({name: getattr(recipe, name) for name in SINCE} if stored else {})
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
     write_text(path, comment + text)
 
 

@@ -1,4 +1,4 @@
-"""Recipe keys that were renamed: recipes and overrides with the old key are still read."""
+"""Recipe keys that were renamed, with which recipes and overrides are still read, and those that came later."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from ..errors import Fault
 
 RENAMED = {"student.over": "student.base_lora"}
 """Old key -> new key, both in the same mapping of the recipe."""
+
+SINCE: dict[str, Any] = {"held_out": 0.0}
+"""Settings that came later and change a run, with what a run's folder means that does not have them."""
 
 
 def migrated(tree: Any, faults: list[Fault]) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from ..models.hub import is_hub_id
 from .file_names import absolute_name
-from .limits import Count, NotNegative, Positive, Range, Seed, Text, Whole
+from .limits import Count, Fraction, NotNegative, Positive, Range, Seed, Text, Whole
 from .parsing import build, plain
 from .updating import Optimizer as Optimizer
 from .updating import Query as Query
@@ -19,7 +19,9 @@ from .updating import Shift as Shift
 
 MANY_STEPS = 16
 """Of a path, where nothing says otherwise."""
-FORMER_DEFAULTS = {"gradient_checkpointing": False, "rollout_steps": MANY_STEPS}
+HELD_OUT = 0.01
+FORMER_DEFAULTS = {"gradient_checkpointing": False, "rollout_steps": MANY_STEPS, "held_out": 0.0}
+"""What settings meant in runs of releases that did not have them."""
 NOT_IN_DIGEST = ("out", "device", "save_every", "keep_states", "offload", "memory", "private", "compile")
 """Settings that do not change the result of a run, or no more than rounding does."""
 
@@ -100,7 +102,8 @@ class Route:
     bucket: Bucket
     """Prompts of the route: all of them with a source image (edits), or all without."""
     weight: NotNegative = 1.0
-    """Relative probability of the route under `router: weighted` and `balanced`; 0: never chosen."""
+    """Relative probability of the route under `router: weighted` and `balanced`; 0, under every router: the route is
+    only watched, that is validated and never trained."""
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -209,10 +212,13 @@ class Recipe:
     """`one`: all pictures are cropped to `width` x `height`. `sources`: an edit keeps the aspect ratio of its source,
     the nearest of eleven from 1:2 to 2:1 at the area of `width` x `height`; a batch has one size."""
     private: bool = False
-    """Leave prompts, paths and the workflow out of the LoRA's metadata and of its model card."""
+    """Leave prompts, pictures, paths and the workflow out of the LoRA's metadata and of its model card."""
     compile: bool = False
     """Compile the transformer's blocks before the first update, which takes minutes and makes all updates faster. Only
     for diffusers models that are not quantised; needs triton on a GPU, a C++ compiler on a CPU."""
+    held_out: Fraction = HELD_OUT
+    """Share of each bucket that is kept out of training and validated on: 4 rows at least and 8 at most, of a bucket
+    with 20 rows or more. Of a smaller one, and of a stream, none: validations measure on its first rows. 0: none."""
 
     @property
     def path_steps(self) -> int:
@@ -236,6 +242,7 @@ class Recipe:
         typed = build(Recipe, self.to_dict(), "", [])  # so that 1 and 1.0 are the same weight
         sparse = plain(located(typed, Path()), sparse=True)
         kept = {name: value for name, value in sparse.items() if name not in NOT_IN_DIGEST}
+        kept["held_out"] = typed.held_out  # runs that held nothing out have no such setting
         for name, value in FORMER_DEFAULTS.items():
             if kept.get(name) == value:
                 del kept[name]

@@ -10,12 +10,14 @@ from typing import Any
 from ..errors import InputError
 from ..outside import parse_json, read_json, read_text
 from ..recipe.from_graph import teacher_label
-from ..recipe.io import read_recipe
+from ..recipe.io import read_stored_recipe
 from ..recipe.schema import Recipe, Route
 from ..weights.safetensors_io import open_safetensors
+from .best import Best, best_of, percent
 from .history import UpdateLines
 from .known_models import KnownModel, known_model
 from .saved_status import is_status
+from .strip import Strip
 
 ENDS = 20
 """Updates of a route whose mean loss stands for its start or its end, where there is no validation."""
@@ -43,7 +45,8 @@ class SamplePicture:
 @dataclass(frozen=True)
 class CardFacts:
     """validated: whether the distances are those of validations, and not of training losses. for_diffusers: whether the
-    file has diffusers' names."""
+    file has diffusers' names. sheet: a picture of the samples beside their sources and teachers'. best: of the run's
+    validations. percent: of this student's, in percent of the start."""
 
     recipe: Recipe
     run: str
@@ -54,21 +57,29 @@ class CardFacts:
     validated: bool
     for_diffusers: bool = True
     samples: tuple[SamplePicture, ...] = ()
+    sheet: Path | None = None
+    best: Best | None = None
+    percent: float | None = None
     health: Mapping[str, Any] = field(default_factory=dict)
 
 
-def card_facts(folder: Path) -> CardFacts:
-    """Those of a run's folder with a student in it; InputError if there is none."""
-    student = folder / "student.safetensors"
+def card_facts(folder: Path, student: Path | None = None, sheet: Path | None = None) -> CardFacts:
+    """Those of a run's folder with a student in it; InputError if there is none.
+
+    student: which of the run's it is about; None: the last. sheet: of its samples, if it is there.
+    """
+    student = student or folder / "student.safetensors"
     with open_safetensors(student) as handle:
         metadata, keys = handle.metadata() or {}, list(handle.keys())
     own = parse_json(metadata.get("danceopd", "{}"), f"the metadata of {student}")
     own = own if isinstance(own, dict) else {}
-    recipe = read_recipe(folder / "recipe.yaml")
+    recipe = read_stored_recipe(folder / "recipe.yaml")
     tasks = own.get("tasks") if isinstance(own.get("tasks"), dict) else {}
-    validations = [
-        entry["errors"] for entry in _entries(folder, "validation.jsonl") if isinstance(entry.get("errors"), dict)
-    ]
+    entries = [e for e in _entries(folder, "validation.jsonl") if isinstance(e.get("errors"), dict)]
+    done = own.get("update")
+    validations = [e["errors"] for e in entries if not isinstance(done, int) or e["update"] <= done]
+    trained = [route.name for route in recipe.routes if route.weight > 0]
+    start: Mapping[str, Any] = next((e["errors"] for e in entries if e["update"] == 0), {})
     updates = [entry["losses"] for entry in _entries(folder, "history.jsonl") if isinstance(entry.get("losses"), dict)]
 
     def capability(route: Route) -> Capability:
@@ -82,7 +93,6 @@ def card_facts(folder: Path) -> CardFacts:
         return Capability(route.name, task, teacher_text(recipe, route), first, last)
 
     rank = metadata.get("ss_network_dim", "")
-    done = own.get("update")
     healths = _entries(folder, "health.jsonl")
     return CardFacts(
         recipe=recipe,
@@ -93,7 +103,10 @@ def card_facts(folder: Path) -> CardFacts:
         capabilities=tuple(map(capability, recipe.routes)),
         validated=bool(validations),
         for_diffusers=all(key.startswith("transformer.") for key in keys),
-        samples=tuple(_samples(folder)),
+        samples=() if recipe.private else tuple(_samples(folder, done)),
+        sheet=sheet if sheet is not None and sheet.is_file() and not recipe.private else None,
+        best=best_of(entries, trained),
+        percent=percent(start, validations[-1], trained) if validations else None,
         health=healths[-1] if healths else {},
     )
 
@@ -113,7 +126,8 @@ def _model_names(folder: Path, recipe: Recipe) -> list[str]:
     return [*filter(None, [recipe.components.get("transformer"), recipe.model]), *comments]
 
 
-def _samples(folder: Path) -> list[SamplePicture]:
+def _samples(folder: Path, update: Any) -> list[SamplePicture]:
+    """The pictures of a validation at that update; else those of the last one."""
     file = folder / "status.json"
     try:
         status = read_json(file, "the status") if file.exists() else None
@@ -122,12 +136,10 @@ def _samples(folder: Path) -> list[SamplePicture]:
     if status is None or not is_status(status):
         return []
     found = [SamplePicture(folder / "pictures" / Path(one["url"]).name, one["prompt"]) for one in status["pictures"]]
+    own = Strip(folder).of(update) if isinstance(update, int) else []
+    if len(own) == len(found):
+        found = [SamplePicture(file, sample.prompt) for file, sample in zip(own, found, strict=True)]
     return [sample for sample in found if sample.file.is_file()]
-
-
-def _column(folder: Path, name: str, key: str) -> list[dict[str, Any]]:
-    """The mappings under a key of a file's lines."""
-    return [entry[key] for entry in _entries(folder, name) if isinstance(entry.get(key), dict)]
 
 
 def _entries(folder: Path, name: str) -> list[dict[str, Any]]:

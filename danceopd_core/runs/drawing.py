@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..algorithm.balance import held_out, most_updates
+from ..algorithm.balance import most_updates
 from ..algorithm.fields import ENDLESS
+from ..algorithm.held_out import held_rows, measured_rows
 from ..algorithm.routers import router
-from ..algorithm.sampling_order import fixed_rows, pass_length, rows_in_order, updates_by_route
+from ..algorithm.sampling_order import pass_length, rows_in_order, updates_by_route
 from ..recipe.schema import Recipe
-
-VALIDATED = 8
-"""The first rows of every bucket, which validations ask for."""
 
 
 def launched() -> int:
@@ -34,7 +32,7 @@ def drawn_rows(
     """
     each = recipe.batch * recipe.accumulate * processes
     sizes, weights = sizes or [None] * len(counts), [route.weight for route in recipe.routes]
-    held = [held_out(count) if recipe.router == "balanced" else 0 for count in counts]
+    held = [held_rows(recipe.seed, count, recipe.held_out) for count in counts]
     lengths = [pass_length(*of, recipe.batch) for of in zip(counts, sizes, held, strict=True)]
     # Updates of a route that draw its whole bucket; a stream is never drawn as a whole.
     enough = None if ENDLESS in counts else max(-(-length // each) for length in lengths)
@@ -46,6 +44,6 @@ def drawn_rows(
     for number, (count, times) in enumerate(zip(counts, updates, strict=True)):
         of = sizes[number], recipe.batch, held[number]
         drawn: Tensor = rows_in_order(recipe.seed, number, count, times * each, *of)
-        validated = fixed_rows(held[number] or count, min(VALIDATED, count), sizes[number])
+        validated = measured_rows(held[number], count, sizes[number])
         rows.append(list(dict.fromkeys([*drawn.tolist(), *validated])))
     return rows

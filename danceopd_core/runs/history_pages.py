@@ -55,7 +55,8 @@ def history_page(folder: Path, after: int = 0, limit: int | None = None) -> Hist
             routes |= dict.fromkeys(entry[1])
     last = entries[-1][0] if more else None
     validation = []
-    for found in _lines(folder / "validation.jsonl", after, _validation):
+    begin = after if after else -1  # that of update 0 is of the start
+    for found in _lines(folder / "validation.jsonl", begin, _validation):
         if found is None:
             skipped += 1
         elif last is None or found[0] <= last:

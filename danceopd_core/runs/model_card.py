@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,8 +18,9 @@ from ..outside import read_text
 from ..recipe.parsing import plain
 from .card_facts import CardFacts, card_facts
 from .known_models import shown_name
+from .sheet import write_sheet
 
-CARD = "README.md"
+CARD, SHEET, PUBLISHED_SHEET = "README.md", "samples.png", "samples-published.png"
 MOST_PROMPTS = 5
 """Of a route's typed prompts that the recipe in the card shows."""
 UNKNOWN = (
@@ -28,15 +30,21 @@ UNKNOWN = (
 OWNER = "<!-- danceopd run: {} -->"
 
 
-def write_card(folder: Path, title: str, file: Path | None = None) -> None:
+def write_card(folder: Path, title: str, file: Path | None = None, student: Path | None = None) -> None:
     """Writes the card of a run's folder there, or to `file`, with links to the run's pictures from where it lies.
 
-    A folder whose files cannot be read keeps the card that it has: no run ends over its card.
+    student: which of the run's it is about; None: the last. A folder whose files cannot be read keeps the card that it
+    has: no run ends over its card.
     """
-    file = file or folder / CARD
+    place, sheet = file or folder / CARD, folder / (SHEET if student is None else PUBLISHED_SHEET)
     with suppress(InputError):
-        facts = card_facts(folder)
-        write_text(file, card_text(facts, title, _links(facts, file.parent)))
+        facts = card_facts(folder, student)
+        if facts.recipe.private:
+            sheet.unlink(missing_ok=True)
+        elif write_sheet(folder, facts.updates, sheet):
+            facts = replace(facts, sheet=sheet)
+        links = [_link(sample.file, place.parent) for sample in facts.samples]
+        write_text(place, card_text(facts, title, links, _link(facts.sheet, place.parent) if facts.sheet else None))
 
 
 def is_card_of(file: Path, runs: Sequence[str]) -> bool:
@@ -48,13 +56,13 @@ def is_card_of(file: Path, runs: Sequence[str]) -> bool:
     return any(run and OWNER.format(run) in text for run in runs)
 
 
-def card_text(facts: CardFacts, title: str, links: Sequence[str] = ()) -> str:
-    """The card. links: to the samples' pictures, in their order."""
+def card_text(facts: CardFacts, title: str, links: Sequence[str] = (), sheet: str | None = None) -> str:
+    """The card. links: to the samples' pictures, in their order. sheet: the link to the facts' sheet."""
     parts = [
         _front(facts, links),
         f"# {title}\n\n{_opening(facts)}",
         _capabilities(facts),
-        _samples(facts, links),
+        _samples(facts, links, sheet),
         _use(facts, title),
         _how(facts),
         OWNER.format(facts.run),
@@ -69,9 +77,7 @@ def _front(facts: CardFacts, links: Sequence[str]) -> str:
     tasks = list(dict.fromkeys(_pipeline_tag(one.task) for one in facts.capabilities))
     base = facts.base
     widget = [
-        {"text": sample.prompt, "output": {"url": link}}
-        for sample, link in zip(facts.samples, links, strict=True)
-        if not facts.recipe.private
+        {"text": sample.prompt, "output": {"url": link}} for sample, link in zip(facts.samples, links, strict=True)
     ]
     data: Any = ModelCardData(
         base_model=base.repository if base else None,
@@ -107,7 +113,7 @@ def _opening(facts: CardFacts) -> str:
 
 def _capabilities(facts: CardFacts) -> str:
     recipe = facts.recipe
-    what = "relative velocity error on fixed samples" if facts.validated else "training loss"
+    what = "relative velocity error on prompts that are held out" if facts.validated else "training loss"
     lines = [
         f"## What it can do\n\nDistance to the teacher: {what}, before and after the training.\n",
         "| route | task | teacher | trigger | distance to the teacher | strength | steps | guidance |",
@@ -117,16 +123,26 @@ def _capabilities(facts: CardFacts) -> str:
         way = "-" if one.first is None or one.last is None else f"{one.first:.4g} → {one.last:.4g}"
         cells = [one.name, one.task, one.teacher, "none", way, "1", str(recipe.path_steps), "1"]
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+    if facts.percent is not None and facts.best is not None:
+        best = f"; the best of the run was {facts.best.percent:.0f} %, at update {facts.best.update}"
+        lines.append(
+            f"\nIn the mean over the routes it is at {facts.percent:.0f} % of the distance of the start, at update "
+            f"{facts.updates}{'' if facts.best.update == facts.updates else best}."
+        )
     return "\n".join(lines)
 
 
-def _samples(facts: CardFacts, links: Sequence[str]) -> str:
+def _samples(facts: CardFacts, links: Sequence[str], sheet: str | None) -> str:
+    if sheet:
+        return (
+            "## Samples\n\nFrom one noise for each prompt: the source, the teacher of its route, the student before "
+            f"the training, and the student.\n\n![samples]({sheet})"
+        )
     if not links:
         return ""
     lines = ["## Samples\n\nOf the student, from the last validation.\n", "| picture | prompt |", "|---|---|"]
     for number, (link, sample) in enumerate(zip(links, facts.samples, strict=True), 1):
-        caption = "" if facts.recipe.private else _cell(sample.prompt)
-        lines.append(f"| ![sample {number}]({link}) | {caption} |")
+        lines.append(f"| ![sample {number}]({link}) | {_cell(sample.prompt)} |")
     return "\n".join(lines)
 
 
@@ -177,8 +193,8 @@ def _without_folders(value: Any, key: str = "") -> Any:
     return Path(value).name if is_path else value
 
 
-def _links(facts: CardFacts, place: Path) -> list[str]:
-    return [quote(Path(os.path.relpath(sample.file, place)).as_posix()) for sample in facts.samples]
+def _link(file: Path, place: Path) -> str:
+    return quote(Path(os.path.relpath(file, place)).as_posix())
 
 
 def _pipeline_tag(task: str) -> str:

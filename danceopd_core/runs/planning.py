@@ -11,6 +11,7 @@ from ..algorithm.losses import ClippedPolicy, OdeKl
 from ..algorithm.methods import Method, method
 from ..algorithm.query import QUERIES, Beta, BySigma, QueryBin, QuerySampler, Uniform, query_distribution
 from ..algorithm.rollout import Sde
+from ..algorithm.settings import Settings
 from ..data.csv_rows import Item, read_csv
 from ..data.roots import Roots
 from ..errors import InputError
@@ -141,3 +142,23 @@ def _query(recipe: Recipe) -> QuerySampler:
         return BySigma(*query.sigma, query.k)
     sampler = lookup(QUERIES, query.bias, "query bias")
     return replace(sampler, k=query.k) if isinstance(sampler, Beta | Uniform) else sampler
+
+
+def settings_of(recipe: Recipe) -> Settings:
+    """The numbers of the trainer."""
+    optimizer = recipe.optimizer
+    return Settings(
+        steps=recipe.steps,
+        batch=recipe.batch,
+        accumulate=recipe.accumulate,
+        lr=optimizer.lr,
+        weight_decay=optimizer.weight_decay,
+        betas=optimizer.betas,
+        clip=optimizer.clip,
+        schedule=optimizer.schedule,
+        warmup=optimizer.warmup,
+        ema=optimizer.ema,
+        seed=recipe.seed,
+        optimizer=optimizer.name,
+        held_out=recipe.held_out,
+    )

@@ -44,8 +44,10 @@ def contact_sheet(columns: Sequence[str], rows: Sequence[SheetRow], cell: int = 
             image = Image.fromarray(picture)
             # Small pictures keep their pixels; larger ones are scaled down smoothly.
             resampling = Image.Resampling.NEAREST if image.width < cell else Image.Resampling.LANCZOS
-            sheet.paste(image.resize((cell, cell), resampling), corner)
-            draw.rectangle((*corner, corner[0] + cell - 1, top + cell - 1), outline=FAINT)
+            width, height = (max(1, round(side * cell / max(image.size))) for side in image.size)
+            left, above = corner[0] + (cell - width) // 2, top + (cell - height) // 2
+            sheet.paste(image.resize((width, height), resampling), (left, above))
+            draw.rectangle((left, above, left + width - 1, above + height - 1), outline=FAINT)
     return sheet
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .card_facts import card_facts
-from .model_card import CARD, card_text
+from .model_card import CARD, SHEET, card_text
 from .run_names import check_name
 
 IMAGES = "images"
@@ -36,9 +36,11 @@ def planned_push(run: Path, name: str | None = None) -> Push:
     if not student.is_file():
         raise InputError(f"{run} holds no student.safetensors: give the folder of a run that was saved")
     title = check_name(name or run.resolve().name)
-    facts = card_facts(run)
+    facts = card_facts(run, sheet=run / SHEET)
     pictures = {f"{IMAGES}/{sample.file.name}": sample.file for sample in facts.samples}
-    return Push(card_text(facts, title, list(pictures)), {f"{title}.safetensors": student, **pictures})
+    sheet = {f"{IMAGES}/{SHEET}": facts.sheet} if facts.sheet else {}
+    card = card_text(facts, title, list(pictures), next(iter(sheet), None))
+    return Push(card, {f"{title}.safetensors": student, **pictures, **sheet})
 
 
 def push(planned: Push, repository: str, private: bool) -> str:

@@ -4,7 +4,7 @@ Beside what the core's RunFolder keeps:
 identity.json      what the run was trained from, by which the same graph finds its results again
 status.json        the last saved live status
 validation.jsonl   one line per validation
-pictures/          of the validations
+pictures/          of the validations, with strip.json as in `strip`
 workflow.json      the graph that started it
 README.md          the model card; a copy lies beside the LoRA
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..files import atomic, is_abandoned, remove_leftovers, write_text
 from ..outside import read_json
-from ..recipe.io import read_recipe
+from ..recipe.io import read_stored_recipe
 from .history import UpdateLines
 from .history_pages import history_page
 from .identity import VERSION, recipe_digest
@@ -32,7 +32,8 @@ from .run_id import read_run, run_of_lora, same_weights
 from .run_lock import HOLDER, LOCK
 from .run_names import check_name, check_twin
 from .saved_status import is_status
-from .student_metadata import thumbnail, workflow_metadata
+from .strip import Strip
+from .student_metadata import copy_student, thumbnail, workflow_metadata
 
 if TYPE_CHECKING:  # reading records, as ComfyUI's page does, needs no model
     from .session import TrainingSession
@@ -46,6 +47,7 @@ class RunRecord:
         self.path = output / "danceopd" / self.name
         self.lora = output / "loras" / f"{self.name}.safetensors"
         self.folder = RunFolder(self.path)
+        self.strip = Strip(self.path)
         self._adopted: tuple[int, int] | None = None
         """Size and time of the LoRA file that was found to be this run's, until it is written."""
 
@@ -76,23 +78,48 @@ class RunRecord:
 
         A file of version 0.1.0 names no run: it is, if it holds what the run's folder holds too.
         """
+        return self._owns(self.lora)
+
+    def _owns(self, lora: Path) -> bool:
         folders = [self.path, *self._set_aside()]
-        if written := run_of_lora(self.lora):
+        if written := run_of_lora(lora):
             return written in [read_run(folder).id for folder in folders]
         students = [folder / "student.safetensors" for folder in folders]
-        return any(student.exists() and same_weights(self.lora, student) for student in students)
+        return any(student.exists() and same_weights(lora, student) for student in students)
 
     def publish(self, session: TrainingSession) -> None:
         """Writes the student to output/loras; under a further name if another file came there since the run began."""
+        self._choose_place()
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        more = self._metadata(session.recipe.private, session.trainer.update)
+        session.write_student(self.lora, date, self.folder.id, more)
+
+    def publish_file(self, student: Path, update: int) -> None:
+        """As `publish`, a student of the run's folder, with the model card that tells of that update."""
+        self._choose_place()
+        private = read_stored_recipe(self.path / "recipe.yaml").private
+        copy_student(student, self.lora, self._metadata(private, update))
+        self.write_card()
+
+    def find_lora(self) -> None:
+        """Makes the file that the run has published its LoRA, which may have a further name."""
+        if saved := (self.status() or {}).get("saved"):
+            file = self.lora.with_name(saved["lora"])
+            self.lora = file if file.is_file() and self._owns(file) else self.lora
+
+    def _choose_place(self) -> None:
         if self.lora.exists() and self._stamp() != self._adopted and not self.owns_lora():
-            self.lora = next(file for file in self._names() if not file.exists())
-        date, more = datetime.now(timezone.utc).isoformat(timespec="seconds"), dict[str, str]()
-        if pictures := self.pictures():
+            self.lora = next(file for file in self._names() if not file.exists() or self._owns(file))
+
+    def _metadata(self, private: bool, update: int) -> dict[str, str]:
+        """What the published file has of the run beside what every student's file has."""
+        if private:
+            return {}
+        more, pictures = dict[str, str](), self.strip.of(update) or self.strip.last()
+        if pictures:
             with suppress(InputError):  # a damaged one
                 more |= thumbnail(pictures[0])
-        if not session.recipe.private:
-            more |= workflow_metadata(self._read(WORKFLOW))
-        session.write_student(self.lora, date, self.folder.id, more)
+        return more | workflow_metadata(self._read(WORKFLOW))
 
     def write_card(self) -> None:
         """Writes the model card of the run into its folder, and beside the LoRA unless another's card lies there."""
@@ -100,7 +127,7 @@ class RunRecord:
         beside = self.lora.with_suffix(".md")
         ids = [read_run(folder).id for folder in (self.path, *self._set_aside())]
         if not beside.exists() or is_card_of(beside, ids):
-            write_card(self.path, self.lora.stem, beside)
+            write_card(self.path, self.lora.stem, beside, self.lora if self.lora.is_file() else None)
 
     def _stamp(self) -> tuple[int, int] | None:
         stat = self.lora.stat() if self.lora.exists() else None
@@ -151,7 +178,7 @@ class RunRecord:
         if not stored or "version" in stored or not recipe.exists():
             return stored
         try:
-            return {**stored, "version": VERSION, "recipe": recipe_digest(read_recipe(recipe))}
+            return {**stored, "version": VERSION, "recipe": recipe_digest(read_stored_recipe(recipe))}
         except InputError:
             return stored  # a damaged file: no recipe has this digest, so the run is set aside
 
@@ -177,10 +204,18 @@ class RunRecord:
         """Appends a validation; one of the same update is replaced."""
         UpdateLines(self.path / "validation.jsonl").replace({"update": update, "errors": errors})
 
+    def validations(self) -> list[dict[str, Any]]:
+        """One entry a validation, with its update and its errors by route; that of update 0 is of the start."""
+        return UpdateLines(self.path / "validation.jsonl").read()
+
+    def start(self) -> dict[str, Any]:
+        """The errors before the first update; empty for a run that did not measure them."""
+        found = next((entry.get("errors") for entry in self.validations() if entry["update"] == 0), None)
+        return found if isinstance(found, dict) else {}
+
     def pictures(self) -> list[Path]:
         """Those of the last validation, in order."""
-        files = sorted((self.path / "pictures").glob("*.png"))
-        return [file for file in files if file.name.split("-")[0] == files[-1].name.split("-")[0]]
+        return self.strip.last()
 
     def losses(self) -> list[float]:
         """One an update, the mean over its routes; updates whose losses cannot be read are left out."""

@@ -7,6 +7,8 @@ RUN/health.jsonl           one line per save: what an examination of the student
 RUN/state.safetensors      to resume from: student, optimizer, counters; those before it are in `state_files`
 RUN/router.json            with a learned router: its accuracy, and the route of each prompt that it assigned
 RUN/student.safetensors    the LoRA of the last save
+RUN/validation.jsonl       one line per validation; that of update 0 is of the start
+RUN/best.safetensors       the LoRA of the best validation
 RUN/checkpoints/student-000300.safetensors   the LoRA of every save: quality can fall again after its peak
 """
 
@@ -19,11 +21,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..algorithm.routers import trained
 from ..doctor.health import Health, examine
 from ..errors import InputError
 from ..files import is_temporary, remove_leftovers, write_text
-from ..recipe.io import read_recipe, write_recipe
-from ..recipe.schema import Recipe
+from ..recipe.io import read_stored_recipe, says_all, write_recipe
+from ..recipe.schema import HELD_OUT, Recipe
+from .best import BestFile
 from .history import UpdateLines
 from .identity import changed_files, file_stamps, is_steady, past_digest, recipe_digest
 from .run_id import ID_FILE, new_run_id, read_run
@@ -85,7 +89,7 @@ class RunFolder:
             return
         if not resume:
             raise InputError(f"{self.path} already holds a run: add --resume to continue it, or choose another 'out'")
-        before = read_recipe(old)
+        before = read_stored_recipe(old)
         if recipe_digest(before) != recipe_digest(recipe):
             # A resumed run may change the number of steps, and what changes no update.
             raise InputError(f"the recipe differs from the one of {self.path}: resume with that one, {old}")
@@ -110,7 +114,7 @@ class RunFolder:
         old = self.path / "recipe.yaml"
         if not old.exists():
             return recipe
-        earlier = read_recipe(old)
+        earlier, recipe = read_stored_recipe(old), self.as_begun(recipe)
         if recipe.rollout_steps is None:  # a run of a release that took no steps from the model does not say its own
             recipe = replace(recipe, rollout_steps=earlier.path_steps)
         if recipe.quantise is not None or recipe.memory == "manual":
@@ -118,12 +122,20 @@ class RunFolder:
         same = recipe_digest(replace(earlier, quantise=None)) == recipe_digest(recipe)
         return replace(recipe, quantise=earlier.quantise) if same else recipe
 
+    def as_begun(self, recipe: Recipe) -> Recipe:
+        """The recipe with what it does not say as the run in the folder means it, which a release without that
+        setting began."""
+        old = self.path / "recipe.yaml"
+        if not old.exists() or recipe.held_out != HELD_OUT or says_all(old):
+            return recipe
+        return replace(recipe, held_out=read_stored_recipe(old).held_out)
+
     def check_state(self) -> None:
         """InputError if the run has trained but its states are gone: it would begin anew and overwrite the student."""
         if self.states.exist():
             return
         entries, old = self.history(), self.path / "recipe.yaml"
-        unsaved = read_recipe(old).save_every if old.exists() else 0
+        unsaved = read_stored_recipe(old).save_every if old.exists() else 0
         if self.student.exists() or (entries and entries[-1]["update"] > unsaved):
             raise InputError(
                 f"{self.path} was trained, but its {self.state.name} is gone: restore that file, or "
@@ -168,7 +180,7 @@ class RunFolder:
             self._cut(update, tell)
             run = read_run(self.path)
             run.write(self.path, run.id or new_run_id(), stamps or file_stamps(session.recipe))
-            write_recipe(self.path / "recipe.yaml", session.recipe, session.plan.source.notes())
+            write_recipe(self.path / "recipe.yaml", session.recipe, session.plan.source.notes(), stored=True)
             if update and not self._checkpoint(update).exists():  # killed between the state and the student
                 self._write_student(session)
             router = self.path / "router.json"
@@ -218,6 +230,7 @@ class RunFolder:
         torn, whole = self._history.cut(update)
         self._healths.cut(update)
         UpdateLines(self.path / "validation.jsonl").cut(update)
+        BestFile(self.path).cut(update)
         for picture in (self.path / "pictures").glob("*.png"):
             if picture.name[:6].isdecimal() and int(picture.name.partition("-")[0]) > update:
                 picture.unlink()
@@ -257,7 +270,7 @@ def _restore(session: TrainingSession, state: dict[str, Any], path: Path) -> Non
     if (state.get("recipe", past_digest(recipe)), state.get("seed", recipe.seed)) != (past_digest(recipe), recipe.seed):
         raise InputError(f"{path} is the state of another run: its recipe or seed is another")
     given = state["update"] * recipe.accumulate * recipe.batch * state.get("processes", 1)
-    routes = len(trainer.routes) if recipe.router == "all" else 1
+    routes = len(trained([route.weight for route in recipe.routes])) if recipe.router == "all" else 1
     if "recipe" in state and sum(state["taken"]) != given * routes:
         raise InputError(f"{path} is damaged: {state['update']} updates do not take {state['taken']} samples")
     try:

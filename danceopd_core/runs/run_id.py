@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..files import write_text
@@ -47,14 +48,19 @@ def read_run(folder: Path) -> RunFacts:
         return RunFacts()
 
 
-def run_of_lora(file: Path) -> str:
-    """The id of the run that wrote a LoRA file; empty if none did, or one of version 0.1.0."""
+def facts_of_lora(file: Path) -> Mapping[str, Any]:
+    """What a run wrote into the header of its LoRA file, such as "run" and "update"; empty for any other file."""
     try:
         with open_header(file) as handle:
             found = parse_json((handle.metadata() or {}).get("danceopd", "{}"), str(file))
     except InputError:
-        return ""
-    run = found.get("run") if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def run_of_lora(file: Path) -> str:
+    """The id of the run that wrote a LoRA file; empty if none did, or one of version 0.1.0."""
+    run = facts_of_lora(file).get("run")
     return run if isinstance(run, str) else ""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .run_names import ENDING
+
 STATES = ("opening", "training", "done", "stopped", "cancelled", "failed")
 
 
@@ -33,6 +35,11 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _file_name(value: Any) -> bool:
+    """Whether it is the name of a LoRA file, and no path to elsewhere."""
+    return isinstance(value, str) and value.endswith(ENDING) and not set(value) & set("\\/:\0")
+
+
 def _count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
@@ -41,6 +48,17 @@ def _optional(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or check(value)
 
 
+def _all(checks: dict[str, Callable[[Any], bool]], value: dict[str, Any]) -> bool:
+    return all(check(value[name]) for name, check in checks.items())
+
+
+SAVED: dict[str, Callable[[Any], bool]] = {
+    "lora": _file_name,
+    "folder": _text,
+    "update": _count,
+    "seconds": _number,
+    "best_kept": lambda value: type(value) is bool,
+}
 REQUIRED: dict[str, Callable[[Any], bool]] = {
     "state": lambda value: value in STATES,
     "update": _count,
@@ -58,6 +76,11 @@ OTHERS: dict[str, Callable[[Any], bool]] = {
     "warning": _text,
     "start": _numbers,
     "validation": _optional(_numbers),
+    "watched": lambda value: isinstance(value, list) and all(map(_text, value)),
+    "held_out": _numbers,
+    "best": _optional(lambda value: isinstance(value, dict) and _count(value.get("update")) and _numbers(value)),
+    "saved": _optional(lambda value: isinstance(value, dict) and value.keys() == SAVED.keys() and _all(SAVED, value)),
+    "finished_before": lambda value: type(value) is bool,
     "rate": _optional(_number),
     "eta": _optional(_number),
     "memory_mb": _optional(_number),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import torch
 
 from ..algorithm.balance import Balanced
 from ..algorithm.fields import VelocityField, mixed
+from ..algorithm.held_out import ENOUGH
 from ..algorithm.in_step import InStep
 from ..algorithm.relief import empty_caches
 from ..algorithm.routers import router
-from ..algorithm.settings import Settings
 from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
 from ..data.cache_folder import CacheFolder, cache_folder, can_be_written, size_limit
 from ..data.csv_rows import Item
@@ -36,8 +36,8 @@ from .known_models import known_model
 from .ladder import Choice, settle
 from .memory import estimate
 from .opening import DTYPES, open_teachers, pick_device
-from .other_models import load_others, open_others
-from .planning import RunPlan, plan_run, schedule_of
+from .other_models import OtherModel, load_others, open_others
+from .planning import RunPlan, plan_run, schedule_of, settings_of
 from .reading_ahead import RememberedLoras
 from .relief import LadderDown
 from .sharding import check_shardable, most, shard
@@ -53,7 +53,7 @@ class TrainingSession:
     """An opened recipe. `fields` holds every teacher by its name, with its guidance, and the student as STUDENT.
 
     assignment: the prompts that the learned router assigned to routes, if the recipe has one. choice: how the run was
-    fitted into memory.
+    fitted into memory. others: the models that teachers have for themselves, by name.
     """
 
     plan: RunPlan
@@ -64,15 +64,25 @@ class TrainingSession:
     device: torch.device
     choice: Choice
     assignment: PromptAssignment | None = None
+    others: Mapping[str, OtherModel] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
         return self.plan.recipe
 
+    def as_saved(self) -> AbstractContextManager[None]:
+        """A block in which the student's field is that of the saved student: its moving average, if there is one."""
+        return self.adapters.holding(self.trainer.averaged()) if self.recipe.optimizer.ema else nullcontext()
+
     def student(self) -> Lora:
         """A copy of the student as it is saved; its moving average if the recipe has one."""
-        with self.adapters.holding(self.trainer.averaged()) if self.recipe.optimizer.ema else nullcontext():
+        with self.as_saved():
             return self.adapters.student()
+
+    def errors(self) -> dict[str, float]:
+        """By route, the distance of the student, as it is saved, to its teacher: `Trainer.validate`."""
+        with self.as_saved():
+            return self.trainer.validate()
 
     def write_student(self, path: Path, date: str = "", run: str = "", more: Mapping[str, str] | None = None) -> None:
         """Writes the student as one LoRA file for ComfyUI and diffusers.
@@ -101,14 +111,14 @@ class TrainingSession:
     @property
     def tasks(self) -> dict[str, str]:
         """What each route trains, by its first item: "edit" or "text-to-image"."""
-        firsts = {route.name: self.plan.items(route.bucket)[0] for route in self.recipe.routes}
-        return {name: "edit" if _is_edit(item) else "text-to-image" for name, item in firsts.items()}
+        return {route.name: task_of(self.plan.items(route.bucket)[0]) for route in self.recipe.routes}
 
 
-def _is_edit(item: Item) -> bool:
-    """Whether it has a source picture, also in conditioning that is encoded already."""
+def task_of(item: Item) -> str:
+    """ "edit" for an item with a source picture, also in conditioning that is encoded already."""
     encoded = item.conditioning.values.values() if item.conditioning else ()
-    return item.source is not None or any(isinstance(value, tuple) for value in encoded)
+    edits = item.source is not None or any(isinstance(value, tuple) for value in encoded)
+    return "edit" if edits else "text-to-image"
 
 
 def open_session(
@@ -204,9 +214,11 @@ def open_session(
     )
     if relief is not None:
         relief.trainer = trainer
+    for line in measured_on(trainer):
+        log(line)
     if recipe.compile:
         warm_up(trainer, log)
-    return TrainingSession(plan, backbone, adapters, fields, trainer, device, choice, encoded.assignment)
+    return TrainingSession(plan, backbone, adapters, fields, trainer, device, choice, encoded.assignment, others)
 
 
 def _student_start(recipe: Recipe, backbone: Backbone, adapters: Adapters, weights: Weights) -> Lora:
@@ -245,7 +257,7 @@ def _trainer(
         plan.method,
         path_sigmas(schedule_of(recipe), size[0], lambda: backbone.sigmas(*size)),
         backbone.latent_shape(recipe.width, recipe.height),
-        _settings(recipe),
+        settings_of(recipe),
         device=device,
         anchor=adapters.field(backbone.velocity, None) if recipe.anchor else None,
         processes=processes,
@@ -257,25 +269,16 @@ def _trainer(
     )
 
 
+def measured_on(trainer: Trainer) -> list[str]:
+    """A line for each route of which no prompts are held out although the recipe says so."""
+    if not trainer.settings.held_out:
+        return []
+    few = [route.name for route, held in zip(trainer.routes, trainer.held, strict=True) if not held]
+    return [f"{name}: validations measure on prompts that are trained too, since of fewer than {ENOUGH} rows, and of a "
+            "stream, none are held out" for name in few]  # fmt: skip
+
+
 def _route_field(route: Route, fields: Mapping[str, VelocityField]) -> VelocityField:
     if isinstance(route.teacher, str):
         return fields[route.teacher]
     return mixed([(fields[name], weight) for name, weight in route.teacher.items()])
-
-
-def _settings(recipe: Recipe) -> Settings:
-    optimizer = recipe.optimizer
-    return Settings(
-        steps=recipe.steps,
-        batch=recipe.batch,
-        accumulate=recipe.accumulate,
-        lr=optimizer.lr,
-        weight_decay=optimizer.weight_decay,
-        betas=optimizer.betas,
-        clip=optimizer.clip,
-        schedule=optimizer.schedule,
-        warmup=optimizer.warmup,
-        ema=optimizer.ema,
-        seed=recipe.seed,
-        optimizer=optimizer.name,
-    )

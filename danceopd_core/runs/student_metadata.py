@@ -13,6 +13,7 @@ from ..data.images import upright
 from ..recipe.schema import Recipe
 from ..weights.lora import Lora
 from ..weights.lora_io import lora_metadata
+from ..weights.safetensors_io import open_safetensors, write_safetensors
 from .known_models import KnownModel
 
 THUMBNAIL = 256
@@ -73,3 +74,11 @@ def workflow_metadata(workflow: Any) -> dict[str, str]:
     if not isinstance(workflow, Mapping):
         return {}
     return {name: json.dumps(part) for name in ("workflow", "prompt") if (part := workflow.get(name))}
+
+
+def copy_student(source: Path, target: Path, more: Mapping[str, str]) -> None:
+    """Writes a student's file to another place, under the title that it has there. more: entries of its metadata."""
+    with open_safetensors(source) as handle:
+        metadata = handle.metadata() or {}
+        tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (no dict)
+    write_safetensors(target, tensors, {**metadata, **more, "modelspec.title": target.stem})

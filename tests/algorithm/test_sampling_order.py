@@ -9,7 +9,6 @@ from danceopd_core.algorithm import sampling_order
 from danceopd_core.algorithm.routers import AllOf, RoundRobin, WeightedRandom
 from danceopd_core.algorithm.sampling_order import (
     SamplingOrder,
-    fixed_rows,
     rows_in_order,
     seeded_generator,
     updates_by_route,
@@ -88,18 +87,11 @@ def test_batches_are_of_one_size_and_a_pass_has_every_row(batch, processes):
     assert expected == [row for rows in drawn[:groups] for row in rows]
 
 
-def test_a_validation_measures_rows_of_one_size():
-    assert fixed_rows(5, 3) == [0, 1, 2]
-    assert fixed_rows(2, 5) == [0, 1, 0, 1, 0]
-    assert fixed_rows(5, 3, [1, 0, 1, 0, 1]) == [0, 2, 4]
-    assert fixed_rows(5, 3, [1, 0, 0, 0, 0]) == [0, 0, 0]
-
-
 @pytest.mark.parametrize("sizes", [None, [0, 1, 0, 1, 1, 0, 0]])
 def test_rows_that_are_held_out_are_never_drawn(sizes):
-    order = SamplingOrder([7], 2, 3, sizes=[sizes], held=[2])
+    order = SamplingOrder([7], 2, 3, sizes=[sizes], held=[[1, 4]])
     drawn = set()
     for _ in range(12):
         drawn.update(order.rows(0, 0))
         order.advance(0, 1)
-    assert drawn == {2, 3, 4, 5, 6}
+    assert drawn == {0, 2, 3, 5, 6}

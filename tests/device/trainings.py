@@ -184,7 +184,7 @@ def outcome(family: Family, case: str, device: str, on: Device | None) -> dict[s
     stored_samples.SMALL = small
     if on is not None:
         on.limit(0)
-    errors = session.trainer.validate(2)
+    errors = session.trainer.validate()
     examples = session.trainer.routes[-1].samples.select([0, 1])
     pictures = validation_pictures(session, examples)
     kept = session.trainer._updater._optimizer.state_dict()["state"]

@@ -3,7 +3,7 @@
 import pytest
 
 from danceopd_core.errors import Fault, InputError
-from danceopd_core.recipe.io import parse_recipe, read_recipe, write_recipe
+from danceopd_core.recipe.io import parse_recipe, read_recipe, read_stored_recipe, write_recipe
 from danceopd_core.recipe.migration import RENAMED, migrated
 
 
@@ -62,3 +62,13 @@ def test_a_tree_of_another_form_is_left_to_the_parser():
 
 def test_a_renamed_key_stays_in_its_mapping():
     assert all(old.rpartition(".")[0] == new.rpartition(".")[0] for old, new in RENAMED.items())
+
+
+def test_a_run_that_an_earlier_release_began_held_nothing_out(plain_text, recipe_file, tmp_path):
+    file = recipe_file(plain_text)
+    stored = read_stored_recipe(file)
+    assert stored.held_out == 0 != read_recipe(file).held_out
+    assert stored.digest() != read_recipe(file).digest()
+    for recipe in (stored, read_recipe(file)):  # which a run of this release says, though it is the default
+        write_recipe(tmp_path / "stored.yaml", recipe, stored=True)
+        assert read_stored_recipe(tmp_path / "stored.yaml") == recipe

@@ -74,7 +74,7 @@ def test_every_batch_is_of_the_size_of_its_sources(recipe):
     assert len({latents for latents, _ in edits}) == 3
     own = session.backbone.latent_shape(64, 64)[-2:]
     assert {latents for latents, sources in found if not sources} == {tuple(own)}
-    assert all(error > 0 for error in session.trainer.validate(2).values())
+    assert all(error > 0 for error in session.trainer.validate().values())
 
 
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe):

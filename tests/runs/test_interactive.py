@@ -99,7 +99,7 @@ def test_a_run_leaves_all_that_was_promised(go):
     assert status.data["update"] == 4
     assert equal(student_of(status), load_file(files.folder.student))
     assert len(files.losses()) == 4
-    assert [entry["update"] for entry in files.history()["validation"]] == [2, 4]
+    assert [entry["update"] for entry in files.history()["validation"]] == [0, 2, 4]
     assert [path.name for path in files.pictures()] == ["000004-00.png"]
     assert files.status()["state"] == "done"
     assert json.loads((files.path / "workflow.json").read_text()) == {"prompt": {}}
@@ -446,7 +446,7 @@ def test_a_damaged_state_of_a_node_run_is_told_and_what_came_after_is_dropped(go
     state.write_bytes(state.read_bytes()[:-1])
     status.run()
     assert any("goes on from the state before it, of update 2" in sent["message"] for sent in status.sent)
-    assert [entry["update"] for entry in UpdateLines(status.files.path / "validation.jsonl").read()] == [1, 2, 3, 4]
+    assert [entry["update"] for entry in UpdateLines(status.files.path / "validation.jsonl").read()] == [0, 1, 2, 3, 4]
     assert [entry["update"] for entry in status.files.folder.history()] == [1, 2, 3, 4]
     assert equal(student_of(status), student_of(whole))
 

@@ -1,0 +1,125 @@
+"""What a training of the Train node shows and keeps beside its state: status, validations, pictures, LoRA and card."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from ..algorithm.fields import Conditioning
+from ..algorithm.routers import trained
+from ..algorithm.trainer import StepResult
+from ..listening import listening
+from .best import Best, BestFile, best_of
+from .divergence import divergence
+from .host import Host, told_to
+from .live_status import LiveStatus, plain
+from .loop import RunState
+from .publishing import saved_facts
+from .records import RunRecord
+from .session import TrainingSession
+from .strip import Strip, StripRow
+from .validation import ValidationRow, source_pictures, teacher_pictures, validation_pictures
+
+
+@dataclass(eq=False)
+class LiveObserver:
+    """Shows a training in its status and at the host; keeps the LoRA, the status and the validations on disk.
+
+    stop: is set when the user stops the run. rows, samples: of the validation pictures.
+    """
+
+    run: RunRecord
+    session: TrainingSession
+    rows: list[ValidationRow]
+    samples: Conditioning
+    host: Host
+    status: LiveStatus
+    stop: threading.Event
+    strip: Strip = field(init=False)
+    trained: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        routes = self.session.recipe.routes
+        self.strip = Strip(self.run.path)
+        self.trained = [routes[number].name for number in trained([route.weight for route in routes])]
+
+    @property
+    def cancelled(self) -> type[BaseException]:
+        return self.host.cancelled
+
+    def on_update(self, result: StepResult) -> None:
+        self.status.add_update(result.update, result.losses, self.host.memory_mb())
+        if shares := self.session.shares():
+            self.status.data["shares"] = shares
+        self.host.progress(result.update, self.session.recipe.steps)
+        self.host.check()
+
+    def should_stop(self) -> bool:
+        return self.stop.is_set()
+
+    def begin(self, watch: str) -> None:
+        """What is there before the first update of this process: the errors of the start, by which it is told later
+        whether the student gets closer to its teachers, and the pictures beside the student's.
+
+        watch: a digest of what is validated.
+        """
+        trainer, routes = self.session.trainer, self.session.recipe.routes
+        held = zip(routes, trainer.held, strict=True)
+        self.status.publish(
+            watched=[route.name for route in routes if route.name not in self.trained],
+            held_out={route.name: len(rows) for route, rows in held},
+        )
+        rows = [StripRow(item.prompt, None if of is None else routes[of].name) for item, of in self.rows]
+        goes_on = self.strip.begin(rows, watch, trainer.update)
+        with listening(told_to(self.host, self.status.show_work), libraries=False):
+            if not trainer.update:
+                self.run.add_validation(0, plain(self.session.errors()))
+                self.strip.add(0, validation_pictures(self.session, self.samples))
+            if not goes_on or self.strip.lacks_teachers():
+                self.strip.add_beside("source", source_pictures(self.session, self.rows))
+                self.strip.add_beside("teacher", teacher_pictures(self.session, self.rows, self.samples))
+        best = self._best()
+        self.status.publish(start=self.run.start(), best=best and best._asdict(), work=None)
+        self.status.restart_clock()
+
+    def _best(self) -> Best | None:
+        return best_of(self.run.validations(), self.trained)
+
+    def on_validate(self) -> None:
+        recipe, trainer = self.session.recipe, self.session.trainer
+        with listening(told_to(self.host, self.status.show_work), libraries=False):
+            errors = plain(self.session.errors())
+            images = validation_pictures(self.session, self.samples)
+        files = self.strip.add(trainer.update, images)
+        self.run.add_validation(trainer.update, errors)
+        best = self._best()
+        if best and best.update == trainer.update:
+            BestFile(self.run.path).write(self.session, self.run.folder.id)
+        self.strip.thin(best and best.update)
+        prompts = [row.item.prompt for row in self.rows]
+        self.status.publish(
+            validation=errors,
+            best=best and best._asdict(),
+            pictures=[{"prompt": p, "url": self.run.url(f)} for p, f in zip(prompts, files, strict=True)],
+            update=trainer.update,
+            work=None,
+            warning=divergence(self.status.data["start"], errors),
+        )
+        self.host.progress(trainer.update, recipe.steps)
+        self.status.restart_clock()
+
+    def on_save(self, state: RunState) -> None:
+        BestFile(self.run.path).settle()
+        self.run.publish(self.session)
+        if health := self.run.folder.health:
+            self.status.publish(health={"state": health.state, "verdict": health.verdict()})
+            if health.state != "healthy":
+                self.status.publish(message=f"the LoRA is {health.verdict()}")
+        if state != "training":
+            self.status.data["saved"] = saved_facts(self.run)
+        self.run.write("status.json", {**self.status.data, "state": state})
+        self.run.write_card()
+        self.status.restart_clock()
+
+    def on_not_saved(self, why: str) -> None:
+        self.status.publish(message=why)
