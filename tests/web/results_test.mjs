@@ -138,11 +138,12 @@ test("a watched route is told as such, and a trained one with its share", () => 
   const series = { last: 2, routes: new Map([
     ["a", { loss: [[1, 0.5]], error: [[0, 2], [2, 1]] }], ["w", { loss: [], error: [[0, 1], [2, 1.1]] }],
   ]) };
-  const rows = (update) => routeRows({ series, event: { shares: { a: 0.75, w: 0 }, watched: ["w"] } }, update);
+  const rows = (update) => routeRows({ series, event: { shares: { a: 0.75, w: 0 }, watched: ["w"], held_out: { a: 4 } } }, update);
   assert.deepEqual(rows(2).map(({ name, values }) => [name, ...values]), [
     ["75 % a", "50 % of start", "loss 0.5"], ["w", "110 % of start", "watched"],
   ]);
   assert.equal(rows(1)[0].values[0], "100 % of start");
+  assert.deepEqual(rows(1).map(({ about }) => about), ["a: validated on 4 held-out prompts", "w"]);
 });
 
 test("the percent axis holds the start, and 0 unless nothing is near it", () => {

@@ -122,11 +122,11 @@ export class Panel {
   }
 
   #renderRoutes() {
-    const rows = routeRows(this.run, this.hovered ?? Infinity).map(({ colour, watched, name, values }) => {
+    const rows = routeRows(this.run, this.hovered ?? Infinity).map(({ colour, watched, name, about, values }) => {
       const swatch = createElement("b", watched ? "watched" : "");
       swatch.style.color = colour;
       const label = createElement("span", "", null, name);
-      label.title = name;
+      label.title = about;
       return [swatch, label, ...values.map((text) => createElement("i", "", null, text))];
     });
     this.routes.replaceChildren(...rows.flat());

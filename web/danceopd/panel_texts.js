@@ -59,6 +59,8 @@ export function routeRows({ series, event }, update) {
       percent === undefined ? "" : fill(t("{percent} of start"), { percent: percentText(percent) }),
       loss.length || !watched ? `${t("loss")} ${numberText(valueAt(loss, update))}` : t("watched"),
     ];
-    return { colour: colourOf(index), watched, name, values };
+    const count = event?.held_out?.[route];
+    const about = count ? `${route}: ${fill(t("validated on {count} held-out prompts"), { count })}` : route;
+    return { colour: colourOf(index), watched, name, about, values };
   });
 }
