@@ -3,7 +3,7 @@
 import { drawChart, updateAt } from "./chart.js";
 import { createButton, createElement } from "./elements.js";
 import { EndCard } from "./end_card.js";
-import { stateText, t } from "./i18n.js";
+import { sentence, stateText, t } from "./i18n.js";
 import { earlierText, factTexts, healthText, hintText, messageText, queriesText, routeRows } from "./panel_texts.js";
 import { Strip } from "./strip.js";
 import { STYLE } from "./style.js";
@@ -95,7 +95,7 @@ export class Panel {
     this.bar.setAttribute("aria-valuenow", done);
     this.bar.setAttribute("aria-valuemax", total);
     this.hint.textContent = hintText(this.run);
-    this.estimate.textContent = event ? "" : this.run.estimate;
+    this.estimate.textContent = event ? "" : sentence(this.run.estimate);
     this.canvas.setAttribute("aria-label", t("Validation and loss of each route over the updates"));
     this.facts.replaceChildren(...factTexts(event, running, work).map((text) => createElement("span", "", null, text)));
     this.#renderHealth(event);
