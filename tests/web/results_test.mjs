@@ -5,12 +5,32 @@ import { test } from "node:test";
 
 import { percentLimits } from "./danceopd/chart_panes.js";
 import { Estimates } from "./danceopd/estimates.js";
+import { percentText, sizeText } from "./danceopd/format.js";
 import { addLoader, freePlace, loaderFor } from "./danceopd/load_lora.js";
 import { routeRows } from "./danceopd/panel_texts.js";
 import { Run } from "./danceopd/run.js";
+import { addEvent, addHistory, emptySeries, percents } from "./danceopd/series.js";
 import { columnLabel, compared, nextColumn, stripTable } from "./danceopd/strip_data.js";
 import { endToast } from "./danceopd/toasts.js";
 import { chosen } from "./danceopd/wide.js";
+
+test("validation is in percent of the start, which an event or the history tells", () => {
+  const told = emptySeries();
+  addEvent(told, { update: 0, losses: {}, validation: null, start: { a: 0.5, b: null, c: 0 } });
+  addEvent(told, { update: 1, losses: {}, validation: { a: 0.25, b: 1, c: 1 }, start: { a: 0.5, b: null, c: 0 } });
+  assert.deepEqual(percents(told.routes.get("a").error), [[0, 100], [1, 50]]);
+  assert.deepEqual(percents(told.routes.get("b").error), [[1, 100]]); // of the first one known
+  assert.deepEqual(percents(told.routes.get("c").error), []);
+  const read = emptySeries();
+  addHistory(read, { updates: [1], losses: {}, validation: [{ update: 0, a: 0.5 }, { update: 1, a: 0.25 }] });
+  addEvent(read, { update: 1, losses: {}, validation: { a: 0.25 }, start: { a: 0.5 } });
+  assert.deepEqual(read.routes.get("a"), told.routes.get("a"));
+});
+
+test("sizes and percents are formatted briefly", () => {
+  assert.deepEqual([950, 34567890, 1.2e9, 5e12].map(sizeText), ["950 B", "35 MB", "1.2 GB", "5000 GB"]);
+  assert.deepEqual([7.34, 41.2, NaN].map(percentText), ["7.3 %", "41 %", "–"]);
+});
 
 const strip = {
   rows: [
