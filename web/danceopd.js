@@ -17,7 +17,7 @@ import { Run } from "./danceopd/run.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { HEIGHT } from "./danceopd/style.js";
 import { translateTemplate } from "./danceopd/templates.js";
-import { endToast } from "./danceopd/toasts.js";
+import { endToast, finishedToast } from "./danceopd/toasts.js";
 import { TAB, wideTab } from "./danceopd/wide.js";
 
 const PACK = "DanceOPD_";
@@ -46,6 +46,15 @@ function dispatch(event) {
   if (toast) app.extensionManager?.toast?.add(toast);
   const node = nodeOf(app.rootGraph, event.display_node) ?? nodeOf(app.rootGraph, event.node);
   if (node && belongsTo(event, node)) runs.get(node)?.update(event);
+}
+
+// The server runs no node anew whose inputs are as they were, so of a prompt that does nothing no event tells.
+function tellFinished(ids) {
+  for (const id of ids) {
+    const node = nodeOf(app.rootGraph, id);
+    const event = runs.get(node)?.event;
+    if (event?.state === "done" && belongsTo(event, node)) app.extensionManager?.toast?.add(finishedToast(event));
+  }
 }
 
 // Shows the server's last event of this node or, after a server restart, the saved status of the run of its name.
@@ -80,8 +89,7 @@ function actionsOf(node) {
   return {
     async addLora(file) {
       await app.refreshComboInNodes();
-      const added = addLoader(node.graph, node, file, (type) => LiteGraph.createNode(type));
-      app.canvas.selectNode?.(added);
+      addLoader(node.graph, node, file, (type) => LiteGraph.createNode(type));
       app.canvas.setDirty(true, true);
     },
     widen: hasWideView() ? () => {
@@ -105,7 +113,7 @@ function addPanel(node) {
   Object.defineProperty(widget, "width", { get: () => undefined, set() {} });
   // The wheel zooms the canvas over the panel as it does beside it.
   panel.element.addEventListener("wheel", (event) => {
-    if (event.target.closest(".danceopd-routes, .danceopd-strip, .danceopd-wide") && !event.ctrlKey) return;
+    if (event.target.closest(".danceopd-routes, .danceopd-strip") && !event.ctrlKey) return;
     event.preventDefault();
     event.stopPropagation();
     app.canvas.processMouseWheel(event);
@@ -117,6 +125,10 @@ app.registerExtension({
 
   async init() {
     api.addEventListener("danceopd.step", ({ detail }) => dispatch(detail));
+    let cached = [];
+    api.addEventListener("execution_cached", ({ detail }) => (cached = detail.nodes ?? []));
+    api.addEventListener("executing", ({ detail }) => (cached = detail ? [] : cached));
+    api.addEventListener("execution_success", () => tellFinished(cached.splice(0)));
     api.addEventListener("reconnecting", () => trainers().forEach(([, , run]) => run.disconnected(true)));
     api.addEventListener("reconnected", async () => {
       trainers().forEach(([, , run]) => run.disconnected(false));

@@ -68,19 +68,94 @@ def train_small(page, name, count=12, **train):
     page.press_run()
 
 
+LOADED = """() => {
+    const images = [...document.querySelectorAll('.danceopd-strip img')];
+    return images.length > 0 && images.every((image) => image.complete && image.naturalWidth);
+}"""
+INTO_VIEW = """() => {  // pictures are loaded when they come near it
+    const { ds } = app.canvas;
+    ds.offset[1] -= (document.querySelector('.danceopd').getBoundingClientRect().top - 100) / ds.scale;
+    app.canvas.setDirty(true, true);
+}"""
+TOASTS = "() => [...document.querySelectorAll('.p-toast-message')].map((toast) => toast.innerText).join('; ')"
+
+
 def test_the_panel_moves_and_the_pictures_are_there_at_the_end(page):
     train_small(page, "moves")
     first = page.panel("Training")
     page.panel("Done")
+    assert "moves is trained" in page.page.evaluate(TOASTS)
+    page.page.wait_for_function("() => app.graph.nodes.some((n) => n.type === 'SaveImage' && n.imgs?.length)")
+    page.page.evaluate(INTO_VIEW)
+    page.page.wait_for_function(LOADED)
     page.shot("panel_done")
     last = page.page.locator(".danceopd").first.inner_text()
     assert first != last
     assert "40" in last
-    assert page.page.locator(".danceopd-pictures img").count() > 0
-    loaded = "() => [...document.querySelectorAll('.danceopd-pictures img')].every((i) => i.complete && i.naturalWidth)"
-    page.page.wait_for_function(loaded)
+    assert "% of start" in last
+    assert "LoRA healthy" in last
     assert page.page.evaluate("() => document.querySelector('.danceopd canvas').width") > 100
-    page.page.wait_for_function("() => app.graph.nodes.some((n) => n.type === 'SaveImage' && n.imgs?.length)")
+
+
+def test_what_a_finished_run_offers(page, server):
+    """The run of the test before: enlarged pictures, the wide view, a loader, publishing, the list of runs."""
+    panel = page.page.locator(".danceopd").first
+    columns = page.page.locator(".danceopd-column").all_inner_texts()
+    assert columns[0] == "teacher"
+    assert columns[1:] == [str(update) for update in range(0, 41, 5)]
+
+    nodes = page.page.evaluate("() => app.graph.nodes.length")
+    page.page.evaluate("() => [...document.querySelectorAll('.danceopd-picture')].at(-1).click()")
+    chosen = page.page.locator(".danceopd-filmstrip .chosen")
+    assert chosen.inner_text() == "40"
+    tags = page.page.locator(".danceopd-tag")
+    assert tags.all_inner_texts() == ["0", "40"]
+    box = page.page.locator(".danceopd-compare").bounding_box()
+    page.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
+    assert abs(float(page.page.locator(".danceopd-lightbox input").input_value()) - 50) < 2
+    page.shot("lightbox")
+    page.page.keyboard.press("ArrowLeft")
+    assert chosen.inner_text() == "35"
+    assert tags.all_inner_texts() == ["35", "40"]
+    page.page.keyboard.press("Delete")  # no key reaches the graph below
+    page.page.keyboard.press("Escape")
+    assert page.page.locator(".danceopd-overlay").count() == 0
+    assert page.page.evaluate("() => app.graph.nodes.length") == nodes
+
+    page.page.evaluate("() => document.querySelector('.danceopd-widen').click()")
+    wide = page.page.locator(".danceopd-wide")
+    wide.get_by_text("moves.safetensors").wait_for()
+    page.page.wait_for_timeout(500)
+    page.shot("panel_wide")
+    assert wide.locator("canvas").bounding_box()["width"] > 300
+    page.page.evaluate("() => document.querySelector('.danceopd-widen').click()")
+
+    def press(text):
+        panel.get_by_role("button", name=text).dispatch_event("click")  # it may be out of view
+
+    press("Add Load LoRA node")
+    loader = "() => app.graph.nodes.find((n) => n.type === 'DanceOPD_LoadLora')?.widgets[0].value"
+    page.page.wait_for_function(f"() => ({loader})() === 'moves.safetensors'")
+
+    status = server.get("/danceopd/runs/moves")
+    assert status["saved"]["lora"] == "moves.safetensors"
+    best = status["best"]["update"]
+    assert f"best at update {best}" in panel.inner_text()
+    if best == status["saved"]["update"]:
+        assert panel.get_by_text("Publish best").is_disabled()
+    else:
+        press("Publish best")
+        page.panel(f"is that of update {best} now", 30)
+        press("Publish last")
+        page.panel("is that of update 40 now", 30)
+
+    press("Delete old runs")
+    page.page.wait_for_function("() => document.querySelector('.danceopd-runs')?.innerText.includes('moves')")
+    page.shot("old_runs")
+    page.page.keyboard.press("Escape")
+
+    page.press_run()
+    page.page.wait_for_function(f"() => ({TOASTS})().includes('moves was finished already')", timeout=60_000)
 
 
 def test_the_panel_comes_back_after_a_reload_in_the_middle(page):
@@ -92,7 +167,7 @@ def test_the_panel_comes_back_after_a_reload_in_the_middle(page):
     page.show("DanceOPD_Train")
     page.panel("Training", 30)
     page.shot("panel_after_reload")
-    page.page.evaluate("() => document.querySelector('.danceopd-buttons button').click()")  # it may be out of view
+    page.page.evaluate("() => document.querySelector('.danceopd-running button').click()")  # it may be out of view
     page.panel("Stopped and saved", 60)
 
 
@@ -102,7 +177,12 @@ def test_the_new_renderer_shows_the_panel_too(page):
         page.open()
         train_small(page, "renderer")
         page.panel("Done")
+        page.page.evaluate(INTO_VIEW)
+        page.page.wait_for_function(LOADED)
         page.shot("panel_nodes2")
+        train = page.page.evaluate("() => app.graph.nodes.find((node) => node.type === 'DanceOPD_Train').id")
+        repeated = page.page.locator(f"[data-node-id='{train}'] :is(img, video)").count()
+        assert repeated == page.page.locator(f"[data-node-id='{train}'] .danceopd img").count() > 0
     finally:
         page.set("Comfy.VueNodes.Enabled", False)
         page.open()
@@ -171,7 +251,7 @@ def test_progress_and_notes_are_in_the_pages_language(page, language, words):
         page.panel(words[0], 60)
         page.panel(words[1], 60)
         page.shot(f"panel_{language}")
-        page.page.evaluate("() => document.querySelector('.danceopd-buttons button').click()")
+        page.page.evaluate("() => document.querySelector('.danceopd-running button').click()")
         note = page.page.evaluate("() => app.graph.nodes.find((n) => n.type === 'MarkdownNote').widgets[0].value")
         assert not note.startswith("## Guidance absorption")
     finally:
@@ -200,7 +280,7 @@ def test_after_a_crash_of_the_server_no_button_is_live(page, servers):
     servers[0].process.wait()
     page.panel("Connection lost", 30)
     page.shot("panel_crashed")
-    live = "() => document.querySelectorAll('.danceopd-buttons button:enabled').length"
+    live = "() => document.querySelectorAll('.danceopd-running button:enabled').length"
     assert page.page.evaluate(live) == 0
     port = int(servers[0].url.rpartition(":")[2])
     servers[0] = Server(comfyui_root(), comfyui_python(), servers[0].base, port=port)

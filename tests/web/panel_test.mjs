@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { hasAdvanced, hideAdvanced } from "./danceopd/advanced.js";
-import { durationText, logTicks, memoryText, numberText, percentText, queryText, sizeText, ticks } from "./danceopd/format.js";
+import { durationText, logTicks, memoryText, numberText, queryText, ticks } from "./danceopd/format.js";
 import { refresh } from "./danceopd/csv_list.js";
 import { faultText, heldBack } from "./danceopd/faults.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
 import { load, sentence, t } from "./danceopd/i18n.js";
 import { followPresets, presetsOf } from "./danceopd/quality.js";
-import { addEvent, addHistory, copyOf, downsample, emptySeries, percents, runningMean, valueAt } from "./danceopd/series.js";
+import { addEvent, addHistory, copyOf, downsample, emptySeries, runningMean, valueAt } from "./danceopd/series.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { translateTemplate } from "./danceopd/templates.js";
 
@@ -60,18 +60,6 @@ test("events give the points of the history of the same updates", () => {
   assert.deepEqual([...series.routes], [...seriesFromHistory(history).routes]);
 });
 
-test("validation is in percent of the start, which an event or the history tells", () => {
-  const told = emptySeries();
-  addEvent(told, { update: 0, losses: {}, validation: null, start: { a: 0.5, b: null, c: 0 } });
-  addEvent(told, { update: 1, losses: {}, validation: { a: 0.25, b: 1, c: 1 }, start: { a: 0.5, b: null, c: 0 } });
-  assert.deepEqual(percents(told.routes.get("a").error), [[0, 100], [1, 50]]);
-  assert.deepEqual(percents(told.routes.get("b").error), [[1, 100]]); // of the first one known
-  assert.deepEqual(percents(told.routes.get("c").error), []);
-  const read = seriesFromHistory({ updates: [1], losses: {}, validation: [{ update: 0, a: 0.5 }, { update: 1, a: 0.25 }] });
-  addEvent(read, { update: 1, losses: {}, validation: { a: 0.25 }, start: { a: 0.5 } });
-  assert.deepEqual(read.routes.get("a"), told.routes.get("a"));
-});
-
 test("an event that skips updates, or goes back, needs the history", () => {
   const series = seriesFromHistory(history);
   assert.equal(addEvent(series, { update: 9, losses: { a: 0.1 } }), true);
@@ -105,8 +93,6 @@ test("numbers are formatted briefly", () => {
   assert.deepEqual([0.012345, 1.5e-5, 12.345, 0, NaN].map(numberText), ["0.0123", "1.5e-5", "12.3", "0", "–"]);
   assert.deepEqual([7, 750, 3723, null].map(durationText), ["0:07", "12:30", "1:02:03", "–"]);
   assert.deepEqual([850.4, 11500, 0].map(memoryText), ["850 MB", "11.2 GB", "–"]);
-  assert.deepEqual([950, 34567890, 1.2e9, 5e12].map(sizeText), ["950 B", "35 MB", "1.2 GB", "5000 GB"]);
-  assert.deepEqual([7.34, 41.2, NaN].map(percentText), ["7.3 %", "41 %", "–"]);
   assert.equal(valueAt([[1, 5], [4, 6]], 3), 5);
   assert.equal(valueAt([[2, 5]], 1), undefined);
 });

@@ -5,13 +5,32 @@ import { test } from "node:test";
 
 import { percentLimits } from "./danceopd/chart_panes.js";
 import { Estimates } from "./danceopd/estimates.js";
-import { load } from "./danceopd/i18n.js";
+import { percentText, sizeText } from "./danceopd/format.js";
 import { addLoader, freePlace, loaderFor } from "./danceopd/load_lora.js";
-import { hintText, routeRows } from "./danceopd/panel_texts.js";
+import { routeRows } from "./danceopd/panel_texts.js";
 import { Run } from "./danceopd/run.js";
+import { addEvent, addHistory, emptySeries, percents } from "./danceopd/series.js";
 import { columnLabel, compared, nextColumn, stripTable } from "./danceopd/strip_data.js";
 import { endToast } from "./danceopd/toasts.js";
 import { chosen } from "./danceopd/wide.js";
+
+test("validation is in percent of the start, which an event or the history tells", () => {
+  const told = emptySeries();
+  addEvent(told, { update: 0, losses: {}, validation: null, start: { a: 0.5, b: null, c: 0 } });
+  addEvent(told, { update: 1, losses: {}, validation: { a: 0.25, b: 1, c: 1 }, start: { a: 0.5, b: null, c: 0 } });
+  assert.deepEqual(percents(told.routes.get("a").error), [[0, 100], [1, 50]]);
+  assert.deepEqual(percents(told.routes.get("b").error), [[1, 100]]); // of the first one known
+  assert.deepEqual(percents(told.routes.get("c").error), []);
+  const read = emptySeries();
+  addHistory(read, { updates: [1], losses: {}, validation: [{ update: 0, a: 0.5 }, { update: 1, a: 0.25 }] });
+  addEvent(read, { update: 1, losses: {}, validation: { a: 0.25 }, start: { a: 0.5 } });
+  assert.deepEqual(read.routes.get("a"), told.routes.get("a"));
+});
+
+test("sizes and percents are formatted briefly", () => {
+  assert.deepEqual([950, 34567890, 1.2e9, 5e12].map(sizeText), ["950 B", "35 MB", "1.2 GB", "5000 GB"]);
+  assert.deepEqual([7.34, 41.2, NaN].map(percentText), ["7.3 %", "41 %", "–"]);
+});
 
 const strip = {
   rows: [
@@ -114,8 +133,6 @@ test("a server that estimates nothing is asked once, and an answer is for the pr
   status = 404;
   await estimates.now();
   assert.equal(estimates.offered, false);
-  load({}, "en");
-  assert.match(hintText({ series: { last: 0 }, event: null, estimate: "about 2 GiB" }), /^about 2 GiB\nPress Run/);
 });
 
 test("a run asks for its pictures when there are new ones, and tells its views", async () => {
@@ -141,11 +158,12 @@ test("a watched route is told as such, and a trained one with its share", () => 
   const series = { last: 2, routes: new Map([
     ["a", { loss: [[1, 0.5]], error: [[0, 2], [2, 1]] }], ["w", { loss: [], error: [[0, 1], [2, 1.1]] }],
   ]) };
-  const rows = (update) => routeRows({ series, event: { shares: { a: 0.75, w: 0 }, watched: ["w"] } }, update);
+  const rows = (update) => routeRows({ series, event: { shares: { a: 0.75, w: 0 }, watched: ["w"], held_out: { a: 4 } } }, update);
   assert.deepEqual(rows(2).map(({ name, values }) => [name, ...values]), [
     ["75 % a", "50 % of start", "loss 0.5"], ["w", "110 % of start", "watched"],
   ]);
   assert.equal(rows(1)[0].values[0], "100 % of start");
+  assert.deepEqual(rows(1).map(({ about }) => about), ["a: validated on 4 held-out prompts", "w"]);
 });
 
 test("the percent axis holds the start, and 0 unless nothing is near it", () => {

@@ -63,12 +63,14 @@ function drawPercents(pen, series, event, [top, bottom]) {
   const lines = [...series.routes].map(([name, { error }]) => [name, percents(error)]);
   const values = lines.flatMap(([, points]) => points.map((point) => point[1]));
   const best = event?.best?.update;
-  const yOf = drawAxis(pen, t("validation, % of the start"), values, [top, bottom], { limits: percentLimits(values) });
+  const title = t("validation, % of the start");
+  const yOf = drawAxis(pen, title, values, [top, bottom], { limits: percentLimits(values) });
   pen.context.globalAlpha = 0.5;
   drawLine(pen.context, pen.colour, [[LEFT, yOf(100)], [pen.width - RIGHT, yOf(100)]], 1, [1, 3]);
   pen.context.globalAlpha = 1;
   lines.forEach(([name, points], i) => drawValidation(pen, points, yOf, i, event?.watched?.includes(name)));
-  if (best !== undefined) drawMarker(pen, BEST, pen.xOf(best), [top, bottom], fill(t("best at update {update}"), { update: best }));
+  if (best === undefined) return;
+  drawMarker(pen, BEST, pen.xOf(best), [top, bottom], fill(t("best at update {update}"), { update: best }), title);
 }
 
 function drawLossPane(pen, series, [top, bottom]) {

@@ -20,8 +20,11 @@ export function drawAxis(pen, title, values, [top, bottom], { logarithmic = fals
   const yOf = (value) => bottom - ((scaled(value) - scaled(low)) / (scaled(high) - scaled(low))) * (bottom - top);
   context.textBaseline = "middle";
   context.textAlign = "right";
-  const tickCount = Math.max(2, Math.floor((bottom - top) / 20));
+  const tickCount = Math.max(1, Math.floor((bottom - top) / 20));
+  let above = Infinity; // where the last number was written
   for (const tick of values.length ? (logarithmic ? logTicks : ticks)(low, high, tickCount) : []) {
+    if (above - yOf(tick) < 11) continue;
+    above = yOf(tick);
     context.globalAlpha = 0.14;
     drawLine(context, colour, [[LEFT, yOf(tick)], [width - RIGHT, yOf(tick)]], 1);
     context.globalAlpha = 0.65;
@@ -69,16 +72,16 @@ export function drawUpdateAxis({ context, colour, last, xOf }, height) {
   context.globalAlpha = 1;
 }
 
-// A vertical line over the panes, with a text at its top.
-export function drawMarker({ context, width }, colour, x, [top, bottom], text) {
+// A vertical line over a pane, with a text at its top, right of the pane's title.
+export function drawMarker({ context, width }, colour, x, [top, bottom], text, title) {
   context.globalAlpha = 0.8;
   drawLine(context, colour, [[x, top], [x, bottom]], 1, [2, 3]);
   context.globalAlpha = 1;
   context.fillStyle = colour;
   context.textBaseline = "bottom";
-  const right = x > width / 2;
-  context.textAlign = right ? "right" : "left";
-  context.fillText(text, Math.min(x + (right ? 2 : -2), width - RIGHT), top - 4);
+  context.textAlign = "left";
+  const [least, most] = [LEFT + context.measureText(title).width + 10, width - RIGHT - context.measureText(text).width];
+  context.fillText(text, Math.max(least, Math.min(x - 2, most)), top - 4);
 }
 
 export function drawLine(context, colour, points, width, dash = []) {

@@ -36,6 +36,7 @@ export function openLightbox(table, row, column, labels, picture) {
     range.value = position;
     before.style.clipPath = `inset(0 ${100 - position}% 0 0)`;
     divider.style.left = `${position}%`;
+    divider.style.setProperty("--danceopd-position", position); // keeps its handle inside
     left.style.opacity = position > 8 ? 1 : 0;
     right.style.opacity = position < 92 ? 1 : 0;
   }

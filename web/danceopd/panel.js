@@ -3,7 +3,7 @@
 import { drawChart, updateAt } from "./chart.js";
 import { createButton, createElement } from "./elements.js";
 import { EndCard } from "./end_card.js";
-import { stateText, t } from "./i18n.js";
+import { sentence, stateText, t } from "./i18n.js";
 import { earlierText, factTexts, healthText, hintText, messageText, queriesText, routeRows } from "./panel_texts.js";
 import { Strip } from "./strip.js";
 import { STYLE } from "./style.js";
@@ -60,7 +60,9 @@ export class Panel {
     const plot = createElement("div", "danceopd-plot", this.element);
     this.canvas = createElement("canvas", "", plot);
     this.canvas.setAttribute("role", "img");
-    this.hint = createElement("div", "danceopd-empty", plot);
+    const empty = createElement("div", "danceopd-empty", plot);
+    this.estimate = createElement("b", "", empty);
+    this.hint = createElement("span", "", empty);
     this.canvas.addEventListener("pointermove", ({ offsetX }) => this.#hover(offsetX));
     this.canvas.addEventListener("pointerleave", () => this.#hover(null));
     this.observer = new ResizeObserver(() => this.#draw());
@@ -93,6 +95,7 @@ export class Panel {
     this.bar.setAttribute("aria-valuenow", done);
     this.bar.setAttribute("aria-valuemax", total);
     this.hint.textContent = hintText(this.run);
+    this.estimate.textContent = event ? "" : sentence(this.run.estimate);
     this.canvas.setAttribute("aria-label", t("Validation and loss of each route over the updates"));
     this.facts.replaceChildren(...factTexts(event, running, work).map((text) => createElement("span", "", null, text)));
     this.#renderHealth(event);
@@ -119,11 +122,11 @@ export class Panel {
   }
 
   #renderRoutes() {
-    const rows = routeRows(this.run, this.hovered ?? Infinity).map(({ colour, watched, name, values }) => {
+    const rows = routeRows(this.run, this.hovered ?? Infinity).map(({ colour, watched, name, about, values }) => {
       const swatch = createElement("b", watched ? "watched" : "");
       swatch.style.color = colour;
       const label = createElement("span", "", null, name);
-      label.title = name;
+      label.title = about;
       return [swatch, label, ...values.map((text) => createElement("i", "", null, text))];
     });
     this.routes.replaceChildren(...rows.flat());

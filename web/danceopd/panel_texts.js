@@ -11,11 +11,10 @@ export function messageText(event, work) {
   return texts.map(sentence).join(". ");
 }
 
-export function hintText({ series, event, estimate }) {
+export function hintText({ series, event }) {
   if (series.last) return "";
   if (event) return event.state === "training" && !event.work ? t("Running the first update") : "";
-  const press = t("Press Run to see validation, loss and pictures of each route");
-  return estimate ? `${estimate}\n${press}` : press;
+  return t("Press Run to see validation, loss and pictures of each route");
 }
 
 // The speed, the time left, the memory.
@@ -60,6 +59,8 @@ export function routeRows({ series, event }, update) {
       percent === undefined ? "" : fill(t("{percent} of start"), { percent: percentText(percent) }),
       loss.length || !watched ? `${t("loss")} ${numberText(valueAt(loss, update))}` : t("watched"),
     ];
-    return { colour: colourOf(index), watched, name, values };
+    const count = event?.held_out?.[route];
+    const about = count ? `${route}: ${fill(t("validated on {count} held-out prompts"), { count })}` : route;
+    return { colour: colourOf(index), watched, name, about, values };
   });
 }

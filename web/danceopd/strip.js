@@ -69,6 +69,7 @@ export class Strip {
     const image = createElement("img", "", button);
     image.loading = "lazy";
     image.addEventListener("load", () => image.classList.toggle("small", image.naturalHeight <= SMALL));
+    image.addEventListener("error", () => (button.hidden = true)); // it is not kept any more
     image.src = this.picture(url);
     return button;
   }

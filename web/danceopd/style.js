@@ -1,6 +1,6 @@
 // The style sheet of the panel and its smallest height.
 
-export const HEIGHT = 460; // px
+export const HEIGHT = 520; // px
 
 export const STYLE = `
 .danceopd { --danceopd-line: color-mix(in srgb, currentColor 18%, transparent); --danceopd-blue: #4c9be8;
@@ -40,10 +40,12 @@ export const STYLE = `
 .danceopd[data-state=cancelled] .danceopd-bar > div { background: #8b8f98; }
 .danceopd[data-state=failed] .danceopd-bar > div { background: #dd5050; }
 .danceopd[data-warned=true] .danceopd-bar > div { background: #e0a030; }
-.danceopd > .danceopd-plot { flex: 1 1 0; min-height: 112px; position: relative; }
+.danceopd > .danceopd-plot { flex: 1 1 0; min-height: 140px; position: relative; }
 .danceopd-plot > canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
-.danceopd-empty { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
-  padding: 0 28px; text-align: center; opacity: 0.7; pointer-events: none; white-space: pre-line; }
+.danceopd-empty { position: absolute; inset: 0; display: flex; flex-direction: column; align-items: center; gap: 8px;
+  justify-content: center; padding: 0 28px; text-align: center; pointer-events: none; }
+.danceopd-empty > b { font-weight: 600; }
+.danceopd-empty > span { opacity: 0.7; }
 .danceopd-routes { display: grid; grid-template-columns: auto minmax(0, 1fr) auto auto; column-gap: 8px;
   font-size: 11px; max-height: 62px; overflow-y: auto; font-variant-numeric: tabular-nums; }
 .danceopd-routes > b { width: 14px; border-top: 3px solid; align-self: center; }

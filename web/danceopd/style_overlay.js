@@ -23,7 +23,8 @@ export const OVERLAY_STYLE = `
 .danceopd-compare > .before { position: absolute; inset: 0; width: 100%; height: 100%; }
 .danceopd-divider { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: #fff;
   box-shadow: 0 0 4px #000; }
-.danceopd-divider::after { content: "⇔"; position: absolute; top: 50%; left: 50%; transform: translate(-50%, -50%);
+.danceopd-divider::after { content: "⇔"; position: absolute; top: 50%;
+  transform: translate(calc(-1% * var(--danceopd-position)), -50%);
   padding: 1px 7px; border-radius: 12px; background: #fff; color: #222; font-size: 14px; }
 .danceopd-tag { position: absolute; top: 8px; padding: 1px 8px; border-radius: 4px; background: rgba(0, 0, 0, 0.65);
   font-size: 12px; pointer-events: none; transition: opacity 0.15s; }

@@ -2,11 +2,11 @@
 
 export const STRIP_STYLE = `
 .danceopd > .danceopd-strip { --danceopd-side: 60px; --danceopd-gap: 4px; position: relative; overflow: auto;
-  flex: 0 1 auto; min-height: 98px; max-height: 45%; container-type: inline-size; display: grid; align-content: start;
+  flex: 0 1 auto; min-height: 96px; max-height: 42%; container-type: inline-size; display: grid; align-content: start;
   grid-auto-rows: max-content; column-gap: var(--danceopd-gap);
   grid-template-columns: repeat(var(--danceopd-columns), var(--danceopd-side)); scrollbar-width: thin; }
-.danceopd > .danceopd-strip[data-rows="1"] { --danceopd-side: 92px; }
-.danceopd > .danceopd-strip[data-rows="2"] { --danceopd-side: 72px; }
+.danceopd > .danceopd-strip[data-rows="1"] { --danceopd-side: 80px; }
+.danceopd > .danceopd-strip[data-rows="2"] { --danceopd-side: 68px; }
 .danceopd-strip > * { background: var(--danceopd-ground); }
 .danceopd-column { position: sticky; top: 0; z-index: 2; font-size: 10px; line-height: 15px; text-align: center;
   color: color-mix(in srgb, currentColor 75%, transparent); white-space: nowrap; overflow: hidden;

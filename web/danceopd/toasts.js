@@ -15,10 +15,7 @@ export function endToast(before, event) {
     const told = saved ? `${sentence(event.message)}. ${savedText(saved)}` : sentence(event.message);
     return { severity: "error", summary: fill(t("{run} has failed"), event), detail: told, life: LIFE };
   }
-  if (event.finished_before) {
-    const detail = t("Nothing was trained: its LoRA is in the loras folder. Change the name or the seed to train anew.");
-    return { severity: "info", summary: fill(t("{run} was finished already"), event), detail, life: LIFE };
-  }
+  if (event.finished_before) return finishedToast(event);
   if (event.state === "cancelled") return null;
   const parts = [savedText(saved)];
   if (saved?.seconds > 0) parts.push(fill(t("trained in {time}"), { time: durationText(saved.seconds) }));
@@ -26,6 +23,12 @@ export function endToast(before, event) {
   const stopped = event.state === "stopped";
   const summary = fill(stopped ? t("{run} has stopped and is saved") : t("{run} is trained"), event);
   return { severity: event.warning ? "warn" : "success", summary, detail: parts.filter(Boolean).join(" · "), life: LIFE };
+}
+
+// Of a run that is not trained again.
+export function finishedToast(event) {
+  const detail = t("Nothing was trained: its LoRA is in the loras folder. Change the name or the seed to train anew.");
+  return { severity: "info", summary: fill(t("{run} was finished already"), event), detail, life: LIFE };
 }
 
 function savedText(saved) {
