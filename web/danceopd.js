@@ -4,6 +4,7 @@ import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 
 import { hasAdvanced, hideAdvanced } from "./danceopd/advanced.js";
+import { colourSockets } from "./danceopd/colours.js";
 import { follow, refresh } from "./danceopd/csv_list.js";
 import { faultText, heldBack } from "./danceopd/faults.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
@@ -12,7 +13,7 @@ import { Panel } from "./danceopd/panel.js";
 import { followPresets, presetsOf } from "./danceopd/quality.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { HEIGHT } from "./danceopd/style.js";
-import { translateTemplate } from "./danceopd/templates.js";
+import { firstView, inOrder, translateTemplate } from "./danceopd/templates.js";
 
 const PACK = "DanceOPD_";
 const TRAIN = "DanceOPD_Train";
@@ -120,6 +121,27 @@ function watchQueueing() {
   };
 }
 
+function orderTemplates() {
+  const { getWorkflowTemplates } = api;
+  api.getWorkflowTemplates = async () => inOrder(await getWorkflowTemplates.call(api));
+}
+
+function addColours() {
+  const style = document.createElement("style");
+  style.textContent = colourSockets([app.canvas.default_connection_color_byType, app.canvas.constructor.link_type_colors]);
+  document.head.append(style);
+}
+
+function showStart() {
+  const { canvas } = app.canvas;
+  const view = firstView(app.rootGraph, [canvas.clientWidth, canvas.clientHeight]);
+  if (!view) return;
+  const { ds } = app.canvas;
+  ds.scale = view.scale;
+  [ds.offset[0], ds.offset[1]] = view.offset;
+  app.canvas.setDirty(true, true);
+}
+
 // Of a running prompt, or of one that has just ended.
 async function promptNodes(id) {
   const queue = await get("/queue");
@@ -145,8 +167,11 @@ app.registerExtension({
       await restoreAll();
     });
     watchQueueing();
+    orderTemplates();
     load(await get("/i18n"), app.extensionManager.setting.get("Comfy.Locale"));
   },
+
+  setup: addColours,
 
   beforeRegisterNodeDef(type, definition) {
     if (definition.name === TRAIN) presets = presetsOf(definition);
@@ -184,6 +209,7 @@ app.registerExtension({
 
   async afterConfigureGraph() {
     translateTemplate(app.rootGraph);
+    showStart();
     for (const [, node] of walk(app.rootGraph)) if (node.comfyClass === ROUTES) nameSockets(node);
     await restoreAll();
   },
