@@ -17,6 +17,7 @@ from ..danceopd_core.errors import InputError
 from ..danceopd_core.runs.history_pages import json_pieces
 from ..danceopd_core.runs.records import RunRecord, all_runs
 from ._comfy import RUNS, current_server, other_origins, output_folder
+from .estimates import PROMPT_LIMIT, estimated
 from .requests import BODY_LIMIT, Refusal, check_change, is_name, node_of, number
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -72,6 +73,16 @@ def register() -> None:
         name = node_of(await _body(request))
         return web.json_response({"node": name, "stopping": RUNS.stop(name)})
 
+    one_at_a_time = asyncio.Lock()
+
+    @routes.post("/danceopd/estimate")
+    @_answered
+    async def estimate(request: web.Request) -> web.StreamResponse:
+        check_change(request.headers, other_origins())
+        body = await _body(request, PROMPT_LIMIT)
+        async with one_at_a_time:
+            return web.json_response(await asyncio.to_thread(estimated, body))
+
 
 def _answered(handler: Handler) -> Handler:
     """What is refused, and what cannot be read of a run, is an answer with its reason."""
@@ -92,12 +103,12 @@ def _error(status: int, message: Any) -> web.Response:
     return web.json_response({"error": str(message)}, status=status)
 
 
-async def _body(request: web.Request) -> bytes:
+async def _body(request: web.Request, limit: int = BODY_LIMIT) -> bytes:
     data = bytearray()
     async for part in request.content.iter_any():
         data += part
-        if len(data) > BODY_LIMIT:
-            raise Refusal(413, f"send {BODY_LIMIT} bytes at most")
+        if len(data) > limit:
+            raise Refusal(413, f"send {limit} bytes at most")
     return bytes(data)
 
 
