@@ -5,14 +5,15 @@ import { app } from "/scripts/app.js";
 
 import { hasAdvanced, hideAdvanced } from "./danceopd/advanced.js";
 import { colourSockets } from "./danceopd/colours.js";
-import { follow, refresh } from "./danceopd/csv_list.js";
+import { choose, follow, refresh } from "./danceopd/csv_list.js";
 import { faultText, heldBack } from "./danceopd/faults.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
-import { load } from "./danceopd/i18n.js";
+import { load, t } from "./danceopd/i18n.js";
 import { Panel } from "./danceopd/panel.js";
 import { followPresets, presetsOf } from "./danceopd/quality.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { HEIGHT } from "./danceopd/style.js";
+import { offerUpload } from "./danceopd/upload.js";
 import { firstView, inOrder, translateTemplate } from "./danceopd/templates.js";
 
 const PACK = "DanceOPD_";
@@ -21,6 +22,7 @@ const BUCKET = "DanceOPD_Bucket";
 const ROUTES = "DanceOPD_Routes";
 const panels = new WeakMap(); // node -> Panel
 let presets = {}; // of the Train node's quality
+const uploads = new WeakMap(); // bucket -> shows its button where it belongs
 const folded = new Set(); // the pack's nodes with advanced widgets
 
 async function get(route) {
@@ -121,6 +123,35 @@ function watchQueueing() {
   };
 }
 
+function buckets() {
+  return [...walk(app.rootGraph)].map(([, node]) => node).filter((node) => node.comfyClass === BUCKET);
+}
+
+// ComfyUI's own route, which keeps a file of the same name and gives the new one another.
+async function uploadTable(file) {
+  const body = new FormData();
+  body.append("image", file);
+  const response = await api.fetchApi("/upload/image", { method: "POST", body });
+  if (response.ok) return (await response.json()).name;
+  const detail = `${response.status} ${response.statusText}`;
+  app.extensionManager.toast.add({ severity: "error", summary: t("The file was not uploaded"), detail });
+  throw new Error(detail);
+}
+
+function pickFile(accept) {
+  const input = Object.assign(document.createElement("input"), { type: "file", accept });
+  return new Promise((resolve) => {
+    input.addEventListener("change", () => resolve(input.files[0] ?? null));
+    input.addEventListener("cancel", () => resolve(null));
+    input.click();
+  });
+}
+
+function addUpload(node) {
+  const chosen = (name) => choose(node, name, buckets());
+  uploads.set(node, offerUpload(node, t("Upload a table"), { pick: pickFile, upload: uploadTable, chosen }));
+}
+
 function orderTemplates() {
   const { getWorkflowTemplates } = api;
   api.getWorkflowTemplates = async () => inOrder(await getWorkflowTemplates.call(api));
@@ -179,12 +210,15 @@ app.registerExtension({
   },
 
   refreshComboInNodes(definitions) {
-    refresh(definitions, [...walk(app.rootGraph)].map(([, node]) => node).filter((node) => node.comfyClass === BUCKET));
+    refresh(definitions, buckets());
   },
 
   nodeCreated(node) {
     if (folded.has(node.comfyClass)) hideAdvanced(node);
-    if (node.comfyClass === BUCKET) follow(node);
+    if (node.comfyClass === BUCKET) {
+      follow(node);
+      addUpload(node);
+    }
     if (node.comfyClass === ROUTES) followSockets(node);
     if (node.comfyClass !== TRAIN) return;
     followPresets(node, presets);
@@ -211,6 +245,7 @@ app.registerExtension({
     translateTemplate(app.rootGraph);
     showStart();
     for (const [, node] of walk(app.rootGraph)) if (node.comfyClass === ROUTES) nameSockets(node);
+    for (const node of buckets()) uploads.get(node)?.();
     await restoreAll();
   },
 });

@@ -159,6 +159,28 @@ def test_r_refreshes_the_list_of_csv_files(page, server):
     assert "new.csv" in page.page.evaluate(values)
 
 
+def test_a_table_is_uploaded_from_the_bucket(page, base):
+    page.choose_template("cfg_absorption")
+    page.set_widgets("DanceOPD_Bucket", {"content": "CSV file"})
+    press = """() => {
+        const bucket = app.graph.nodes.find((node) => node.type === 'DanceOPD_Bucket');
+        const button = bucket.widgets.find((widget) => widget.name === 'upload');
+        if (button.hidden) throw new Error('the button is hidden');
+        button.callback();
+    }"""
+    with page.page.expect_file_chooser() as chooser:
+        page.page.evaluate(press)
+    chooser.value.set_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": b"prompt\na red circle\n"})
+    chosen = """() => app.graph.nodes.find((n) => n.type === 'DanceOPD_Bucket')
+        .widgets.find((w) => w.name === 'content.file').value === 'mine.csv'"""
+    page.page.wait_for_function(chosen)
+    assert (base / "input" / "mine.csv").read_bytes() == b"prompt\na red circle\n"
+    (bucket,) = [node["inputs"] for node in page.as_api().values() if node["class_type"] == "DanceOPD_Bucket"]
+    assert bucket == {"content": "CSV file", "content.file": "mine.csv", "content.task": "", "wildcards": 0}
+    page.show("DanceOPD_Bucket")
+    page.shot("bucket_of_an_uploaded_table")
+
+
 @pytest.mark.parametrize(
     ("language", "words"), [("zh", ("正在编码", "训练中")), ("ja", ("エンコードしています", "学習中"))]
 )

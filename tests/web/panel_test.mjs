@@ -6,13 +6,14 @@ import { test } from "node:test";
 import { hasAdvanced, hideAdvanced } from "./danceopd/advanced.js";
 import { durationText, logTicks, memoryText, numberText, queryText, ticks } from "./danceopd/format.js";
 import { colourSockets } from "./danceopd/colours.js";
-import { refresh } from "./danceopd/csv_list.js";
+import { choose, refresh } from "./danceopd/csv_list.js";
 import { faultText, heldBack } from "./danceopd/faults.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
 import { load, sentence, t } from "./danceopd/i18n.js";
 import { followPresets, presetsOf } from "./danceopd/quality.js";
 import { addEvent, addHistory, copyOf, downsample, emptySeries, runningMean, valueAt } from "./danceopd/series.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
+import { offerUpload } from "./danceopd/upload.js";
 import { firstView, inOrder, translateTemplate } from "./danceopd/templates.js";
 
 const history = {
@@ -304,4 +305,39 @@ test("sockets have colours unless a palette has its own", () => {
   table.DANCEOPD_FIELD = "#123456";
   assert.equal(table.DANCEOPD_FIELD, "#123456");
   assert.equal(table.IMAGE, "#64b5f6");
+});
+
+test("a table is uploaded by a button that only a bucket of tables shows, and is chosen there", async () => {
+  const content = { name: "content", value: "lines of text" };
+  const file = { name: "content.file", value: "none", options: { values: ["none", "old.csv"] } };
+  const node = {
+    widgets: [content],
+    addWidget(type, name, value, callback, options) {
+      this.widgets.push({ type, name, value, callback, options });
+      return this.widgets.at(-1);
+    },
+  };
+  const other = { widgets: [{ name: "content.file", value: "old.csv", options: { values: [] } }] };
+  const picked = [];
+  const show = offerUpload(node, "Upload", {
+    pick: async (accept) => { picked.push(accept); return picked.length > 1 ? null : { name: "new.csv" }; },
+    upload: async (chosen) => `${chosen.name}.1`,
+    chosen: (name) => choose(node, name, [node, other]),
+  });
+  const button = node.widgets.at(-1);
+  assert.deepEqual([button.hidden, button.serialize, button.options.serialize], [true, false, false]);
+  content.value = "CSV file";
+  node.widgets.splice(1, 0, file);
+  content.callback();
+  assert.equal(button.hidden, false);
+  await button.callback();
+  assert.equal(file.value, "new.csv.1");
+  assert.ok(file.options.values.includes("new.csv.1"));
+  assert.ok(other.widgets[0].options.values.includes("new.csv.1"));
+  assert.equal(other.widgets[0].value, "old.csv");
+  await button.callback(); // nothing picked
+  assert.equal(file.value, "new.csv.1");
+  content.value = "embedded world";
+  show();
+  assert.equal(button.hidden, true);
 });
