@@ -36,12 +36,13 @@ def _error(status: int, message: Any) -> web.Response:
     return web.json_response({"error": str(message)}, status=status)
 
 
-async def body_of(request: web.Request) -> bytes:
+async def body_of(request: web.Request, limit: int = BODY_LIMIT) -> bytes:
+    """The body of a request; Refusal if it has more bytes than the limit."""
     data = bytearray()
     async for part in request.content.iter_any():
         data += part
-        if len(data) > BODY_LIMIT:
-            raise Refusal(413, f"send {BODY_LIMIT} bytes at most")
+        if len(data) > limit:
+            raise Refusal(413, f"send {limit} bytes at most")
     return bytes(data)
 
 

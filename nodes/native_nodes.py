@@ -10,6 +10,8 @@ from ..danceopd_core.recipe.schema import Teacher
 from ._comfy import NONE, chosen, io, lora_choices, schedulers, stamp
 from .sockets import CATEGORY, FieldSocket, ModelSocket
 
+DIGESTED = ("model", "clip", "vae", "scheduler", "edits")
+"""The inputs of Flow Model from ComfyUI that a run's identity depends on."""
 EDITS = ["auto", "reference_latent", "reference_latent_index", "qwen_edit", "qwen_edit_plus", "zimage_omni"]
 """The usual way, and the names of `native.encoding.EDITS`, which is imported only when something runs."""
 
@@ -148,7 +150,7 @@ class NativeFlowModel(io.ComfyNode):
         from .native.source import NativeModel
 
         inputs = ("model", "clip", "vae")
-        digest = _digest(cls, *inputs, "scheduler", "edits")
+        digest = _digest(cls, *DIGESTED)
         live = NativeModel(model, clip, vae, digest, scheduler, edits, _files(cls, *inputs))
         live.check()
         return io.NodeOutput(ModelSpec(live.name, live.dtype, live=live))

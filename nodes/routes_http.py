@@ -17,6 +17,7 @@ from ._comfy import RUNS, current_server, other_origins, output_folder
 from .answers import answered as _answered
 from .answers import body_of as _body
 from .answers import run_of as _run
+from .estimates import PROMPT_LIMIT, estimated
 from .requests import Refusal, check_change, node_of, number
 
 
@@ -70,6 +71,16 @@ def register() -> None:
         check_change(request.headers, other_origins())
         name = node_of(await _body(request))
         return web.json_response({"node": name, "stopping": RUNS.stop(name)})
+
+    one_at_a_time = asyncio.Lock()
+
+    @routes.post("/danceopd/estimate")
+    @_answered
+    async def estimate(request: web.Request) -> web.StreamResponse:
+        check_change(request.headers, other_origins())
+        body = await _body(request, PROMPT_LIMIT)
+        async with one_at_a_time:
+            return web.json_response(await asyncio.to_thread(estimated, body))
 
 
 def _picture(record: RunRecord, name: str) -> Path | None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..danceopd_core.errors import InputError, refuse
-from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec
-from ..danceopd_core.recipe.schema import Teacher
+from ..danceopd_core.errors import InputError
+from ..danceopd_core.recipe.graph import FieldSpec
 from ._comfy import (
     NONE,
     ComfyHost,
     as_arrays,
-    chosen,
+    blocked,
     device_name,
     io,
     lora_choices,
-    lora_file,
     output_folder,
     readable_folders,
     stamp,
@@ -25,42 +23,17 @@ from .header_checks import faults_of, lora_check
 from .lists import one, pictures_of, prompts_of, single
 from .run_checks import ABSENT, both_loras, pictures_without_prompts, told, widget
 from .sampling_inputs import guidance_inputs, sampling_inputs, student_inputs
-from .sockets import CATEGORY, BucketSocket, ModelSocket, RoutesSocket
+from .sampling_specs import check_size, sampling_settings, student_spec
+from .sockets import CATEGORY, BucketSocket, FieldSocket, ModelSocket, RoutesSocket
 
 TASKS = ("auto", "text-to-image", "edit")
+NO_TEACHER = "teacher: none is connected: wire in a Teacher Field"
 NO_SOURCE = "source: the task is edit, but no image is connected: connect one, or change the task"
 
 
 def _lora_fault(lora_name: Any) -> str:
     """What is wrong with the file."""
     return lora_check("lora_name", lora_choices(), widget(lora_name))
-
-
-def _settings(model: ModelSpec, steps: int, seed: int, width: int, height: int):
-    from ..danceopd_core.runs.field_sampling import SamplingSettings
-    from ..danceopd_core.runs.opening import size_or_default
-
-    width, height = size_or_default(model.folder, width, height)
-    _check_size(model, width, height)
-    return SamplingSettings(steps, width, height, seed, device_name())
-
-
-def _check_size(model: ModelSpec, width: int, height: int) -> None:
-    """InputError for a size that the model does not have, before anything is rendered or loaded."""
-    from ..danceopd_core.runs.preflight import size_faults
-    from ..danceopd_core.runs.sources import graph_source
-
-    refuse("the picture", size_faults(graph_source(model, []).facts(), width, height))
-
-
-def _student(lora, lora_name: str, strength: float, guidance: float = 1.0, negative: str = "") -> Teacher:
-    """The student as a frozen field's spec."""
-    file = chosen(lora_choices(), lora_name, "lora_name")
-    if lora is not None and file:
-        raise InputError(both_loras(lora_name, lora))
-    if lora is not None:
-        file = str(lora_file(lora))
-    return Teacher(lora=file, strength=strength if file else 1.0, guidance=guidance, negative=negative)
 
 
 class SampleStudent(io.ComfyNode):
@@ -88,8 +61,20 @@ class SampleStudent(io.ComfyNode):
                 *student_inputs(),
                 *guidance_inputs(),
                 *sampling_inputs(new_seeds=True),
+                FieldSocket.Input(
+                    "teacher",
+                    optional=True,
+                    tooltip="Teacher that draws the same prompt from the same noise, for the second output.",
+                ),
             ],
-            outputs=[io.Image.Output("image", display_name="image", tooltip="Generated or edited image.")],
+            outputs=[
+                io.Image.Output("image", display_name="image", tooltip="Generated or edited image."),
+                io.Image.Output(
+                    "teacher_image",
+                    display_name="teacher image",
+                    tooltip="The same by the teacher. Without a teacher there is none.",
+                ),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -106,18 +91,22 @@ class SampleStudent(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, task, prompt, lora_name, strength, guidance, negative, steps, seed, width, height,
-        source=None, lora=None,
+        source=None, lora=None, teacher=None,
     ):  # fmt: skip
         from ..danceopd_core.runs.field_sampling import paired_items, sample_fields
 
+        if teacher is not None and teacher.model != model:
+            raise InputError("teacher: it is over another model: wire its Teacher Field to the model of this node")
         if task == "edit" and source is None:
             raise InputError(NO_SOURCE)
         sources = () if task == "text-to-image" else as_arrays(source, "source")
-        field = FieldSpec(model, "student", ((_student(lora, lora_name, strength, guidance, negative), 1.0),))
-        items, settings = paired_items([prompt.strip()], sources), _settings(model, steps, seed, width, height)
+        field = FieldSpec(model, "student", ((student_spec(lora, lora_name, strength, guidance, negative), 1.0),))
+        items, settings = paired_items([prompt.strip()], sources), sampling_settings(model, steps, seed, width, height)
+        fields = {"student": field} | ({} if teacher is None else {"teacher": teacher})
+        host = ComfyHost(cls.hidden.unique_id, steps * len(fields))
         with workspace(training=False):
-            images = sample_fields(model, {"student": field}, items, settings, ComfyHost(cls.hidden.unique_id, steps))
-        return io.NodeOutput(images["student"])
+            images = sample_fields(model, fields, items, settings, host)
+        return io.NodeOutput(images["student"], blocked(NO_TEACHER) if teacher is None else images["teacher"])
 
 
 class Compare(io.ComfyNode):
@@ -179,10 +168,10 @@ class Compare(io.ComfyNode):
         )
         from ..danceopd_core.runs.field_sampling import sample_fields
 
-        settings = _settings(routes.model, steps, seed, width, height)
+        settings = sampling_settings(routes.model, steps, seed, width, height)
         items = comparison_items(routes, prompts, pictures, rows, settings, readable_folders())
         with_student = lora is not None or lora_name != NONE
-        fields = comparison_fields(routes, _student(lora, lora_name, strength) if with_student else None)
+        fields = comparison_fields(routes, student_spec(lora, lora_name, strength) if with_student else None)
         with workspace(training=False):
             host = ComfyHost(cls.hidden.unique_id, steps)
             images = sample_fields(routes.model, fields, items, settings, host, comparison_stacks(routes))
@@ -278,12 +267,12 @@ class Evaluate(io.ComfyNode):
 
         size = size_or_default(model.folder, width, height)
         if layout == "geneval":  # edits have the sizes of their sources
-            _check_size(model, *size)
+            check_size(model, *size)
         config = GenerationConfig(samples, steps, guidance, negative, seed, *size, device=device_name())
         chosen_bucket = None if bucket is None else bucket.bucket
         items = short_list_items(prompts, pictures, chosen_bucket, config, readable_folders())
         folder, selected = eval_folder(output_folder(), name), benchmark_prompts(items[: limit or None], layout)
-        student, host = _student(lora, lora_name, strength), ComfyHost(cls.hidden.unique_id, steps)
+        student, host = student_spec(lora, lora_name, strength), ComfyHost(cls.hidden.unique_id, steps)
         with workspace(training=False):
             images = evaluate(model, student, selected, layout, config, folder, host)
         return io.NodeOutput(images, str(folder))

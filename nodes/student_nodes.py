@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from ..danceopd_core.errors import InputError
-from ..danceopd_core.recipe.schema import Student
-from ._comfy import NONE, chosen, io, lora_choices, stamp
+from ..danceopd_core.errors import Fault, InputError
+from ._comfy import NONE, io, lora_choices, stamp
 from .header_checks import faults_of, lora_check
 from .sockets import CATEGORY, StudentSocket
-
-FRESH = "fresh"
-BOTH = f"over: only a fresh student lies over a frozen LoRA: set start to {FRESH}, or over to {NONE}"
+from .student_spec import BOTH, FRESH, student_of
 
 
 class StudentLora(io.ComfyNode):
@@ -67,6 +64,7 @@ class StudentLora(io.ComfyNode):
             outputs=[
                 StudentSocket.Output("student", display_name="student", tooltip="Student LoRA, for Train Student LoRA.")
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
@@ -83,10 +81,16 @@ class StudentLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, start, rank, alpha, targets, over=NONE):
-        under = chosen(lora_choices(), over, "over")
-        if start != FRESH:
-            if under:
-                raise InputError(BOTH)
-            return io.NodeOutput(Student(start=chosen(lora_choices(), start, "start")))
-        names = tuple(name.strip() for name in targets.split(",") if name.strip())
-        return io.NodeOutput(Student(rank=rank, alpha=alpha or None, targets=names, base_lora=under))
+        from ..danceopd_core.runs.preflight_weights import check_student
+        from .prompt_reading import models_of_student
+
+        student = student_of(start, rank, alpha, targets, over)
+        for model in models_of_student(cls.hidden.prompt or {}, str(cls.hidden.unique_id)):
+            try:
+                check_student(model.folder, student)
+            except InputError as error:
+                raise InputError(faults=[Fault(WIDGETS[f.setting], f.message) for f in error.faults]) from None
+        return io.NodeOutput(student)
+
+
+WIDGETS = {"student.start": "start", "student.base_lora": "over"}

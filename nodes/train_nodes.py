@@ -101,7 +101,7 @@ class TrainStudent(io.ComfyNode):
         return faults_of(
             told(lambda: check_name(own["name"])) if "name" in own else "",
             *against_preset(own),
-            settings_fault(_settings(ModelSpec("shapes", "float32"), Path(), **settings), more),
+            settings_fault(recipe_settings(ModelSpec("shapes", "float32"), Path(), **settings), more),
             pictures_without_prompts(
                 "validation_prompts", inputs.get("validation_prompts"), "validation_sources", sources
             ),
@@ -128,7 +128,7 @@ class TrainStudent(io.ComfyNode):
         status.publish(shares=dict(zip(routes.names(), routes.shares(), strict=True)))
         check_alone(cls.hidden.prompt or {}, node, run.name)
         source = graph_source(routes.model, [route.field for route in routes.routes])
-        settings = _settings(routes.model, run.path, **resolved(widgets, source))
+        settings = recipe_settings(routes.model, run.path, **resolved(widgets, source))
         recipe = recipe_of(routes, student, settings, more_settings)
         validation = Validation(prompts, sources, validate_every)
         workflow = {"prompt": cls.hidden.prompt, "workflow": (cls.hidden.extra_pnginfo or {}).get("workflow")}
@@ -170,7 +170,7 @@ def check_what_follows(prompt: Mapping[str, Any], node: str, model: ModelSpec) -
     refuse("what follows the training", faults)
 
 
-def _settings(
+def recipe_settings(
     model: ModelSpec, out: Path, learning_rate, width, height, schedule, warmup, ema, k, bias, gradient_checkpointing,
     shift=0.0, sigma_low=0.0, sigma_high=0.0, **same_names,
 ):  # fmt: skip

@@ -5,10 +5,11 @@ import { app } from "/scripts/app.js";
 
 import { hasAdvanced, hideAdvanced } from "./danceopd/advanced.js";
 import { client, get } from "./danceopd/client.js";
-import { follow, refresh } from "./danceopd/csv_list.js";
+import { colourSockets } from "./danceopd/colours.js";
+import { choose, follow, refresh } from "./danceopd/csv_list.js";
 import { Estimates } from "./danceopd/estimates.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
-import { load } from "./danceopd/i18n.js";
+import { load, t } from "./danceopd/i18n.js";
 import { addLoader } from "./danceopd/load_lora.js";
 import { Panel } from "./danceopd/panel.js";
 import { followPresets, presetsOf } from "./danceopd/quality.js";
@@ -16,8 +17,9 @@ import { watchFaults } from "./danceopd/queueing.js";
 import { Run } from "./danceopd/run.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { HEIGHT } from "./danceopd/style.js";
-import { translateTemplate } from "./danceopd/templates.js";
+import { firstView, inOrder, translateTemplate } from "./danceopd/templates.js";
 import { endToast, finishedToast } from "./danceopd/toasts.js";
+import { offerUpload } from "./danceopd/upload.js";
 import { TAB, wideTab } from "./danceopd/wide.js";
 
 const PACK = "DanceOPD_";
@@ -25,6 +27,7 @@ const TRAIN = "DanceOPD_Train";
 const BUCKET = "DanceOPD_Bucket";
 const ROUTES = "DanceOPD_Routes";
 let presets = {}; // of the Train node's quality
+const uploads = new WeakMap(); // bucket -> shows its button where it belongs
 const folded = new Set(); // the pack's nodes with advanced widgets
 const runs = new WeakMap(); // node -> Run
 const states = new Map(); // name of a run -> its last state that this page was told as it happened
@@ -99,6 +102,56 @@ function actionsOf(node) {
   };
 }
 
+function buckets() {
+  return [...walk(app.rootGraph)].map(([, node]) => node).filter((node) => node.comfyClass === BUCKET);
+}
+
+// ComfyUI's own route, which keeps a file of the same name and gives the new one another.
+async function uploadTable(file) {
+  const body = new FormData();
+  body.append("image", file);
+  const response = await api.fetchApi("/upload/image", { method: "POST", body });
+  if (response.ok) return (await response.json()).name;
+  const detail = `${response.status} ${response.statusText}`;
+  app.extensionManager.toast.add({ severity: "error", summary: t("The file was not uploaded"), detail });
+  throw new Error(detail);
+}
+
+function pickFile(accept) {
+  const input = Object.assign(document.createElement("input"), { type: "file", accept });
+  return new Promise((resolve) => {
+    input.addEventListener("change", () => resolve(input.files[0] ?? null));
+    input.addEventListener("cancel", () => resolve(null));
+    input.click();
+  });
+}
+
+function addUpload(node) {
+  const chosen = (name) => choose(node, name, buckets());
+  uploads.set(node, offerUpload(node, t("Upload a table"), { pick: pickFile, upload: uploadTable, chosen }));
+}
+
+function orderTemplates() {
+  const { getWorkflowTemplates } = api;
+  api.getWorkflowTemplates = async () => inOrder(await getWorkflowTemplates.call(api));
+}
+
+function addColours() {
+  const style = document.createElement("style");
+  style.textContent = colourSockets([app.canvas.default_connection_color_byType, app.canvas.constructor.link_type_colors]);
+  document.head.append(style);
+}
+
+function showStart() {
+  const { canvas } = app.canvas;
+  const view = firstView(app.rootGraph, [canvas.clientWidth, canvas.clientHeight]);
+  if (!view) return;
+  const { ds } = app.canvas;
+  ds.scale = view.scale;
+  [ds.offset[0], ds.offset[1]] = view.offset;
+  app.canvas.setDirty(true, true);
+}
+
 function addPanel(node) {
   const run = new Run(client);
   runs.set(node, run);
@@ -136,6 +189,7 @@ app.registerExtension({
     });
     api.addEventListener("graphChanged", () => estimates.soon());
     watchFaults(TRAIN, (id) => nodeOf(app.rootGraph, id), (node, text) => runs.get(node)?.failed(text));
+    orderTemplates();
     load(await get("/i18n"), app.extensionManager.setting.get("Comfy.Locale"));
   },
 
@@ -145,18 +199,22 @@ app.registerExtension({
   },
 
   setup() {
+    addColours();
     const shown = () => trainers().map(([, node, run]) => [node, run]);
     const tab = wideTab(shown, (node) => Boolean(app.canvas?.selected_nodes?.[node.id] === node), actionsOf);
     if (hasWideView()) app.extensionManager.bottomPanel.registerBottomPanelTab?.(tab);
   },
 
   refreshComboInNodes(definitions) {
-    refresh(definitions, [...walk(app.rootGraph)].map(([, node]) => node).filter((node) => node.comfyClass === BUCKET));
+    refresh(definitions, buckets());
   },
 
   nodeCreated(node) {
     if (folded.has(node.comfyClass)) hideAdvanced(node);
-    if (node.comfyClass === BUCKET) follow(node);
+    if (node.comfyClass === BUCKET) {
+      follow(node);
+      addUpload(node);
+    }
     if (node.comfyClass === ROUTES) followSockets(node);
     if (node.comfyClass === TRAIN) {
       followPresets(node, presets);
@@ -166,7 +224,9 @@ app.registerExtension({
 
   async afterConfigureGraph() {
     translateTemplate(app.rootGraph);
+    showStart();
     for (const [, node] of walk(app.rootGraph)) if (node.comfyClass === ROUTES) nameSockets(node);
+    for (const node of buckets()) uploads.get(node)?.();
     await restoreAll();
   },
 });

@@ -13,7 +13,7 @@ from ..models.hub import is_hub_id
 from ..models.registry import empty_network
 from ..models.single_files import check_single_file
 from ..recipe.file_names import is_live
-from ..recipe.schema import Bucket, Recipe, Route, Teacher
+from ..recipe.schema import Bucket, Recipe, Route, Student, Teacher
 from ..shapes import is_embedded, locate
 from ..weights.full_checkpoints import check_weights
 from ..weights.linear_like import linear_shapes
@@ -40,6 +40,14 @@ def check_teachers(model: str, teachers: Mapping[str, Teacher]) -> None:
     """One InputError with a fault for each file of the teachers that is none for a model of this name, or their own."""
     route = Route("route", next(iter(teachers)), Bucket(prompts=("a prompt",)))
     if faults := tuple(weight_faults(Recipe(model, (route,), dict(teachers)), ())):
+        raise InputError(faults=faults)
+
+
+def check_student(model: str, student: Student) -> None:
+    """One InputError with a fault for each LoRA of the student that is none for a model of this name."""
+    route = Route("route", "base", Bucket(prompts=("a prompt",)))
+    recipe = Recipe(model, (route,), {"base": Teacher()}, student)
+    if faults := tuple(weight_faults(recipe, ())):
         raise InputError(faults=faults)
 
 

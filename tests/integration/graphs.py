@@ -1,10 +1,10 @@
 """The shipped API workflows, made short."""
 
 import copy
-import json
-from pathlib import Path
 
-FOLDER = Path(__file__).parent.parent.parent / "workflows" / "api"
+from ..templates import API as FOLDER
+from ..templates import PAGES, read
+
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 RUNNABLE = [name for name in NAMES if not name.startswith("paper_")]
 """Without those that name a person's own models and data."""
@@ -12,12 +12,11 @@ RUNNABLE = [name for name in NAMES if not name.startswith("paper_")]
 
 def native_names() -> list[str]:
     """The workflows over Load Shapes in which other loaders are waiting."""
-    pages = (path for path in FOLDER.parent.glob("*.json") if '"UNETLoader"' in path.read_text(encoding="utf-8"))
-    return sorted(path.stem for path in pages)
+    return sorted(name for name, path in PAGES.items() if '"UNETLoader"' in path.read_text(encoding="utf-8"))
 
 
 def shipped(name: str) -> dict:
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return read(FOLDER / f"{name}.json")
 
 
 def short(name: str, run: str | None = None, **train) -> dict:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..comfyui import absent
+from ..templates import PAGES
 from .server import PACK
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -66,14 +67,14 @@ class Page:
         self.page.wait_for_timeout(500)
 
     def choose_template(self, name: str) -> None:
-        """Through the template browser, by its cards; again where a busy page lost the click."""
+        """Through the template browser, by its cards; again where a busy page lost the click. name: of the API copy."""
         from playwright.sync_api import TimeoutError as Lost
 
         self.page.evaluate("() => app.graph.clear()")  # else what was open before would pass for the template
         for left in (3, 2, 1, 0):
             self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
             self.page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click(timeout=120_000)
-            card = self.page.get_by_test_id(f"template-workflow-{name}")
+            card = self.page.get_by_test_id(f"template-workflow-{PAGES[name].stem}")
             card.wait_for(timeout=120_000)
             self.shot(f"templates_{name}")
             card.click()
@@ -88,6 +89,9 @@ class Page:
                 if not left:
                     raise
         self.page.wait_for_timeout(500)
+        welcome = self.page.get_by_role("button", name="Skip")  # of the first form that is opened
+        if welcome.count():
+            welcome.first.click()
 
     def as_api(self) -> dict[str, dict]:
         """What the page would queue: node id -> class_type and inputs."""

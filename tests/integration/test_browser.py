@@ -1,11 +1,10 @@
 """The pack on ComfyUI's own page: templates, conversion, the live panel, a reload in the middle, the app."""
 
-import json
-
 import pytest
 
 from ..comfyui import comfyui_python, comfyui_root
-from .graphs import FOLDER, NAMES, RUNNABLE, shipped
+from ..templates import PAGES, read
+from .graphs import NAMES, RUNNABLE, shipped
 from .page import browsing
 from .server import Server
 
@@ -51,7 +50,7 @@ def test_a_template_loads_from_the_browser_and_is_its_api_copy(page, name):
         key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in shipped(name).items()
     }  # fmt: skip
     assert page.as_api() == mine
-    wanted = json.loads((FOLDER.parent / f"{name}.json").read_text(encoding="utf-8"))
+    wanted = read(PAGES[name])
     assert page.page.evaluate("() => app.graph.nodes.length") == len(wanted["nodes"])
     marked = page.page.evaluate("() => app.graph.nodes.filter((node) => node.has_errors).map((node) => node.type)")
     # The page marks the nodes that name a file which is not here, as a person's own are not.
@@ -240,6 +239,28 @@ def test_r_refreshes_the_list_of_csv_files(page, server):
     assert "new.csv" in page.page.evaluate(values)
 
 
+def test_a_table_is_uploaded_from_the_bucket(page, base):
+    page.choose_template("cfg_absorption")
+    page.set_widgets("DanceOPD_Bucket", {"content": "CSV file"})
+    press = """() => {
+        const bucket = app.graph.nodes.find((node) => node.type === 'DanceOPD_Bucket');
+        const button = bucket.widgets.find((widget) => widget.name === 'upload');
+        if (button.hidden) throw new Error('the button is hidden');
+        button.callback();
+    }"""
+    with page.page.expect_file_chooser() as chooser:
+        page.page.evaluate(press)
+    chooser.value.set_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": b"prompt\na red circle\n"})
+    chosen = """() => app.graph.nodes.find((n) => n.type === 'DanceOPD_Bucket')
+        .widgets.find((w) => w.name === 'content.file').value === 'mine.csv'"""
+    page.page.wait_for_function(chosen)
+    assert (base / "input" / "mine.csv").read_bytes() == b"prompt\na red circle\n"
+    (bucket,) = [node["inputs"] for node in page.as_api().values() if node["class_type"] == "DanceOPD_Bucket"]
+    assert bucket == {"content": "CSV file", "content.file": "mine.csv", "content.task": "", "wildcards": 0}
+    page.show("DanceOPD_Bucket")
+    page.shot("bucket_of_an_uploaded_table")
+
+
 @pytest.mark.parametrize(
     ("language", "words"), [("zh", ("正在编码", "训练中")), ("ja", ("エンコードしています", "学習中"))]
 )
@@ -259,17 +280,48 @@ def test_progress_and_notes_are_in_the_pages_language(page, language, words):
         page.open()
 
 
-def test_the_sampling_workflow_is_a_form(page):
-    page.choose_template("sample_student")
-    page.page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
+def test_a_template_shows_its_start_at_a_readable_size(page):
+    page.choose_template("quickstart")
+    scale, left, right = page.page.evaluate(
+        """() => {
+            const { ds, canvas } = app.canvas;
+            const edges = app.graph.nodes.map((node) => [node.pos[0], node.pos[0] + node.size[0]]);
+            return [
+                ds.scale, (Math.min(...edges.map(([a]) => a)) + ds.offset[0]) * ds.scale,
+                canvas.clientWidth - (Math.max(...edges.map(([, b]) => b)) + ds.offset[0]) * ds.scale,
+            ];
+        }"""
+    )
+    assert scale >= 0.7
+    assert left > 60  # the side bar's
+    assert right > 0
+
+
+def test_train_shows_what_most_need_and_an_edit_makes_a_preset_custom(page):
+    page.choose_template("cfg_absorption")
+    shown = "() => app.graph.nodes.find((n) => n.type === 'DanceOPD_Train').getLayoutWidgets().map((w) => w.name)"
+    assert page.page.evaluate(shown) == ["name", "steps", "learning_rate", "quality", "panel"]
+    page.set_widgets("DanceOPD_Train", {"quality": "paper"})
+    train = next(node["inputs"] for node in page.as_api().values() if node["class_type"] == "DanceOPD_Train")
+    assert (train["rollout_steps"], train["quality"]) == (16, "paper")
+    page.set_widgets("DanceOPD_Train", {"rollout_steps": 12})
+    train = next(node["inputs"] for node in page.as_api().values() if node["class_type"] == "DanceOPD_Train")
+    assert train["quality"] == "custom"
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [("sample_student", ("task", "prompt", "lora_name")), ("quickstart", ("name", "steps", "panel"))],
+)
+def test_training_and_sampling_are_forms(page, name, inputs):
+    page.choose_template(name)
+    if name == "quickstart":  # the other opens as one
+        page.page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
     page.page.wait_for_timeout(1500)
-    welcome = page.page.get_by_role("button", name="Skip")
-    if welcome.count():
-        welcome.first.click()
-    page.shot("app_mode")
+    page.shot(f"app_mode_{name}")
     words = page.page.locator("body").inner_text()
-    for name in ("task", "prompt", "lora_name"):
-        assert name in words
+    for text in inputs:
+        assert text in words
     page.page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
 
 

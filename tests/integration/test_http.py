@@ -8,6 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from .graphs import node_of, short
+from .native_graphs import native
+from .server import succeeded
+
 JSON = {"Content-Type": "application/json"}
 BODY = b'{"node": "1"}'
 
@@ -211,3 +215,75 @@ def test_a_long_history_keeps_no_other_request_waiting(server, long):
         if longest[-1] < 0.6:
             return
     raise AssertionError(f"the longest answers took {longest} s")
+
+
+def estimate(server, prompt, node):
+    body = json.dumps({"prompt": prompt, "node": node}).encode()
+    status, text = ask(server, "POST", "/danceopd/estimate", JSON, body)
+    return status, json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "graph", [short("quickstart", "estimated", steps=2, batch=3), native("estimated too", steps=2, batch=5)]
+)
+def test_an_estimate_is_of_the_shapes_and_then_measured(server, graph):
+    """No other test trains such batches: any run with the same work would be a measurement."""
+    train = node_of(graph, "Train")
+    status, before = estimate(server, graph, train)
+    assert (status, before["seconds"], before["basis"]) == (200, None, "shapes")
+    assert before["memory"] > 10**7
+    assert before["text"].endswith("time is known after the first updates")
+    assert succeeded(server.run({key: node for key, node in graph.items() if "Compare" not in node["class_type"]}))
+    _, after = estimate(server, graph, train)
+    assert (after["memory"], after["basis"]) == (before["memory"], "measured")
+    assert after["seconds"] > 0
+    assert after["text"].endswith(" here")
+
+
+def test_an_estimate_of_a_value_that_another_node_gives_tells_nothing(server):
+    graph = short("quickstart")
+    graph[node_of(graph, "Train")]["inputs"]["batch"] = ["12", 0]
+    assert estimate(server, graph, node_of(graph, "Train")) == (
+        200, {"memory": None, "seconds": None, "basis": "shapes", "text": ""},
+    )  # fmt: skip
+
+
+TURNING = {
+    "1": {"class_type": "DanceOPD_Train", "inputs": {"routes": ["2", 0], "student": ["2", 0]}},
+    "2": {"class_type": "DanceOPD_LearnedRouter", "inputs": {"routes": ["2", 0]}},
+}
+PROMPTS = [
+    ({}, 422),
+    ([], 400),
+    ({"1": 3}, 422),
+    ({"1": {"class_type": "DanceOPD_Train", "inputs": {}}}, 422),
+    ({"1": {"class_type": "DanceOPD_Teacher", "inputs": {}}}, 422),
+    (TURNING, 422),
+]
+
+
+@pytest.mark.parametrize(("prompt", "status"), PROMPTS, ids=range(len(PROMPTS)))
+def test_an_estimate_of_what_is_no_training_is_refused(server, prompt, status):
+    answer, told = estimate(server, prompt, "1")
+    assert answer == status
+    assert told["error"]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), [
+    ("Train", "steps", "many"), ("Train", "rollout_steps", -1), ("Train", "batch", [1]), ("Train", "bias", "x"),
+    ("LoadModel", "model", "../secret"), ("Teacher", "lora", 3), ("Student", "rank", True),
+    ("Bucket", "content.kind", "?"), ("Guided", "scale", -1.0), ("Routes", "routes", "9"),
+])  # fmt: skip
+def test_an_estimate_of_wrong_values_is_refused_with_their_name(server, kind, name, value):
+    graph = short("quickstart")
+    graph[node_of(graph, kind)]["inputs"][name] = value
+    status, told = estimate(server, graph, node_of(graph, "Train"))
+    assert status == 422
+    assert name.rpartition(".")[2] in told["error"]
+
+
+def test_an_estimate_is_asked_by_pages_of_the_server_only(server):
+    body = json.dumps({"prompt": {}, "node": "1"}).encode()
+    assert ask(server, "POST", "/danceopd/estimate", {"Content-Type": "text/plain"}, body)[0] == 415
+    assert ask(server, "POST", "/danceopd/estimate", {**JSON, "Origin": "http://evil.example"}, body)[0] == 403
+    assert ask(server, "POST", "/danceopd/estimate", JSON, b"[" * 2000)[0] == 400

@@ -1,6 +1,5 @@
 """Stock loaders, from their files to a trained student: networks, text encoders and VAEs of ComfyUI's own classes."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,7 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ..comfyui import comfyui_python, comfyui_root
-from .graphs import FOLDER, native_names, short
+from ..templates import PAGES, read
+from .graphs import native_names, short
 from .server import Server, copy_pack, messages, succeeded
 
 HERE = Path(__file__).parent
@@ -155,7 +155,7 @@ def test_files_of_stock_loaders_are_trained_and_stock_nodes_draw_the_student(nam
 
 def over_files(name):
     """A template with its Load Shapes bypassed for the loaders beside it, over stand-ins of their files."""
-    page = json.loads((FOLDER.parent / f"{name}.json").read_text(encoding="utf-8"))
+    page = read(PAGES[name])
     (asked,) = (node["widgets_values"][0] for node in page["nodes"] if node["type"] == "UNETLoader")
     kind = "z_image" if asked.startswith("z_image") else "klein"
     graph = short(name, **{"batch": 2, "rollout_steps": 2, **FEWER.get(kind, {}), "steps": 2, "warmup": 0})

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from .graphs import FOLDER, native_names
+from ..templates import PAGES, read
+from .graphs import native_names
 from .page import browsing
 from .server import messages, succeeded
 
@@ -45,7 +46,7 @@ def page(servers, tmp_path_factory):
 
 
 def shipped_page(name):
-    return json.loads((FOLDER.parent / f"{name}.json").read_text(encoding="utf-8"))
+    return read(PAGES[name])
 
 
 def test_a_bypassed_load_shapes_leaves_every_link_to_the_other_loaders(page):

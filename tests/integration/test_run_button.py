@@ -97,6 +97,7 @@ def tables(base):
         (change("Train", sigma_low=0.5, sigma_high=0.4), "Train", "sigma_low and sigma_high: "),
         (change("Train", schedule="constant", warmup=3), "Train", "warmup: "),
         (change("Train", more_settings="out=/tmp/x"), "Train", "more_settings"),
+        (change("Train", quality="fast", rollout_steps=16), "Train", "rollout_steps: 16 is not the 8 of quality"),
         (change("Train", steps=0), "Train", "steps: 0 is below 1"),
         (sampled(task="edit"), "Sample", "no image is connected"),
         (sampled(lora_name="shapes:edit"), "Sample", "a LoRA is connected already"),
@@ -130,6 +131,8 @@ def test_faults_that_need_the_model_are_told_before_anything_is_loaded(server, b
         (compared(width=8192), "Train", "Compare (node 92), width: 8192 is more"),
         (sampled(height=36), "Train", "Sample (node 90), height: 36 is not a multiple"),
         (change("Teacher", lora="other model.safetensors"), "Teacher", "lora: "),
+        (change("Student", start="other model.safetensors"), "Student", "start: "),
+        (change("Student", start="fresh", over="other model.safetensors"), "Student", "over: "),
     ]
     for fault, kind, told in cases:
         graph = only_training("cfg_absorption", "big")

@@ -1,7 +1,6 @@
 """The node schemas as ComfyUI itself reports them."""
 
 import ast
-import json
 from pathlib import Path
 
 from danceopd_core.algorithm.methods import METHODS
@@ -9,6 +8,7 @@ from danceopd_core.algorithm.query import QUERIES
 from danceopd_core.algorithm.routers import ROUTERS
 from danceopd_core.shapes.language import KINDS
 
+from ..templates import PAGES, read
 from ..web.texts import node_schemas
 
 ROOT = Path(__file__).parent.parent.parent
@@ -107,7 +107,7 @@ def test_combos_offer_what_the_core_has(pack):
 
 def test_widgets_stand_where_saved_workflows_have_them(pack):
     """Widget values are saved by position; inputs that older prompts lack are optional."""
-    page = json.loads((ROOT / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
+    page = read(PAGES["quickstart"])
     (saved,) = (list(node["widgets_values_named"]) for node in page["nodes"] if node["type"] == "DanceOPD_Train")
     group = pack["nodes"]["DanceOPD_Train"]["input"]
     sockets = ("routes", "student", "validation_sources")

@@ -1,6 +1,5 @@
 """The shipped workflows, as far as they can be read without the page that converts them."""
 
-import json
 import re
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from danceopd_core.models.sigma_schedule import SIGMA_SCHEDULES
 from danceopd_core.recipe.io import parse_recipe
 from danceopd_core.recipe.presets import preset_text, presets
 
+from ..templates import API, FOLDER, PAGES, read
 from ..web.test_complete import SCHEMAS
 
-FOLDER = Path(__file__).parent.parent.parent / "workflows"
 NATIVE = {
     "two_loras_into_one_zimage_turbo", "two_loras_into_one_flux2_klein", "edit_and_draw", "absorb_guidance",
     "turbo_keeps_its_steps", "quantised_base",
@@ -30,18 +29,15 @@ NOTES = ("MarkdownNote", "Note")
 MUTED = 2
 
 
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def test_every_workflow_comes_in_both_formats():
-    assert {path.stem for path in FOLDER.glob("*.json")} == NAMES
-    assert {path.stem for path in (FOLDER / "api").glob("*.json")} == NAMES
+    assert set(PAGES) == NAMES
+    assert len(PAGES) == len(list(FOLDER.glob("*.json")))
+    assert {path.stem for path in API.glob("*.json")} == NAMES
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_every_workflow_has_a_thumbnail_for_the_template_browser(name):
-    file = FOLDER / f"{name}.jpg"  # beside the workflow and of this ending: what ComfyUI looks for
+    file = PAGES[name].with_suffix(".jpg")  # beside the workflow and of this ending: what ComfyUI looks for
     with Image.open(file) as picture:
         assert picture.format == "JPEG"
         assert min(picture.size) >= 200
@@ -50,7 +46,7 @@ def test_every_workflow_has_a_thumbnail_for_the_template_browser(name):
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_both_formats_hold_the_same_nodes_and_the_page_has_a_note(name):
-    page, api = read(FOLDER / f"{name}.json"), read(FOLDER / "api" / f"{name}.json")
+    page, api = read(PAGES[name]), read(API / f"{name}.json")
     muted = {node["id"] for node in page["nodes"] if node["mode"] == MUTED}
     nodes = {str(n["id"]): n["type"] for n in page["nodes"] if n["type"] not in NOTES and n["id"] not in muted}
     assert nodes == {key: node["class_type"] for key, node in api.items()}
@@ -67,7 +63,7 @@ def widgets(node):
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_both_formats_hold_the_same_values_of_widgets_that_there_are(name):
-    page, api = read(FOLDER / f"{name}.json"), read(FOLDER / "api" / f"{name}.json")
+    page, api = read(PAGES[name]), read(API / f"{name}.json")
     for node in page["nodes"]:
         if node["type"] in SCHEMAS:
             named = dict(node.get("widgets_values_named", {}))
@@ -81,20 +77,20 @@ def test_both_formats_hold_the_same_values_of_widgets_that_there_are(name):
 
 
 def inputs_of(name, kind):
-    nodes = read(FOLDER / "api" / f"{name}.json").values()
+    nodes = read(API / f"{name}.json").values()
     return [node["inputs"] for node in nodes if node["class_type"] == f"DanceOPD_{kind}"]
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_notes_have_no_inline_code_which_nodes_2_shows_dark_on_dark(name):
-    notes = [node["widgets_values"][0] for node in read(FOLDER / f"{name}.json")["nodes"] if node["type"] in NOTES]
+    notes = [node["widgets_values"][0] for node in read(PAGES[name])["nodes"] if node["type"] in NOTES]
     assert "`" not in "".join(notes)
 
 
 @pytest.mark.parametrize("name", sorted(RUNNABLE))
 def test_what_runs_as_shipped_names_no_file(name):
     """An empty ComfyUI has no pictures, models or LoRAs but those of the pack."""
-    for node in read(FOLDER / "api" / f"{name}.json").values():
+    for node in read(API / f"{name}.json").values():
         assert not node["class_type"].startswith("Load")
         files = [node["inputs"].get(key, "none") for key in ("lora", "lora_name", "checkpoint", "start", "transformer")]
         assert all(isinstance(file, list) or file in ("none", "fresh") or "shapes" in file for file in files)
@@ -128,7 +124,7 @@ def test_a_workflow_of_the_paper_is_its_recipe(name):
 
 @pytest.mark.parametrize("name", sorted(PAPER))
 def test_the_note_says_every_file_and_where_it_goes(name):
-    (note,) = [n["widgets_values"][0] for n in read(FOLDER / f"{name}.json")["nodes"] if n["type"] in NOTES]
+    (note,) = [n["widgets_values"][0] for n in read(PAGES[name])["nodes"] if n["type"] in NOTES]
     places = {"LoadModel": ("model", "models/diffusers"), "Bucket": ("content.file", "input")}
     asked = [f"**{folder}/{i[key]}**" for kind, (key, folder) in places.items() for i in inputs_of(name, kind)]
     asked += [f"**models/loras/{i['lora']}**" for i in inputs_of(name, "Teacher") if i["lora"] != "none"]
@@ -139,7 +135,7 @@ def test_the_note_says_every_file_and_where_it_goes(name):
 
 @pytest.mark.parametrize("name", sorted(NATIVE))
 def test_a_native_workflow_says_which_files_go_where_and_where_they_are_to_be_had(name):
-    page = read(FOLDER / f"{name}.json")
+    page = read(PAGES[name])
     (note,) = [n["widgets_values"][0] for n in page["nodes"] if n["type"] in NOTES]
     loaders = [node for node in page["nodes"] if node["type"] in ("UNETLoader", "CLIPLoader", "VAELoader")]
     assert len(loaders) == 3
@@ -151,9 +147,14 @@ def test_a_native_workflow_says_which_files_go_where_and_where_they_are_to_be_ha
         assert f"**models/{model['directory']}/{model['name']}**" in note
 
 
-def test_the_sampling_workflow_is_an_app_too():
-    page = read(FOLDER / "sample_student.json")
+@pytest.mark.parametrize("name", ["quickstart", "sample_student"])
+def test_training_and_sampling_are_apps_too(name):
+    page = read(PAGES[name])
     form = page["extra"]["linearData"]
     known = {node["id"] for node in page["nodes"]}
     assert form["inputs"]
     assert {entry[0] for entry in form["inputs"]} | set(form["outputs"]) <= known
+    # A file of this ending stands under "App" in the template browser, and opens as a form.
+    assert (
+        PAGES[name].name.endswith(".app.json") == page["extra"].get("linearMode", False) == (name == "sample_student")
+    )

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from danceopd_core.algorithm.expected_cost import expected_forwards
 from danceopd_core.algorithm.fields import Conditioning, Sample
 from danceopd_core.algorithm.flow import interpolate, linear_sigmas
 from danceopd_core.algorithm.methods import METHODS
 from danceopd_core.research.bench import trial_data
 from danceopd_core.research.bench.benches import BENCHES, trials_of
 from danceopd_core.research.bench.field_switch import switched
-from danceopd_core.research.bench.forwards import ForwardCounter, expected_forwards
+from danceopd_core.research.bench.forwards import ForwardCounter
 from danceopd_core.research.bench.merge import merged_lora
 from danceopd_core.research.bench.schedule import FORWARDS, UPDATES, milestones, path_forwards, paths
 from danceopd_core.research.bench.statistics import interval

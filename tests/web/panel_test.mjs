@@ -5,14 +5,16 @@ import { test } from "node:test";
 
 import { hasAdvanced, hideAdvanced } from "./danceopd/advanced.js";
 import { durationText, logTicks, memoryText, numberText, queryText, ticks } from "./danceopd/format.js";
-import { refresh } from "./danceopd/csv_list.js";
+import { colourSockets } from "./danceopd/colours.js";
+import { choose, refresh } from "./danceopd/csv_list.js";
 import { faultText, heldBack } from "./danceopd/faults.js";
 import { nodeOf, ownValue, runName, walk } from "./danceopd/graph.js";
 import { load, sentence, t } from "./danceopd/i18n.js";
 import { followPresets, presetsOf } from "./danceopd/quality.js";
 import { addEvent, addHistory, copyOf, downsample, emptySeries, runningMean, valueAt } from "./danceopd/series.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
-import { translateTemplate } from "./danceopd/templates.js";
+import { offerUpload } from "./danceopd/upload.js";
+import { firstView, inOrder, translateTemplate } from "./danceopd/templates.js";
 
 const history = {
   updates: [1, 2, 3],
@@ -269,4 +271,73 @@ test("advanced widgets take no room until they are shown, by the button in the t
   assert.ok(node.hasAdvancedWidgets());
   assert.ok(hasAdvanced({ input: { required: { kind: ["C", { options: [{ inputs: { optional: { a: ["INT", { advanced: true }] } } }] }] } } }));
   assert.ok(!hasAdvanced({ input: { required: { a: ["INT", { advanced: false }] } } }));
+});
+
+test("a template is shown whole where that is readable, else its start, and only once", () => {
+  const node = (x, y, width, height) => ({ pos: [x, y], size: [width, height] });
+  const graph = (...nodes) => ({ nodes, extra: { danceopd: { api: "quickstart", start: true } } });
+  const small = graph(node(-100, 50, 700, 300));
+  const { scale, offset } = firstView(small, [1600, 900]);
+  assert.equal(scale, 1);
+  assert.deepEqual(offset, [180, 80]); // left of its first node, and the top of its title, beside and under the bars
+  assert.equal(firstView(small, [1600, 900]), null);
+  const wide = firstView(graph(node(0, 0, 200, 200), node(4000, 0, 200, 200)), [1600, 900]);
+  assert.equal(wide.scale, 0.7);
+  assert.ok(Math.abs(wide.offset[0] - 80 / 0.7) < 1e-9);
+  const between = firstView({ ...graph(node(0, 0, 10, 10)), groups: [node(0, 0, 1875, 100)] }, [1600, 900]);
+  assert.equal(between.scale, 0.8);
+  assert.equal(firstView({ nodes: [], extra: {} }, [1600, 900]), null);
+});
+
+test("the templates of this pack are listed in order, and no others are touched", () => {
+  const lists = { danceopd: ["02 b", "01 Quick start - a"], other: ["z", "a"] };
+  assert.deepEqual(inOrder(lists), { danceopd: ["01 Quick start - a", "02 b"], other: ["z", "a"] });
+  assert.equal(inOrder(null), null);
+});
+
+test("sockets have colours unless a palette has its own", () => {
+  const table = { IMAGE: "#64b5f6" };
+  assert.match(colourSockets([table]), /--color-datatype-DANCEOPD_FIELD: #/);
+  const ours = table.DANCEOPD_FIELD;
+  assert.match(ours, /^#/);
+  Object.assign(table, { DANCEOPD_FIELD: "" }); // by a palette that does not know it
+  assert.equal(table.DANCEOPD_FIELD, ours);
+  table.DANCEOPD_FIELD = "#123456";
+  assert.equal(table.DANCEOPD_FIELD, "#123456");
+  assert.equal(table.IMAGE, "#64b5f6");
+});
+
+test("a table is uploaded by a button that only a bucket of tables shows, and is chosen there", async () => {
+  const content = { name: "content", value: "lines of text" };
+  const file = { name: "content.file", value: "none", options: { values: ["none", "old.csv"] } };
+  const node = {
+    widgets: [content],
+    addWidget(type, name, value, callback, options) {
+      this.widgets.push({ type, name, value, callback, options });
+      return this.widgets.at(-1);
+    },
+  };
+  const other = { widgets: [{ name: "content.file", value: "old.csv", options: { values: [] } }] };
+  const picked = [];
+  const show = offerUpload(node, "Upload", {
+    pick: async (accept) => { picked.push(accept); return picked.length > 1 ? null : { name: "new.csv" }; },
+    upload: async (chosen) => `${chosen.name}.1`,
+    chosen: (name) => choose(node, name, [node, other]),
+  });
+  const button = node.widgets.at(-1);
+  assert.deepEqual([button.hidden, button.serialize, button.options.serialize], [true, false, false]);
+  content.value = "CSV file";
+  node.widgets.splice(1, 0, file);
+  content.callback();
+  assert.equal(button.hidden, false);
+  await button.callback();
+  assert.equal(file.value, "new.csv.1");
+  assert.ok(file.options.values.includes("new.csv.1"));
+  assert.ok(other.widgets[0].options.values.includes("new.csv.1"));
+  assert.equal(other.widgets[0].value, "old.csv");
+  await button.callback(); // nothing picked
+  assert.equal(file.value, "new.csv.1");
+  content.value = "embedded world";
+  show();
+  assert.equal(button.hidden, true);
 });

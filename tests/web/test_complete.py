@@ -111,6 +111,8 @@ BUILT = {
     "the student is further from its teachers than at the start: lower the learning rate",
     "the learned router is correct on {} of {} held-out prompts ({}); {}", "memory: {} at the peak, {} free: {}",
     "memory: not estimated ({}); gradient checkpointing is {}",
+    "{}, about {} here", "{}; time is known after the first updates", "about {} here",
+    "memory and time are known after the first updates",
     "the training needs about {} beside the MODEL's {}: {} for gradients and moments, {} for activations",
 }  # fmt: skip
 """Sentences that are made elsewhere than in these calls."""

@@ -16,6 +16,17 @@ function update(node) {
   if (widget && files) widget.options.values = [...files];
 }
 
+// Adds a file that has come since, and chooses it on this node.
+export function choose(node, name, nodes) {
+  const values = node.widgets?.find((widget) => widget.name === FILE)?.options.values ?? [];
+  files = [...new Set([...(files ?? values), name])];
+  nodes.forEach(update);
+  const widget = node.widgets?.find((candidate) => candidate.name === FILE);
+  if (!widget) return;
+  widget.value = name;
+  widget.callback?.(name);
+}
+
 export function refresh(definitions, nodes) {
   files = told(definitions.DanceOPD_Bucket) ?? files;
   nodes.forEach(update);

@@ -1,4 +1,4 @@
-"""Forwards of the transformer, in samples: counted during a run, and expected of a method. A backward counts as two."""
+"""Forwards of the transformer, in samples, counted during a run. A backward counts as two."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...algorithm.expected_cost import STUDENT_COST
 from ...algorithm.fields import Conditioning, VelocityField
-from ...algorithm.methods import Method
-from ...algorithm.query import every
-from ...algorithm.rollout import Sde, straight
 from ...models.backbone import Backbone
-
-STUDENT_COST = 3  # a forward and a backward
 
 
 class ForwardCounter:
@@ -42,17 +38,3 @@ class CountedBackbone:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backbone, name)
-
-
-def expected_forwards(method: Method, sigmas: Tensor, teacher_calls: int) -> float:
-    """The mean forwards of one path: the rollout to its last queried state, then teacher and student at each of them.
-
-    teacher_calls: 2 for a guided teacher; for a mix of teachers, the sum over them.
-    """
-    # Paths draw their indices independently, so the mean of a large batch is the expectation.
-    indices = method.query(sigmas, 1 if method.query is every else 20_000, torch.Generator().manual_seed(0))
-    if method.states is straight:
-        rollout = 0.0
-    else:
-        rollout = indices[:, -1].double().mean().item() + isinstance(method.states, Sde)
-    return rollout + indices.shape[1] * (teacher_calls + STUDENT_COST)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...algorithm.expected_cost import expected_forwards
 from ...algorithm.methods import Method
 from ...recipe.schema import Teacher
-from .forwards import expected_forwards
 from .trials import BASE, REGIMES, STEPS, TASKS, BenchPlan, MethodConfig, Trial, teachers_of
 
 UPDATES, FORWARDS = "updates", "forwards"
