@@ -26,8 +26,8 @@ class SamplingOrder:
     A bucket is shuffled anew for each pass through it, and consecutive batches go to the processes in turn. A pass is
     shuffled once and kept while it lasts, in 4 bytes a sample, so that a sample costs the same in a bucket of any size.
     counts: samples of each route's bucket. sizes: by route, which size each of its samples has, of which a batch has
-    one; None: all have the same. held: by route, the samples that are left out; of a stream the first, as many. taken:
-    samples that each route has given so far, over all processes; it is the state from which a resumed run continues.
+    one; None: all have the same. held: by route, the samples that are left out. taken: samples that
+    each route has given so far, over all processes; it is the state from which a resumed run continues.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SamplingOrder:
     def _row(self, route: int, position: int) -> int:
         count, kept = self._counts[route], self._passes[route]
         if count == ENDLESS:
-            return position + len(self._held[route])
+            return position
         number, place = divmod(position, count)
         if number not in kept:
             for done in [other for other in kept if other != self.taken[route] // count]:
@@ -128,7 +128,7 @@ def rows_in_order(
     Each once, but for those that fill a batch of one size.
     """
     if count == ENDLESS:
-        return torch.arange(len(held), len(held) + samples)
+        return torch.arange(samples)
     return one_pass(seed, route, 0, count, sizes, batch, held)[:samples]
 
 

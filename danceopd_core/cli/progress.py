@@ -7,10 +7,12 @@ from types import TracebackType
 from tqdm import tqdm
 
 from ..algorithm.trainer import StepResult
+from ..runs.best import BestFile
 from ..runs.loop import RunState
 from ..runs.model_card import write_card
 from ..runs.run_dir import RunFolder
 from ..runs.session import TrainingSession
+from ..runs.validations import Validations
 from .console import log
 
 
@@ -18,13 +20,15 @@ class ProgressBar:
     """An observer of the training loop that shows a bar with loss and learning rate; a context manager.
 
     What an examination finds in the weights at a save is logged where it is not healthy, and at the end.
-    Shown by the main process only.
+    Shown by the main process only. A process that trains alone also measures the distances to the teachers, and keeps
+    the best student.
     """
 
     cancelled = KeyboardInterrupt
 
     def __init__(self, session: TrainingSession, folder: RunFolder) -> None:
         self._session, self._folder = session, folder
+        self._validations = Validations(session, folder) if session.trainer.processes.size == 1 else None
         self._bar = tqdm(
             total=session.recipe.steps,
             initial=session.trainer.update,
@@ -34,6 +38,8 @@ class ProgressBar:
         )
 
     def __enter__(self) -> ProgressBar:
+        if self._validations is not None:
+            self._validations.measure_start()
         return self
 
     def __exit__(
@@ -46,7 +52,12 @@ class ProgressBar:
         self._bar.update()
 
     def on_validate(self) -> None:
-        """The command line does not validate."""
+        if self._validations is None:
+            return
+        _, best = self._validations.measure()
+        if best is not None and self._session.trainer.update == self._session.recipe.steps:
+            percent = f"{best.percent:.0f} % of the distance to the teachers at the start"
+            log(f"the best student, of update {best.update} ({percent}), is in {BestFile(self._folder.path).path}")
 
     def on_save(self, state: RunState) -> None:
         write_card(self._folder.path, self._folder.path.resolve().name)

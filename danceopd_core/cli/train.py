@@ -94,5 +94,5 @@ def _train(recipe: Recipe, folder: RunFolder, args: Namespace) -> None:
         session = open_session(recipe, processes, main_log, resumed=args.resume, cache=args.cache, sharded=args.fsdp)
         folder.begin(session, args.resume, main_log)
         with ProgressBar(session, folder) as bar:
-            train_loop(session, folder, bar)
+            train_loop(session, folder, bar, recipe.save_every)
         main_log(f"wrote {folder.student}")

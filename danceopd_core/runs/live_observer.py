@@ -6,19 +6,18 @@ import threading
 from dataclasses import dataclass, field
 
 from ..algorithm.fields import Conditioning
-from ..algorithm.routers import trained
 from ..algorithm.trainer import StepResult
 from ..listening import listening
-from .best import Best, BestFile, best_of
 from .divergence import divergence
 from .host import Host, told_to
-from .live_status import LiveStatus, plain
+from .live_status import LiveStatus
 from .loop import RunState
 from .publishing import saved_facts
 from .records import RunRecord
 from .session import TrainingSession
 from .strip import Strip, StripRow
 from .validation import ValidationRow, source_pictures, teacher_pictures, validation_pictures
+from .validations import Validations
 
 
 @dataclass(eq=False)
@@ -36,12 +35,11 @@ class LiveObserver:
     status: LiveStatus
     stop: threading.Event
     strip: Strip = field(init=False)
-    trained: list[str] = field(init=False)
+    validations: Validations = field(init=False)
 
     def __post_init__(self) -> None:
-        routes = self.session.recipe.routes
         self.strip = Strip(self.run.path)
-        self.trained = [routes[number].name for number in trained([route.weight for route in routes])]
+        self.validations = Validations(self.session, self.run.folder)
 
     @property
     def cancelled(self) -> type[BaseException]:
@@ -66,35 +64,28 @@ class LiveObserver:
         trainer, routes = self.session.trainer, self.session.recipe.routes
         held = zip(routes, trainer.held, strict=True)
         self.status.publish(
-            watched=[route.name for route in routes if route.name not in self.trained],
+            watched=[route.name for route in routes if route.name not in self.validations.trained],
             held_out={route.name: len(rows) for route, rows in held},
         )
         rows = [StripRow(item.prompt, None if of is None else routes[of].name) for item, of in self.rows]
         goes_on = self.strip.begin(rows, watch, trainer.update)
         with listening(told_to(self.host, self.status.show_work), libraries=False):
             if not trainer.update:
-                self.run.add_validation(0, plain(self.session.errors()))
+                self.validations.measure_start()
                 self.strip.add(0, validation_pictures(self.session, self.samples))
             if not goes_on or self.strip.lacks_teachers():
                 self.strip.add_beside("source", source_pictures(self.session, self.rows))
                 self.strip.add_beside("teacher", teacher_pictures(self.session, self.rows, self.samples))
-        best = self._best()
+        best = self.validations.best()
         self.status.publish(start=self.run.start(), best=best and best._asdict(), work=None)
         self.status.restart_clock()
-
-    def _best(self) -> Best | None:
-        return best_of(self.run.validations(), self.trained)
 
     def on_validate(self) -> None:
         recipe, trainer = self.session.recipe, self.session.trainer
         with listening(told_to(self.host, self.status.show_work), libraries=False):
-            errors = plain(self.session.errors())
+            errors, best = self.validations.measure()
             images = validation_pictures(self.session, self.samples)
         files = self.strip.add(trainer.update, images)
-        self.run.add_validation(trainer.update, errors)
-        best = self._best()
-        if best and best.update == trainer.update:
-            BestFile(self.run.path).write(self.session, self.run.folder.id)
         self.strip.thin(best and best.update)
         prompts = [row.item.prompt for row in self.rows]
         self.status.publish(
@@ -109,7 +100,6 @@ class LiveObserver:
         self.status.restart_clock()
 
     def on_save(self, state: RunState) -> None:
-        BestFile(self.run.path).settle()
         self.run.publish(self.session)
         if health := self.run.folder.health:
             self.status.publish(health={"state": health.state, "verdict": health.verdict()})

@@ -12,7 +12,7 @@ README.md          the model card; a copy lies beside the LoRA
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -199,10 +199,6 @@ class RunRecord:
     def write(self, file: str, value: Any) -> None:
         """A JSON file of the run, atomically."""
         write_text(self.path / file, json.dumps(value, indent=1) + "\n")
-
-    def add_validation(self, update: int, errors: Mapping[str, float | None]) -> None:
-        """Appends a validation; one of the same update is replaced."""
-        UpdateLines(self.path / "validation.jsonl").replace({"update": update, "errors": errors})
 
     def validations(self) -> list[dict[str, Any]]:
         """One entry a validation, with its update and its errors by route; that of update 0 is of the start."""

@@ -213,6 +213,7 @@ class RunFolder:
         state = {**trainer.state_dict(), "under": session.adapters.base_lora_digest()}
         state |= {"recipe": past_digest(recipe), "seed": recipe.seed, "processes": trainer.processes.size}
         self.states.save({**state, "routed": _assigned(session)} if session.assignment else state, recipe.keep_states)
+        BestFile(self.path).settle()
         self._write_student(session)
         self.health = examine(session.student())
         self._healths.replace({"update": trainer.update, **self.health.to_dict()})

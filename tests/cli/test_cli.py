@@ -22,6 +22,7 @@ from danceopd_core.cli.parser import COMMANDS, main
 from danceopd_core.cli.progress import ProgressBar
 from danceopd_core.recipe.io import read_recipe
 from danceopd_core.runs.run_dir import RunFolder
+from danceopd_core.runs.run_id import facts_of_lora
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..loras import random_lora
@@ -90,6 +91,12 @@ def test_a_run_leaves_what_it_promises(recipe, tmp_path):
     assert metadata["ss_steps"] == "4"
     assert metadata["ss_network_dim"] == metadata["ss_network_alpha"] == "4"
     assert json.loads(metadata["danceopd"])["recipe"]["method"] == "danceopd"
+    validations = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+    assert [(entry["update"], list(entry["errors"])) for entry in validations] == [
+        (update, ["draw", "edit"]) for update in (0, 2, 4)
+    ]
+    assert facts_of_lora(run / "best.safetensors")["update"] in (2, 4)
+    assert not list(run.glob("best-*"))
 
 
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):

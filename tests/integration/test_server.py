@@ -113,7 +113,7 @@ def test_history_and_routes_tell_of_the_run(server):
     assert server.get(f"/danceopd/nodes/{node}") == status
     history = server.get("/danceopd/runs/told/history")
     assert history["updates"] == [1, 2, 3, 4]
-    assert [entry["update"] for entry in history["validation"]] == [2, 4]
+    assert [entry["update"] for entry in history["validation"]] == [0, 2, 4]
     for picture in status["pictures"]:
         assert server.raw(picture["url"]).startswith(b"\x89PNG")
 
@@ -134,7 +134,10 @@ def test_queueing_again_does_not_train_again_even_after_a_restart(servers, base)
     server.stop()
     servers[0] = server = Server(comfyui_root(), comfyui_python(), base)
     assert outcome(server.run(graph), node) == first
-    assert "finished already" in server.get(f"/danceopd/nodes/{node}")["message"]
+    status = server.get(f"/danceopd/nodes/{node}")
+    assert "finished already" in status["message"]
+    assert (status["finished_before"], status["saved"]["update"], status["best"]["update"] in (2, 4)) == (True, 4, True)
+    assert status["start"]
     assert (base / "output/loras/again.safetensors").stat().st_mtime_ns == written
     graph[node]["inputs"]["seed"] = 1
     assert outcome(server.run(graph), node) != first

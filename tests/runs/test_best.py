@@ -93,8 +93,9 @@ def record(tmp_path):
     history = UpdateLines(run.path / "history.jsonl")
     for update in (1, 2, 3, 4):
         history.add({"update": update, "losses": {"a": 0.1}, "seconds": {"total": 1.5}})
+    validations = UpdateLines(run.path / "validation.jsonl")
     for update, error in ((0, 0.5), (2, 0.1), (4, 0.2)):
-        run.add_validation(update, {"a": error})
+        validations.add({"update": update, "errors": {"a": error}})
     run.write("status.json", {"state": "done", "update": 4, "steps": 4, "losses": {}, "pictures": []})
     return run
 

@@ -7,7 +7,7 @@ import pytest
 from danceopd_core.cli.parser import main
 from danceopd_core.errors import InputError
 from danceopd_core.models.registry import open_backbone
-from danceopd_core.recipe.io import read_recipe, write_recipe
+from danceopd_core.recipe.io import read_stored_recipe, write_recipe
 from danceopd_core.recipe.schema import Bucket, Query, Recipe, Route, Teacher
 from danceopd_core.runs.identity import recipe_digest
 from danceopd_core.runs.planning import plan_run
@@ -68,7 +68,7 @@ def test_a_resumed_run_keeps_its_steps(distilled, tmp_path):
         write_recipe(folder.path / "recipe.yaml", replace(recipe, rollout_steps=steps))
         resumed = folder.base_kept(recipe)
         assert resumed.rollout_steps == kept
-        assert recipe_digest(resumed) == recipe_digest(read_recipe(folder.path / "recipe.yaml"))
+        assert recipe_digest(resumed) == recipe_digest(read_stored_recipe(folder.path / "recipe.yaml"))
 
 
 def test_sixteen_steps_were_the_default_of_runs_that_there_are(distilled, tmp_path):

@@ -15,6 +15,7 @@ from danceopd_core.recipe import schema as core
 from danceopd_core.runs import interactive
 from danceopd_core.runs import live_status as live
 from danceopd_core.runs import records as runs
+from danceopd_core.runs.best import update_of
 from danceopd_core.runs.history import UpdateLines
 from danceopd_core.runs.identity import run_identity
 from danceopd_core.runs.run_id import run_of_lora
@@ -108,6 +109,12 @@ def test_a_run_leaves_all_that_was_promised(go):
     assert all(len(values) == 4 for values in history["losses"].values())
     assert status.data["pictures"][0]["url"] == "/danceopd/runs/run/pictures/000004-00.png"
     assert read_pictures(files.pictures()).shape == (1, 32, 32, 3)
+    assert list(files.strip.table().columns) == [0, 2, 4]
+    assert files.strip.table().teachers == ("teacher-00.png",)
+    assert status.data["best"]["update"] == update_of(files.path / "best.safetensors")
+    assert status.data["saved"]["update"] == 4
+    assert list(status.data["held_out"].values()) == [0]  # of two
+    assert status.data["start"] == files.start() != status.data["validation"]
     assert status.sent[0]["state"] == "opening"
     assert {(0, 2), (1, 2), (2, 2)} <= set(status.host.prepared)
     ((first, few), (second, many)) = status.data["asked"]  # the two states of its path, Beta(5, 2) over them
@@ -121,6 +128,9 @@ def test_the_same_run_is_found_again_and_not_trained(go):
     again.run()
     assert again.data["state"] == "done"
     assert again.data["update"] == 4
+    assert again.data["finished_before"]
+    assert again.data["saved"]["lora"] == "run.safetensors"
+    assert again.data["best"]
     assert again.data["pictures"]
     assert len(again.data["asked"]) == 2
     assert again.host.shown == []
@@ -172,6 +182,9 @@ def test_a_cancelled_run_goes_on_to_what_it_would_have_been(go, at):
     assert again.data["state"] == "done"
     assert equal(student_of(again), student_of(whole))
     assert [entry["update"] for entry in again.files.folder.history()] == [1, 2, 3, 4]
+    assert again.data["best"] == whole.data["best"]
+    best = (status.files.path / "best.safetensors" for status in (again, whole))
+    assert equal(*map(load_file, best))
 
 
 def test_a_run_cancelled_before_its_first_update_leaves_the_earlier_results(go):

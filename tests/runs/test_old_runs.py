@@ -87,3 +87,5 @@ def test_a_run_of_the_train_node_is_gone_on_with(old_job, tmp_path):
     assert [entry["update"] for entry in history(job.run.path / "history.jsonl")] == [1, 2, 3, 4, 5, 6]
     assert not (tmp_path / "danceopd" / "old.1").exists()  # it was gone on with, not set aside
     close(job.run.lora, FIXTURES / "node_student_after_6.safetensors")
+    assert list(status.data["held_out"].values()) == [0, 0]
+    assert (status.data["start"], status.data["best"]) == ({}, None)  # that version did not measure the start

@@ -171,8 +171,9 @@ def test_gradient_checkpointing_changes_no_more_than_the_rounding(run):
 def test_no_setting_is_forgotten_here():
     tested = {*CHANGES, "eta", "group", "anchor", "ode_kl_weight", "out", "save_every", "keep_states", "offload"}
     tested |= {"device", "gradient_checkpointing", "memory"}
-    # Another model; tests/models/test_quantise, tests/data, test_aspects, test_model_card, test_compiled.
-    elsewhere = {"model", "quantise", "learned_router", "aspects", "private", "compile"}
+    # Another model; tests/models/test_quantise, tests/data, test_aspects, test_model_card, test_compiled, and
+    # tests/algorithm/test_held_out.
+    elsewhere = {"model", "quantise", "learned_router", "aspects", "private", "compile", "held_out"}
     parts = {"student": Student, "optimizer": Optimizer, "query": Query}
     names = {field.name for field in fields(Recipe)} - parts.keys()
     names |= {f"{part}.{field.name}" for part, kind in parts.items() for field in fields(kind)}
