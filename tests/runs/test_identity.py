@@ -7,7 +7,7 @@ from shutil import copytree
 
 import pytest
 
-from danceopd_core.recipe.io import read_recipe
+from danceopd_core.recipe.io import read_stored_recipe
 from danceopd_core.runs.identity import VERSION, run_identity
 from danceopd_core.runs.records import RunRecord
 
@@ -21,7 +21,7 @@ def old_run(tmp_path) -> RunRecord:
 
 
 def test_an_identity_without_a_version_counts_by_the_runs_own_recipe(old_run):
-    recipe = read_recipe(old_run.path / "recipe.yaml")
+    recipe = read_stored_recipe(old_run.path / "recipe.yaml")
     known = old_run.identity()
     assert known["recipe"] == run_identity(recipe)["recipe"] == run_identity(replace(recipe, steps=9))["recipe"]
     assert known["recipe"] != run_identity(replace(recipe, seed=4))["recipe"]
@@ -37,7 +37,7 @@ def test_an_old_recipe_with_a_renamed_key_is_recognised(old_run, tmp_path):
     path = old_run.path / "recipe.yaml"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("student:\n", "student:\n  over: shapes:edit\n"), encoding="utf-8")
-    recipe = read_recipe(path)
+    recipe = read_stored_recipe(path)
     assert recipe.student.base_lora == "shapes:edit"
     assert old_run.identity()["recipe"] == run_identity(recipe)["recipe"]
 
@@ -50,7 +50,7 @@ def test_an_identity_with_a_version_counts_as_it_was_written(old_run):
 @pytest.mark.parametrize("text", [None, "", "model: [", "stepz: 3"])
 def test_an_old_run_without_a_readable_recipe_is_no_longer_recognised(old_run, text):
     path = old_run.path / "recipe.yaml"
-    recipe = read_recipe(path)
+    recipe = read_stored_recipe(path)
     path.unlink() if text is None else path.write_text(text, encoding="utf-8")
     assert old_run.identity()["recipe"] != run_identity(recipe)["recipe"]
 
