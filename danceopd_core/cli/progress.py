@@ -10,6 +10,7 @@ from ..algorithm.trainer import StepResult
 from ..runs.best import BestFile
 from ..runs.loop import RunState
 from ..runs.model_card import write_card
+from ..runs.rescue import save_failed
 from ..runs.run_dir import RunFolder
 from ..runs.session import TrainingSession
 from ..runs.validations import Validations
@@ -39,7 +40,10 @@ class ProgressBar:
 
     def __enter__(self) -> ProgressBar:
         if self._validations is not None:
-            self._validations.measure_start()
+            try:
+                self._validations.measure_start()
+            except OSError as error:
+                raise save_failed(self._session, self._folder, error) from error
         return self
 
     def __exit__(

@@ -53,7 +53,7 @@ def train_loop(
         return "done"
     try:
         state = _updates(session, folder, observer, validate_every)
-        observer.on_validate()
+        _validate(session, folder, observer)
     except SaveFailed:
         raise
     except BaseException as error:
@@ -80,7 +80,7 @@ def _updates(
         if observer.should_stop():
             return "stopped"
         if validate_every and result.update % validate_every == 0:
-            observer.on_validate()
+            _validate(session, folder, observer)
         if result.update % save_every == 0:
             _save(session, folder, observer, "training")
     return "done"
@@ -90,6 +90,13 @@ def _record(session: TrainingSession, folder: RunFolder, result: StepResult) -> 
     try:
         with held():
             folder.add(result)
+    except OSError as error:
+        raise save_failed(session, folder, error) from error
+
+
+def _validate(session: TrainingSession, folder: RunFolder, observer: Observer) -> None:
+    try:
+        observer.on_validate()
     except OSError as error:
         raise save_failed(session, folder, error) from error
 
