@@ -82,7 +82,7 @@ def training_inputs() -> list[io.Input]:
             multiline=True,
             advanced=True,
             tooltip="Prompts of the validation images shown during training, one per line. Empty: the first "
-            "prompt of each route.",
+            "held-out prompt of each route.",
         ),
         io.Int.Input(
             "validate_every",
