@@ -65,12 +65,12 @@ def small(waits: dict[str, int]) -> dict[str, int]:
     [
         ("sd3", 4),
         pytest.param("flux", 4, marks=pytest.mark.long),
-        pytest.param("kontext", 4, marks=pytest.mark.slow),
+        pytest.param("kontext", 4, marks=pytest.mark.long),
         pytest.param("flux2", 4, marks=[pytest.mark.long, needs_diffusers("0.37")]),
         pytest.param("krea2", 4, marks=[pytest.mark.long, needs_diffusers("0.39")]),
         pytest.param("qwen", 4, marks=pytest.mark.long),
         pytest.param("qwen21", 4, marks=[pytest.mark.long, needs_diffusers("0.41")]),
-        pytest.param("qwen-edit", 4, marks=pytest.mark.slow),
+        pytest.param("qwen-edit", 4, marks=pytest.mark.long),
         pytest.param("zimage", 11, marks=pytest.mark.slow),  # and resuming, the cache, memory that runs out
     ],
 )

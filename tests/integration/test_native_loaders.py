@@ -134,7 +134,9 @@ def picture(base, entry, saved):
     return np.asarray(Image.open(base / "output" / found["subfolder"] / found["filename"])).astype(float)
 
 
-@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name == "z_image" else []) for name in LOADERS]
+)
 def test_files_of_stock_loaders_are_trained_and_stock_nodes_draw_the_student(name, server, base):
     entry = server.run(training(name))
     assert succeeded(entry), messages(entry).get("execution_error")

@@ -60,7 +60,7 @@ def test_two_processes_resume_to_the_run_that_nothing_ended(zimage_folder, tmp_p
     """Killed before the first save, and told to end by the launcher after it."""
     recipe = write_recipe(tmp_path, zimage_folder)
     whole, run = tmp_path / "whole", tmp_path / "run"
-    words = ["-m", "danceopd_core", "train", str(recipe), "steps=40", "save_every=30", "rollout_steps=8"]
+    words = ["-m", "danceopd_core", "train", str(recipe), "steps=20", "save_every=15", "rollout_steps=8"]
     process = launch(*words, f"out={whole}")
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
@@ -68,7 +68,7 @@ def test_two_processes_resume_to_the_run_that_nothing_ended(zimage_folder, tmp_p
     assert not (run / "state.safetensors").exists()
     said = end_at(launch(*words, f"out={run}", "--resume"), run, 6, signal.SIGTERM, all_of_them=False)
     assert "saved after update" in said
-    assert main(["train", str(recipe), "steps=40", "rollout_steps=8", f"out={run}", "--resume"]) == 2
+    assert main(["train", str(recipe), "steps=20", "rollout_steps=8", f"out={run}", "--resume"]) == 2
     assert "2 processes" in capfd.readouterr().err
     process = launch(*words, f"out={run}", "--resume")
     said = process.communicate(timeout=300)[1]
