@@ -26,6 +26,8 @@ from .training_inputs import training_inputs
 
 DEEPEST = 64
 """Nodes one above another."""
+MOST = 2000
+"""Nodes that are read, one that two ask for twice: else a few that mix a field with itself would take forever."""
 
 
 class Unknown(Exception):
@@ -51,7 +53,7 @@ def models_of_student(prompt: Mapping[str, Any], node: str) -> Iterator[ModelSpe
 
 class _Reader:
     def __init__(self, prompt: Mapping[str, Any]) -> None:
-        self._prompt, self._depth = prompt, 0
+        self._prompt, self._depth, self._read = prompt, 0, 0
 
     def train(self, node: str) -> Recipe:
         from ..danceopd_core.runs.sources import graph_source
@@ -78,6 +80,9 @@ class _Reader:
 
     def _node(self, key: str) -> tuple[str, dict[str, Any]]:
         node = self._prompt.get(key)
+        self._read += 1
+        if self._read > MOST:
+            raise InputError("the prompt has too many nodes, or they run in a circle")
         if not isinstance(node, dict) or not isinstance(node.get("inputs"), dict):
             raise InputError(f"node {key}: the prompt does not have it")
         return str(node.get("class_type")), node["inputs"]
@@ -161,7 +166,10 @@ class _Reader:
             kind, above = self._node(str(link[0]))
             title = "Shapes" if kind == "DanceOPD_LoadShapes" else ""
             link = above.get("model") if kind == "DanceOPD_LoadLora" else None
-        digest = upstream_digest(self._prompt, node, DIGESTED)
+        try:
+            digest = upstream_digest(self._prompt, node, DIGESTED)
+        except RecursionError:
+            raise InputError("the nodes of the prompt run in a circle") from None
         return ModelSpec(f"{LIVE}{title}:{digest}", "float32" if title else "bfloat16")
 
     def student(self, node: str, inputs: dict[str, Any]) -> Any:

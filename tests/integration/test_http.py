@@ -252,7 +252,36 @@ TURNING = {
     "1": {"class_type": "DanceOPD_Train", "inputs": {"routes": ["2", 0], "student": ["2", 0]}},
     "2": {"class_type": "DanceOPD_LearnedRouter", "inputs": {"routes": ["2", 0]}},
 }
+
+
+def over(field):
+    """A training whose route has the field of node "0"."""
+    routes = {"routes": "1", "routes.field1": ["0", 0], "routes.bucket1": ["bucket", 0]}
+    return {
+        "1": {"class_type": "DanceOPD_Train", "inputs": {"routes": ["routes", 0], "student": ["student", 0]}},
+        "routes": {"class_type": "DanceOPD_Routes", "inputs": routes},
+        **field,
+    }
+
+
+TOWER = over({
+    **{
+        str(-number): {
+            "class_type": "DanceOPD_Mixed", "inputs": {"first": [str(-number - 1), 0], "second": [str(-number - 1), 0]},
+        }
+        for number in range(50)
+    },
+    "-50": {"class_type": "DanceOPD_Teacher", "inputs": {"model": ["flow", 0]}},
+    "flow": {"class_type": "DanceOPD_LoadModel", "inputs": {"model": "shapes"}},
+})  # fmt: skip
+LOOP = over({
+    "0": {"class_type": "DanceOPD_Teacher", "inputs": {"model": ["flow", 0]}},
+    "flow": {"class_type": "DanceOPD_NativeModel", "inputs": {"model": ["lora", 0]}},
+    "lora": {"class_type": "DanceOPD_LoadLora", "inputs": {"model": ["lora", 0]}},
+})  # fmt: skip
 PROMPTS = [
+    (TOWER, 422),  # what is asked for twice on each floor is asked for 2**50 times
+    (LOOP, 422),
     ({}, 422),
     ([], 400),
     ({"1": 3}, 422),
