@@ -28,6 +28,9 @@ class ModelSpec:
         return {"transformer": self.transformer} if self.transformer else {}
 
 
+LONGEST_LABEL = 200
+
+
 @dataclass(frozen=True)
 class FieldSpec:
     """A frozen velocity field: one teacher, or several with weights that sum to 1.
@@ -82,9 +85,11 @@ class FieldSpec:
             for teacher, weight in field.parts:
                 weights[teacher] = weights.get(teacher, 0.0) + own * weight
         parts = tuple((teacher, weight) for teacher, weight in weights.items() if weight)
+        # A field that is mixed with itself again and again would double its label and its models each time.
         label = f"{1 - share:.2g} {self.label} + {share:.2g} {other.label}"
-        others = tuple(dict.fromkeys((*self.others, *other.others)))
-        return FieldSpec(self.model, label, parts, (*self.live, *other.live), others)
+        label = label if len(label) <= LONGEST_LABEL else f"mix of {len(parts)} teachers"
+        live = tuple({id(model): model for model in (*self.live, *other.live)}.values())
+        return FieldSpec(self.model, label, parts, live, tuple(dict.fromkeys((*self.others, *other.others))))
 
 
 @dataclass(frozen=True)

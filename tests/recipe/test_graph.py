@@ -52,6 +52,14 @@ def test_a_field_mixed_with_itself_is_one_teacher():
     assert field().mixed(field(), 0.3).parts == ((Teacher(), 1.0),)
 
 
+def test_a_field_mixed_with_itself_many_times_stays_small():
+    made = field()
+    for _ in range(60):
+        made = made.mixed(made, 0.5)
+    assert made.parts == ((Teacher(), 1.0),)
+    assert len(made.label) < 300
+
+
 def test_fields_of_two_models_do_not_meet():
     other = specs.FieldSpec(specs.ModelSpec("/m", "float32"), "base", ((Teacher(), 1.0),))
     with pytest.raises(InputError, match="different models"):

@@ -9,7 +9,7 @@ import { percentText, sizeText } from "./danceopd/format.js";
 import { addLoader, freePlace, loaderFor } from "./danceopd/load_lora.js";
 import { routeRows } from "./danceopd/panel_texts.js";
 import { Run } from "./danceopd/run.js";
-import { addEvent, addHistory, emptySeries, percents } from "./danceopd/series.js";
+import { addEvent, addHistory, emptySeries, farthest, percents } from "./danceopd/series.js";
 import { columnLabel, compared, nextColumn, stripTable } from "./danceopd/strip_data.js";
 import { endToast } from "./danceopd/toasts.js";
 import { chosen } from "./danceopd/wide.js";
@@ -21,6 +21,9 @@ test("validation is in percent of the start, which an event or the history tells
   assert.deepEqual(percents(told.routes.get("a").error), [[0, 100], [1, 50]]);
   assert.deepEqual(percents(told.routes.get("b").error), [[1, 100]]); // of the first one known
   assert.deepEqual(percents(told.routes.get("c").error), []);
+  assert.equal(farthest(told.routes), 1);
+  assert.deepEqual(percents([[0, 0.01], [5, 0.2]], 1), [[0, 1], [5, 20]]); // it begins at its teacher
+  assert.deepEqual(percents([[0, 0.5], [5, 0.2]], 1), [[0, 100], [5, 40]]);
   const read = emptySeries();
   addHistory(read, { updates: [1], losses: {}, validation: [{ update: 0, a: 0.5 }, { update: 1, a: 0.25 }] });
   addEvent(read, { update: 1, losses: {}, validation: { a: 0.25 }, start: { a: 0.5 } });

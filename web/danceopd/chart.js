@@ -4,7 +4,7 @@ import {
   LEFT, RIGHT, drawAxis, drawLine, drawLosses, drawMarker, drawUpdateAxis, drawValidation, percentLimits,
 } from "./chart_panes.js";
 import { fill, t } from "./i18n.js";
-import { percents } from "./series.js";
+import { farthest, percents } from "./series.js";
 
 const TITLE = 18;
 const FONT = "10px Inter, system-ui, sans-serif";
@@ -60,7 +60,7 @@ function sharpContext(canvas, width, height) {
 }
 
 function drawPercents(pen, series, event, [top, bottom]) {
-  const lines = [...series.routes].map(([name, { error }]) => [name, percents(error)]);
+  const lines = [...series.routes].map(([name, { error }]) => [name, percents(error, farthest(series.routes))]);
   const values = lines.flatMap(([, points]) => points.map((point) => point[1]));
   const best = event?.best?.update;
   const title = t("validation, % of the start");

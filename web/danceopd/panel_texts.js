@@ -3,7 +3,7 @@
 import { colourOf } from "./chart_panes.js";
 import { durationText, memoryText, numberText, percentText, queryText } from "./format.js";
 import { fill, sentence, t } from "./i18n.js";
-import { percents, valueAt } from "./series.js";
+import { farthest, percents, valueAt } from "./series.js";
 
 export function messageText(event, work) {
   if (work) return sentence(work.what);
@@ -54,7 +54,7 @@ export function routeRows({ series, event }, update) {
     const share = event?.shares?.[route];
     const watched = Boolean(event?.watched?.includes(route));
     const name = share === undefined || watched ? route : `${Math.round(100 * share)} % ${route}`;
-    const percent = valueAt(percents(error), update);
+    const percent = valueAt(percents(error, farthest(series.routes)), update);
     const values = [
       percent === undefined ? "" : fill(t("{percent} of start"), { percent: percentText(percent) }),
       loss.length || !watched ? `${t("loss")} ${numberText(valueAt(loss, update))}` : t("watched"),

@@ -55,10 +55,19 @@ function addPoint(points, update, value) {
   if (finite && !(points.at(-1)?.[0] >= update)) points.push([update, value]);
 }
 
-// The validation errors of a route in percent of its first one, that of the start where it is known.
-export function percents(points) {
+const NEAR = 0.05; // as in runs/best.py
+
+// The largest first validation error of the routes.
+export function farthest(routes) {
+  return Math.max(0, ...[...routes.values()].map(({ error }) => error[0]?.[1] ?? 0));
+}
+
+// The validation errors of a route in percent of its first one, that of the start where it is known. Those of a route
+// that begins at its teacher, of which any percentage would be endless, are in percent of the farthest one's.
+export function percents(points, most = 0) {
   const first = points[0]?.[1];
-  return first > 0 ? points.map(([update, value]) => [update, (100 * value) / first]) : [];
+  const whole = first >= NEAR * most ? first : most;
+  return whole > 0 ? points.map(([update, value]) => [update, (100 * value) / whole]) : [];
 }
 
 // Trailing mean over up to `width` points.
