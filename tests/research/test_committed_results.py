@@ -26,7 +26,7 @@ RUNS = {
     "turning": ("turning", "local_global", (0,), BenchPlan(120, 16, 16, dtype="bfloat16")),
 }
 """Folder -> the bench, task, seeds and plan of its results."""
-COMPLETE = {"t2i_edit", "local_global", "ablations", "operators", "turning"}
+COMPLETE = {"t2i_edit", "ablations", "operators", "turning"}
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="needs the embedded model's weights")
 

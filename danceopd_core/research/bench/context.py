@@ -18,6 +18,7 @@ from ...algorithm.routers import router
 from ...algorithm.trainer import RouteData, Settings, Trainer
 from ...models.backbone import Backbone
 from ...models.registry import open_backbone
+from ...recipe.schema import HELD_OUT
 from ...runs.opening import DTYPES, open_teachers
 from ...shapes import GUIDANCE, locate
 from ...shapes.language import EDIT, T2I
@@ -141,6 +142,7 @@ class BenchContext:
             warmup=plan.warmup,
             ema=plan.ema,
             seed=trial.seed,
+            held_out=HELD_OUT if trial.config.router == "balanced" else 0.0,  # which it measures on
         )
 
     def _initial(self, trial: Trial, adapters: Adapters) -> Lora:
