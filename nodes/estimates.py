@@ -30,7 +30,9 @@ def estimated(body: bytes) -> dict[str, Any]:
         return NOTHING
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, AttributeError):
+    except (RuntimeError, MemoryError) as error:  # of libraries, for sizes that no model has
+        raise InputError(f"nothing can be reckoned for these sizes ({type(error).__name__})") from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         raise InputError("the prompt cannot be read: its nodes are not as ComfyUI queues them") from None
     return {"memory": found.memory, "seconds": found.seconds, "basis": found.basis, "text": found.text()}
 

@@ -23,6 +23,9 @@ from .records import RunRecord, all_runs
 LATEST = 12
 """Runs that are looked at for a rate."""
 KEPT = 16
+MOST = {"width": 8192, "height": 8192, "batch": 1024, "accumulate": 1024, "group": 1024, "rollout_steps": 1000}
+MOST |= {"query.k": 1000, "student.rank": 8192, "routes": 64}
+"""The sizes up to which something is reckoned: a request or a run's file of a stranger may hold any."""
 SHAPES = f"{LIVE}Shapes:"
 
 
@@ -57,6 +60,9 @@ def forecast(recipe: Recipe, output: Path) -> Forecast:
 
     A MODEL of ComfyUI is known from runs only, the embedded one apart: nothing is loaded.
     """
+    for name, value in sizes_of(recipe).items():
+        if value > MOST[name]:
+            raise InputError(f"{name}: nothing is reckoned for {value}: use {MOST[name]} at most")
     rate = next(_rates(recipe, output), None)
     memory = None
     if not is_live(recipe.model) or recipe.model.startswith(SHAPES):
@@ -66,6 +72,13 @@ def forecast(recipe: Recipe, output: Path) -> Forecast:
         memory = rate.memory
     seconds = None if rate is None else recipe.steps * rate.seconds * _cost(recipe) / rate.cost
     return Forecast(memory, seconds, rate is not None)
+
+
+def sizes_of(recipe: Recipe) -> dict[str, int]:
+    """What the work of an estimate grows with, by the names of MOST."""
+    names = ("width", "height", "batch", "accumulate", "group")
+    sizes = {name: getattr(recipe, name) or 0 for name in names} | {"rollout_steps": recipe.path_steps}
+    return {**sizes, "query.k": recipe.query.k, "student.rank": recipe.student.rank, "routes": len(recipe.routes)}
 
 
 def memory_text(size: float) -> str:
@@ -101,6 +114,8 @@ def _rates(recipe: Recipe, output: Path) -> Iterator[_Rate]:
         try:
             other = read_recipe(run.path / "recipe.yaml")
         except (InputError, OSError):
+            continue
+        if any(value > MOST[name] for name, value in sizes_of(other).items()):
             continue
         if rate and status["update"] >= 2 and _work(other) == _work(recipe):
             yield _Rate(1 / rate, _cost(other), round(memory * 1e6) if memory else None)

@@ -7,6 +7,7 @@ import pytest
 
 from danceopd_core.algorithm.expected_cost import expected_forwards
 from danceopd_core.algorithm.flow import linear_sigmas
+from danceopd_core.errors import InputError
 from danceopd_core.recipe.io import write_recipe
 from danceopd_core.recipe.schema import Bucket, Query, Recipe, Route, Teacher
 from danceopd_core.runs import forecast as module
@@ -83,3 +84,19 @@ def test_it_is_told_in_one_sentence():
     assert Forecast(None, 5, True).text() == "about 5 s here"
     assert [memory_text(size * GIB) for size in (0.3, 0.96, 9.94, 10)] == ["307 MiB", "1.0 GiB", "9.9 GiB", "10 GiB"]
     assert [time_text(s) for s in (0.1, 89, 90, 5399, 5400)] == ["1 s", "89 s", "2 min", "90 min", "1.5 h"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("width", {"width": 10**9}),
+        ("rollout_steps", {"rollout_steps": 10**9}),
+        ("batch", {"batch": 10**30}),
+        ("query.k", {"query": Query(k=10**6)}),
+    ],
+)
+def test_sizes_that_no_run_has_are_refused_before_anything_is_reckoned(name, change, tmp_path, ran):
+    ran("hostile", replace(RECIPE, **change))
+    with pytest.raises(InputError, match=f"{name}: nothing is reckoned"):
+        forecast(replace(RECIPE, **change), tmp_path)
+    assert forecast(RECIPE, tmp_path).seconds is None
