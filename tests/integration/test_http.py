@@ -299,7 +299,8 @@ def test_an_estimate_of_what_is_no_training_is_refused(server, prompt, status):
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), [
-    ("Train", "steps", "many"), ("Train", "rollout_steps", -1), ("Train", "width", 10**9), ("Train", "rollout_steps", 10**9), ("Train", "batch", [1]), ("Train", "bias", "x"),
+    ("Train", "steps", "many"), ("Train", "rollout_steps", -1), ("Train", "width", 10**9),
+    ("Train", "rollout_steps", 10**9), ("Train", "batch", [1]), ("Train", "bias", "x"),
     ("LoadModel", "model", "../secret"), ("Teacher", "lora", 3), ("Student", "rank", True),
     ("Bucket", "content.kind", "?"), ("Guided", "scale", -1.0), ("Routes", "routes", "9"),
 ])  # fmt: skip
