@@ -83,3 +83,11 @@ def test_it_is_told_in_one_sentence():
     assert Forecast(None, 5, True).text() == "about 5 s here"
     assert [memory_text(size * GIB) for size in (0.3, 0.96, 9.94, 10)] == ["307 MiB", "1.0 GiB", "9.9 GiB", "10 GiB"]
     assert [time_text(s) for s in (0.1, 89, 90, 5399, 5400)] == ["1 s", "89 s", "2 min", "90 min", "1.5 h"]
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 10**400, -1, 1e-320, 0])
+def test_a_rate_that_was_not_measured_is_passed_over(ran, tmp_path, wrong):
+    ran("odd", RECIPE, rate=wrong)
+    assert forecast(RECIPE, tmp_path).seconds is None
+    ran("odd memory", MODEL, memory_mb=wrong)
+    assert forecast(MODEL, tmp_path).memory is None
