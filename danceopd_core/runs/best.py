@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .numbers import finite, is_update
 from .run_id import facts_of_lora
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 BEST = "best.safetensors"
 NEAR = 0.05
 """A route whose start is less than this part of the farthest one's begins at its teacher."""
-_EARLIER = re.compile(r"best-(\d{6,10})\.safetensors")
+_EARLIER = re.compile(r"best-(-?\d{5,})\.safetensors")
+"""Also of numbers that no update has: such files are removed."""
 
 
 class Best(NamedTuple):
@@ -40,7 +42,7 @@ def wholes(start: Mapping[str, Any], routes: Collection[str]) -> dict[str, float
     For a route that begins at its teacher, of which any percentage would be infinite, that of the farthest one. Empty
     if a start is not known.
     """
-    found = {name: value for name in routes if (value := _finite(start.get(name))) is not None}
+    found = {name: value for name in routes if (value := finite(start.get(name))) is not None}
     most = max(found.values(), default=0.0)
     if len(found) < len(routes) or most <= 0:
         return {}
@@ -48,19 +50,16 @@ def wholes(start: Mapping[str, Any], routes: Collection[str]) -> dict[str, float
 
 
 def percent(start: Mapping[str, Any], errors: Mapping[str, Any], routes: Collection[str]) -> float | None:
-    """The mean over these routes; None where an error or a start is not known."""
+    """The mean over these routes; None where an error or a start is not known, or where no float holds it."""
     whole = wholes(start, routes)
-    parts = [100 * value / of for name, of in whole.items() if (value := _finite(errors.get(name))) is not None]
-    return sum(parts) / len(parts) if parts and len(parts) == len(routes) else None
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+    parts = [100 * value / of for name, of in whole.items() if (value := finite(errors.get(name))) is not None]
+    mean = sum(parts) / len(parts) if parts and len(parts) == len(routes) else math.inf
+    return mean if math.isfinite(mean) else None
 
 
 def best_of(validations: Iterable[Mapping[str, Any]], routes: Collection[str]) -> Best | None:
     """The best of the entries of a run's validation.jsonl after the start, whose update is 0; None without one."""
-    entries = [entry for entry in validations if isinstance(entry.get("errors"), Mapping)]
+    entries = [e for e in validations if isinstance(e.get("errors"), Mapping) and is_update(e.get("update"))]
     start: Mapping[str, Any] = next((entry["errors"] for entry in entries if entry["update"] == 0), {})
     found = [Best(entry["update"], value) for entry in entries if entry["update"] > 0
              if (value := percent(start, entry["errors"], routes)) is not None]  # fmt: skip
@@ -101,17 +100,17 @@ class BestFile:
         if (self.update or 0) > update:
             self.path.unlink()
         for path, number in sorted(self._earlier().items(), key=lambda pair: pair[1], reverse=True):
-            if number <= update and not self.path.exists():
+            if 0 <= number <= update and not self.path.exists():
                 os.replace(path, self.path)
             else:
                 path.unlink()
 
     def _earlier(self) -> dict[Path, int]:
         found = {path: _EARLIER.fullmatch(path.name) for path in self.path.parent.glob("best-*.safetensors")}
-        return {path: int(match[1]) for path, match in found.items() if match}
+        return {path: int(match[1]) for path, match in found.items() if match and path.is_file()}
 
 
 def update_of(file: Path) -> int | None:
     """The update of the student in a LoRA file of a run; None if the file does not say, or is not there."""
     update = facts_of_lora(file).get("update")
-    return update if type(update) is int else None
+    return update if is_update(update) else None

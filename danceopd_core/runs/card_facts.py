@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..weights.safetensors_io import open_safetensors
 from .best import Best, best_of, percent
 from .history import UpdateLines
 from .known_models import KnownModel, known_model
+from .numbers import finite, is_update
 from .saved_status import is_status
 from .strip import Strip
 
@@ -76,17 +78,16 @@ def card_facts(folder: Path, student: Path | None = None, sheet: Path | None = N
     recipe = read_stored_recipe(folder / "recipe.yaml")
     tasks = own.get("tasks") if isinstance(own.get("tasks"), dict) else {}
     entries = [e for e in _entries(folder, "validation.jsonl") if isinstance(e.get("errors"), dict)]
-    done = own.get("update")
-    validations = [e["errors"] for e in entries if not isinstance(done, int) or e["update"] <= done]
+    done = found if is_update(found := own.get("update")) else None
+    validations = [e["errors"] for e in entries if done is None or e["update"] <= done]
     trained = [route.name for route in recipe.routes if route.weight > 0]
     start: Mapping[str, Any] = next((e["errors"] for e in entries if e["update"] == 0), {})
     updates = [entry["losses"] for entry in _entries(folder, "history.jsonl") if isinstance(entry.get("losses"), dict)]
 
     def capability(route: Route) -> Capability:
-        points = [errors.get(route.name) for errors in validations]
-        known = [point for point in points if isinstance(point, int | float)]
+        known = _known(validations, route.name)
         if not known:
-            losses = [entry[route.name] for entry in updates if isinstance(entry.get(route.name), int | float)]
+            losses = _known(updates, route.name)
             known = [_mean(losses[:ENDS]), _mean(losses[-ENDS:])] if losses else []
         first, last = (known[0], known[-1]) if known else (None, None)
         task = str((tasks or {}).get(route.name) or "text-to-image")
@@ -97,9 +98,9 @@ def card_facts(folder: Path, student: Path | None = None, sheet: Path | None = N
     return CardFacts(
         recipe=recipe,
         run=str(own.get("run") or ""),
-        updates=done if isinstance(done, int) else len(updates),
+        updates=len(updates) if done is None else done,
         base=known_model(_model_names(folder, recipe)),
-        rank=int(rank) if rank.isascii() and rank.isdecimal() else 0,
+        rank=int(rank) if rank.isascii() and rank.isdecimal() and len(rank) < 10 else 0,
         capabilities=tuple(map(capability, recipe.routes)),
         validated=bool(validations),
         for_diffusers=all(key.startswith("transformer.") for key in keys),
@@ -126,7 +127,7 @@ def _model_names(folder: Path, recipe: Recipe) -> list[str]:
     return [*filter(None, [recipe.components.get("transformer"), recipe.model]), *comments]
 
 
-def _samples(folder: Path, update: Any) -> list[SamplePicture]:
+def _samples(folder: Path, update: int | None) -> list[SamplePicture]:
     """The pictures of a validation at that update; else those of the last one."""
     file = folder / "status.json"
     try:
@@ -136,14 +137,18 @@ def _samples(folder: Path, update: Any) -> list[SamplePicture]:
     if status is None or not is_status(status):
         return []
     found = [SamplePicture(folder / "pictures" / Path(one["url"]).name, one["prompt"]) for one in status["pictures"]]
-    own = Strip(folder).of(update) if isinstance(update, int) else []
+    own = [] if update is None else Strip(folder).of(update)
     if len(own) == len(found):
         found = [SamplePicture(file, sample.prompt) for file, sample in zip(own, found, strict=True)]
-    return [sample for sample in found if sample.file.is_file()]
+    return [sample for sample in found if os.path.isfile(sample.file)]  # no error for a name that none can have
 
 
 def _entries(folder: Path, name: str) -> list[dict[str, Any]]:
     return UpdateLines(folder / name).read()
+
+
+def _known(entries: list[Mapping[str, Any]], route: str) -> list[float]:
+    return [value for entry in entries if (value := finite(entry.get(route))) is not None]
 
 
 def _mean(values: list[float]) -> float:

@@ -17,6 +17,7 @@ from ..recipe.file_names import LIVE, is_live
 from ..recipe.io import read_recipe
 from ..recipe.schema import Recipe
 from .memory import GIB, checkpoints_by_default, estimate
+from .numbers import measured
 from .planning import build_method
 from .records import RunRecord, all_runs
 
@@ -110,7 +111,7 @@ def _rates(recipe: Recipe, output: Path) -> Iterator[_Rate]:
     files = [(file.stat().st_mtime_ns, run) for run in runs if (file := run.path / "status.json").is_file()]
     for _, run in sorted(files, key=lambda entry: entry[0], reverse=True)[:LATEST]:
         status = run.status() or {}
-        rate, memory = status.get("rate"), status.get("memory_mb")
+        rate, memory = measured(status.get("rate")), measured(status.get("memory_mb"))
         try:
             other = read_recipe(run.path / "recipe.yaml")
         except (InputError, OSError):

@@ -20,6 +20,7 @@ from .identity import is_steady, run_identity
 from .live_observer import LiveObserver
 from .live_status import LiveStatus
 from .loop import ended_by, train_loop
+from .numbers import is_update
 from .publishing import saved_facts
 from .queueing import WORKFLOW
 from .records import RunRecord
@@ -150,4 +151,7 @@ def _continues(earlier: Mapping[str, Any], identity: Mapping[str, Any], recipe: 
     """Whether the run is the earlier one, or has more steps of it and a schedule that does not depend on the steps."""
     if (earlier.get("recipe"), earlier.get("contents")) != (identity["recipe"], identity["contents"]):
         return False
-    return earlier["steps"] == identity["steps"] or (earlier["steps"] < identity["steps"] and is_steady(recipe))
+    steps = earlier.get("steps")
+    if not is_update(steps):
+        return False
+    return steps == identity["steps"] or (steps < identity["steps"] and is_steady(recipe))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 import yaml
 
-from ..errors import InputError
+from ..errors import InputError, encodable, shown
 from ..files import write_text
 from ..outside import read_text
 from ..recipe.parsing import plain
@@ -28,6 +29,8 @@ UNKNOWN = (
     "# license: set this to that of the base model, where it binds what is made from it\n"
 )
 OWNER = "<!-- danceopd run: {} -->"
+MARKS = str.maketrans({"<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in "\\`|#[]"})
+"""What Markdown or HTML would read in a text, as they show it."""
 
 
 def write_card(folder: Path, title: str, file: Path | None = None, student: Path | None = None) -> None:
@@ -44,7 +47,8 @@ def write_card(folder: Path, title: str, file: Path | None = None, student: Path
         elif write_sheet(folder, facts.updates, sheet):
             facts = replace(facts, sheet=sheet)
         links = [_link(sample.file, place.parent) for sample in facts.samples]
-        write_text(place, card_text(facts, title, links, _link(facts.sheet, place.parent) if facts.sheet else None))
+        text = card_text(facts, title, links, _link(facts.sheet, place.parent) if facts.sheet else None)
+        write_text(place, _sound(text))
 
 
 def is_card_of(file: Path, runs: Sequence[str]) -> bool:
@@ -65,7 +69,7 @@ def card_text(facts: CardFacts, title: str, links: Sequence[str] = (), sheet: st
         _samples(facts, links, sheet),
         _use(facts, title),
         _how(facts),
-        OWNER.format(facts.run),
+        OWNER.format(facts.run if facts.run.isalnum() else ""),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -77,7 +81,8 @@ def _front(facts: CardFacts, links: Sequence[str]) -> str:
     tasks = list(dict.fromkeys(_pipeline_tag(one.task) for one in facts.capabilities))
     base = facts.base
     widget = [
-        {"text": sample.prompt, "output": {"url": link}} for sample, link in zip(facts.samples, links, strict=True)
+        {"text": _sound(sample.prompt), "output": {"url": link}}
+        for sample, link in zip(facts.samples, links, strict=True)
     ]
     data: Any = ModelCardData(
         base_model=base.repository if base else None,
@@ -95,11 +100,11 @@ def _front(facts: CardFacts, links: Sequence[str]) -> str:
 
 
 def _opening(facts: CardFacts) -> str:
-    recipe, routes = facts.recipe, ", ".join(one.name for one in facts.capabilities)
+    recipe, routes = facts.recipe, ", ".join(_words(one.name) for one in facts.capabilities)
     base = (
         f"[{facts.base.repository}](https://huggingface.co/{facts.base.repository})"
         if facts.base
-        else shown_name(recipe.model)
+        else _words(shown_name(recipe.model))
     )
     hint = (
         " (recognised by the name of its file: check it)" if facts.base else " (set `base_model` and `license` above)"
@@ -122,7 +127,7 @@ def _capabilities(facts: CardFacts) -> str:
     for one in facts.capabilities:
         way = "-" if one.first is None or one.last is None else f"{one.first:.4g} → {one.last:.4g}"
         cells = [one.name, one.task, one.teacher, "none", way, "1", str(recipe.path_steps), "1"]
-        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+        lines.append(f"| {' | '.join(_words(cell) for cell in cells)} |")
     if facts.percent is not None and facts.best is not None:
         best = f"; the best of the run was {facts.best.percent:.0f} %, at update {facts.best.update}"
         lines.append(
@@ -142,7 +147,7 @@ def _samples(facts: CardFacts, links: Sequence[str], sheet: str | None) -> str:
         return ""
     lines = ["## Samples\n\nOf the student, from the last validation.\n", "| picture | prompt |", "|---|---|"]
     for number, (link, sample) in enumerate(zip(links, facts.samples, strict=True), 1):
-        lines.append(f"| ![sample {number}]({link}) | {_cell(sample.prompt)} |")
+        lines.append(f"| ![sample {number}]({link}) | {_words(sample.prompt)} |")
     return "\n".join(lines)
 
 
@@ -166,10 +171,12 @@ def _how(facts: CardFacts) -> str:
         f"`{recipe.method}`, {recipe.width} x {recipe.height} pixels, rollouts of {recipe.path_steps} steps, "
         f"{recipe.optimizer.name} at {recipe.optimizer.lr:g}, rank {facts.rank}, seed {recipe.seed}."
     ]
-    if verdict := facts.health.get("verdict"):
-        lines.append(f"Its weights, examined: {verdict}.")
+    if isinstance(verdict := facts.health.get("verdict"), str) and verdict:
+        lines.append(f"Its weights, examined: {_words(verdict)}.")
     if not recipe.private:
-        lines.append(f"The recipe, without folders:\n\n```yaml\n{_recipe(facts)}```")
+        text = _recipe(facts)
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))  # longer than any in the text
+        lines.append(f"The recipe, without folders:\n\n{fence}yaml\n{text}{fence}")
     return "\n\n".join(lines)
 
 
@@ -194,12 +201,18 @@ def _without_folders(value: Any, key: str = "") -> Any:
 
 
 def _link(file: Path, place: Path) -> str:
-    return quote(Path(os.path.relpath(file, place)).as_posix())
+    return quote(Path(os.path.relpath(file, place)).as_posix(), errors="replace")
 
 
 def _pipeline_tag(task: str) -> str:
     return "image-to-image" if task == "edit" else "text-to-image"
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _sound(text: str) -> str:
+    """Text that a file can hold."""
+    return text if encodable(text) else shown(text)
+
+
+def _words(text: str) -> str:
+    """Text from outside in one line of Markdown, as itself."""
+    return " ".join(_sound(text).split()).translate(MARKS)

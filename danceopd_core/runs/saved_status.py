@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .numbers import is_finite, is_update, measured
 from .run_names import ENDING
 
 STATES = ("opening", "training", "done", "stopped", "cancelled", "failed")
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float)
+    return is_finite(value)
 
 
 def _numbers(value: Any) -> bool:
@@ -41,7 +42,16 @@ def _file_name(value: Any) -> bool:
 
 
 def _count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 2**53  # a page's numbers are no longer
+
+
+def _best(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and is_update(value.get("update"))
+        and is_finite(value.get("percent"))
+        and _numbers(value)
+    )
 
 
 def _optional(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -78,7 +88,7 @@ OTHERS: dict[str, Callable[[Any], bool]] = {
     "validation": _optional(_numbers),
     "watched": lambda value: isinstance(value, list) and all(map(_text, value)),
     "held_out": _numbers,
-    "best": _optional(lambda value: isinstance(value, dict) and _count(value.get("update")) and _numbers(value)),
+    "best": _optional(_best),
     "saved": _optional(lambda value: isinstance(value, dict) and value.keys() == SAVED.keys() and _all(SAVED, value)),
     "finished_before": lambda value: type(value) is bool,
     "rate": _optional(_number),
@@ -92,7 +102,35 @@ OTHERS: dict[str, Callable[[Any], bool]] = {
 
 
 def is_status(value: Any) -> bool:
-    """Whether a value from a file is a status as `LiveStatus` has them; older versions lack some keys."""
+    """Whether a value from a file is a status as `LiveStatus` has them; older versions lack some keys.
+
+    What cannot be, of the numbers that a status can do without, becomes null in it: it is JSON for every reader.
+    """
     if not isinstance(value, dict) or not value.keys() >= REQUIRED.keys():
         return False
+    _mend(value)
     return all(check(value[name]) for name, check in (REQUIRED | OTHERS).items() if name in value)
+
+
+def _mend(status: dict[str, Any]) -> None:
+    _clear(status)
+    for name in ("rate", "memory_mb"):
+        if is_finite(status.get(name)) and measured(status[name]) is None:
+            status[name] = None
+    if is_finite(status.get("eta")) and not 0 <= status["eta"] < 1e12:
+        status["eta"] = None
+    if "best" in status and not _best(status["best"]):
+        status["best"] = None
+    saved = status.get("saved")
+    if isinstance(saved, dict) and saved.get("seconds", 0) is None:
+        saved["seconds"] = 0.0
+
+
+def _clear(tree: Any) -> None:
+    """Numbers that no float holds become null. The depth of JSON that was read is limited."""
+    if isinstance(tree, (dict, list)):
+        for key, inner in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            if type(inner) in (int, float) and not is_finite(inner):
+                tree[key] = None
+            else:
+                _clear(inner)

@@ -133,3 +133,52 @@ def test_nothing_is_published_while_it_runs_or_where_there_is_nothing(record):
     with pytest.raises(InputError, match="no best checkpoint"):
         publish_kept(record, "best")
     assert record.lora.read_bytes() == before
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize("wrong", [HUGE, -HUGE, -1, float("nan"), float("inf"), True, "1", None])
+def test_errors_that_are_no_distances_are_unknown(wrong):
+    entries = [{"update": update, "errors": {"a": error}} for update, error in ((0, 0.5), (25, 0.3), (50, wrong))]
+    assert best_of(entries, ["a"]).update == 25
+    assert best_of([{"update": 0, "errors": {"a": wrong}}, entries[1]], ["a"]) is None
+    assert best_of([entries[0], {"update": HUGE, "errors": {"a": 0.1}}, {"errors": {"a": 0.1}}], ["a"]) is None
+
+
+def test_a_mean_that_no_float_holds_is_unknown():
+    assert percent({"a": 1e-320}, {"a": 1e308}, ["a"]) is None
+
+
+@pytest.mark.parametrize("update", [-1, 10**9 + 1, 10**300, 1.5, True])
+def test_a_student_of_no_update_is_not_published(record, update):
+    write(record.path / "best.safetensors", update)
+    before = record.lora.read_bytes()
+    with pytest.raises(InputError, match="no best checkpoint"):
+        publish_kept(record, "best")
+    assert record.lora.read_bytes() == before
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_the_student_of_another_run_is_not_published(record, which):
+    write(record.path / ("best.safetensors" if which == "best" else "student.safetensors"), 2, 2.0, "xyz")
+    before = record.lora.read_bytes(), record.status()
+    with pytest.raises(InputError, match="was written by another run"):
+        publish_kept(record, which)
+    assert (record.lora.read_bytes(), record.status()) == before
+    assert not record.lora.with_suffix(".md").exists()
+
+
+def test_leftovers_of_numbers_that_no_update_has_are_removed(tmp_path):
+    best = kept(tmp_path, 10)
+    for name in ("best--00007.safetensors", "best-999999999999999.safetensors"):
+        (tmp_path / name).touch()
+    best.path.unlink()
+    best.cut(20)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("total", [HUGE, float("nan"), float("inf"), -5, "1"])
+def test_seconds_that_are_none_are_left_out(record, total):
+    UpdateLines(record.path / "history.jsonl").add({"update": 5, "losses": {}, "seconds": {"total": total}})
+    assert saved_facts(record)["seconds"] == 6.0

@@ -100,3 +100,11 @@ def test_sizes_that_no_run_has_are_refused_before_anything_is_reckoned(name, cha
     with pytest.raises(InputError, match=f"{name}: nothing is reckoned"):
         forecast(replace(RECIPE, **change), tmp_path)
     assert forecast(RECIPE, tmp_path).seconds is None
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 10**400, -1, 1e-320, 0])
+def test_a_rate_that_was_not_measured_is_passed_over(ran, tmp_path, wrong):
+    ran("odd", RECIPE, rate=wrong)
+    assert forecast(RECIPE, tmp_path).seconds is None
+    ran("odd memory", MODEL, memory_mb=wrong)
+    assert forecast(MODEL, tmp_path).memory is None

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from danceopd_core.cli import main
 from danceopd_core.errors import InputError
@@ -196,3 +197,62 @@ def test_a_folder_without_a_student_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="holds no student"):
         planned_push(tmp_path)
+
+
+def test_text_that_no_file_can_hold_is_escaped(recipe):
+    folder = write_run(recipe)
+    (folder / "health.jsonl").write_text('{"update": 30, "verdict": "odd \\ud800 <img src=x>\\n# Head"}\n')
+    status = json.loads((folder / "status.json").read_text())
+    status["pictures"][0]["prompt"] = "\udc00 a [x](y)"
+    (folder / "status.json").write_text(json.dumps(status))
+    text = card_of(folder)
+    assert "examined: odd \\\\ud800 &lt;img src=x&gt; \\# Head." in text
+    assert "| \\\\udc00 a \\[x\\](y) |" in text
+    ModelCard(text)
+
+
+def test_names_and_prompts_stay_out_of_markdown(recipe):
+    name = "<img src=//evil>\n```\n# Head `a` | [x](//evil)"
+    route = Route(name, "base", Bucket(prompts=("a\n````\n<b>",)))
+    text = card_of(write_run(replace(recipe, routes=(route, recipe.routes[1]))))
+    assert "holds &lt;img src=//evil&gt; \\`\\`\\` \\# Head \\`a\\` \\| \\[x\\](//evil), edit, for" in text
+    assert "\n`````yaml\n" in text
+    assert text.count("\n`````\n") == 1
+    assert "# Head" not in text.splitlines()
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "9" * 10, "x", "-1", "²"])
+def test_a_rank_that_is_none_is_not_told(recipe, digits):
+    folder = write_run(recipe)
+    with safe_open(folder / "student.safetensors", "pt") as handle:
+        metadata = handle.metadata()
+    save_file({"transformer.a": torch.ones(1)}, folder / "student.safetensors", {**metadata, "ss_network_dim": digits})
+    assert "rank 0, seed" in card_of(folder)
+
+
+@pytest.mark.parametrize("wrong", [10**400, float("nan"), True, -1])
+def test_distances_and_updates_that_are_none_are_unknown(recipe, wrong):
+    folder = write_run(recipe)
+    with (folder / "validation.jsonl").open("a") as file:
+        file.write(json.dumps({"update": 30, "errors": {"draw": wrong}}) + "\n")
+    (folder / "history.jsonl").write_text(json.dumps({"update": 1, "losses": {"edit": wrong}}) + "\n")
+    with safe_open(folder / "student.safetensors", "pt") as handle:
+        metadata = handle.metadata()
+    told = {**json.loads(metadata["danceopd"]), "update": wrong, "run": "--><b>"}
+    save_file(
+        {"transformer.a": torch.ones(1)}, folder / "student.safetensors", {**metadata, "danceopd": json.dumps(told)}
+    )
+    text = card_of(folder)
+    assert "0.5 → 0.125" in text
+    assert "| edit | edit | edit \\| er | none | - |" in text
+    assert "<b>" not in text
+
+
+def test_a_picture_of_a_name_that_none_has_is_left_out(recipe):
+    folder = write_run(recipe)
+    (folder / "pictures" / "000030-00.png").unlink()
+    for url in ("x" * 5000, "a\0b", "\ud800"):
+        status = json.loads((folder / "status.json").read_text())
+        status["pictures"] = [{"prompt": "b", "url": url}]
+        (folder / "status.json").write_text(json.dumps(status))
+        assert "## Samples" not in card_of(folder)
