@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess  # nosec B404: one fixed program, without a shell
 import sys
@@ -11,39 +12,17 @@ from pathlib import Path
 
 from ..danceopd_core.errors import InputError
 
-BUNDLES = frozenset(
-    [
-        ".action",
-        ".app",
-        ".appex",
-        ".bundle",
-        ".component",
-        ".framework",
-        ".kext",
-        ".mdimporter",
-        ".mpkg",
-        ".pkg",
-        ".plugin",
-        ".prefpane",
-        ".qlgenerator",
-        ".rtfd",
-        ".saver",
-        ".scptd",
-        ".service",
-        ".sparsebundle",
-        ".vst",
-        ".vst3",
-        ".wdgt",
-        ".workflow",
-        ".xpc",
-    ]
+BUNDLES = re.compile(
+    r"\.(action|app|appex|bundle|component|framework|kext|mdimporter|mpkg|pkg|plugin|prefpane|qlgenerator|rtfd|saver|"
+    r"scptd|service|sparsebundle|vst3?|wdgt|workflow|xpc)",
+    re.IGNORECASE,
 )
 """Endings of folders that macOS takes for programs or documents, which it starts or installs."""
 
 
 def open_folder(folder: Path) -> None:
     """Shows the folder there; InputError, with its path, on a machine without a desktop, and for a bundle of macOS."""
-    if folder.suffix.lower() in BUNDLES:
+    if BUNDLES.fullmatch(folder.suffix):
         raise InputError(f"a folder whose name ends with {folder.suffix} is not opened: it is {folder}")
     program = _program()
     if not program:

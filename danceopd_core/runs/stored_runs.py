@@ -46,9 +46,9 @@ def delete_run(record: RunRecord) -> int:
     try:
         _remove(away)
     except OSError as error:
-        reason = error.strerror or error
         raise InputError(
-            f"{record.name} is deleted, but parts of it stay: remove {away} yourself ({reason})"
+            f"{record.name} is no run any more, but not all of it could be removed ({error.strerror or error}): remove "
+            f"what begins with {DELETED} in {away.parent}"
         ) from error
     return freed
 
@@ -77,8 +77,7 @@ def _remove(folder: Path) -> None:
     left = [folder]
     while left:
         top = left.pop()
-        for number, deep in enumerate(_at_depth(top)):
-            left.append(deep.rename(top.with_name(f"{top.name[:80]}-{secrets.token_hex(4)}{number}")))
+        left += [deep.rename(top.with_name(DELETED + secrets.token_hex(8))) for deep in _at_depth(top)]
         shutil.rmtree(top)
 
 
