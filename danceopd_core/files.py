@@ -58,6 +58,12 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def is_link(path: Path) -> bool:
+    """Whether a path leads elsewhere: a symbolic link, or a junction of Windows."""
+    junction = getattr(os.path, "isjunction", None)  # from Python 3.12 on
+    return path.is_symlink() or bool(junction and junction(path))
+
+
 def remove_leftovers(folder: Path, is_left: Callable[[str], bool]) -> list[str]:
     """Removes the temporary files in a folder whose names `is_left`; returns the names. A folder that is not there
     has none."""

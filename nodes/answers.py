@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from ..danceopd_core.errors import InputError
+from ..danceopd_core.files import is_link
 from ..danceopd_core.runs.records import RunRecord
 from ._comfy import output_folder
 from .requests import BODY_LIMIT, Refusal, is_name
@@ -46,12 +47,18 @@ async def body_of(request: web.Request, limit: int = BODY_LIMIT) -> bytes:
     return bytes(data)
 
 
-async def run_of(request: web.Request) -> RunRecord:
-    """The run of that name; 404 if it does not exist."""
+async def run_of(request: web.Request, own: bool = False) -> RunRecord:
+    """The run of that name; 404 if it does not exist.
+
+    own: its folder has to lie here; a link to elsewhere is refused.
+    """
     name = request.match_info["run"]
     if not is_name(name):
         raise Refusal(404, "no such run")
     record = RunRecord(output_folder(), name)
     if record.name != name or not await asyncio.to_thread((record.path / "identity.json").is_file):
         raise Refusal(404, "no such run")
+    if own and await asyncio.to_thread(is_link, record.path):
+        reason = f"{name} is a link to another folder: go there for its files"
+        raise Refusal(409 if request.method == "POST" else 404, reason)
     return record

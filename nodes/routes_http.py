@@ -10,8 +10,10 @@ from pathlib import Path
 
 from aiohttp import web
 
+from ..danceopd_core.files import is_link
 from ..danceopd_core.runs.history_pages import json_pieces
 from ..danceopd_core.runs.records import RunRecord, all_runs
+from ..danceopd_core.runs.strip import PICTURES
 from . import runs_http
 from ._comfy import RUNS, current_server, other_origins, output_folder
 from .answers import answered as _answered
@@ -53,7 +55,7 @@ def register() -> None:
     @routes.get("/danceopd/runs/{run}/pictures/{file}")
     @_answered
     async def picture(request: web.Request) -> web.StreamResponse:
-        record = await _run(request)
+        record = await _run(request, own=True)
         file = await asyncio.to_thread(_picture, record, request.match_info["file"])
         if file is None:
             raise Refusal(404, "no such picture")
@@ -84,7 +86,9 @@ def register() -> None:
 
 
 def _picture(record: RunRecord, name: str) -> Path | None:
-    folder = record.path / "pictures"
+    folder = record.path / PICTURES
+    if is_link(folder):
+        return None
     found = next((file for file in folder.glob("*.png") if file.name == name), None)
     inside = found is not None and found.is_file() and found.resolve().parent == folder.resolve()
     return found if inside else None

@@ -32,28 +32,28 @@ def register(routes: web.RouteTableDef) -> None:
     @routes.get("/danceopd/runs/{run}/strip")
     @answered
     async def strip(request: web.Request) -> web.StreamResponse:
-        return web.json_response(await asyncio.to_thread(_strip, await run_of(request)))
+        return web.json_response(await asyncio.to_thread(_strip, await run_of(request, own=True)))
 
     @routes.post("/danceopd/runs/{run}/publish")
     @answered
     async def publish(request: web.Request) -> web.StreamResponse:
         check_change(request.headers, other_origins())
         which: Any = choice_of(await body_of(request), "update", ("best", "last"))
-        return web.json_response(await _unless_it_runs(_publish, await run_of(request), which))
+        return web.json_response(await _unless_it_runs(_publish, await run_of(request, own=True), which))
 
     @routes.post("/danceopd/runs/{run}/delete")
     @answered
     async def delete(request: web.Request) -> web.StreamResponse:
         check_change(request.headers, other_origins())
         object_of(await body_of(request))
-        return web.json_response({"deleted": await _unless_it_runs(delete_run, await run_of(request))})
+        return web.json_response({"deleted": await _unless_it_runs(delete_run, await run_of(request, own=True))})
 
     @routes.post("/danceopd/runs/{run}/open")
     @answered
     async def show(request: web.Request) -> web.StreamResponse:
         check_change(request.headers, other_origins())
         object_of(await body_of(request))
-        record = await run_of(request)
+        record = await run_of(request, own=True)
         if not is_local(request.headers, request.remote):
             place = record.path.relative_to(record.path.parents[2]).as_posix()
             raise Refusal(403, f"only the server's own machine opens folders: this one is {place} there")

@@ -30,7 +30,7 @@ from .queueing import WORKFLOW
 from .run_dir import RunFolder
 from .run_id import read_run, run_of_lora, same_weights
 from .run_lock import HOLDER, LOCK
-from .run_names import check_name, check_twin
+from .run_names import check_name, check_twin, is_file_name
 from .saved_status import is_status
 from .strip import Strip
 from .student_metadata import copy_student, thumbnail, workflow_metadata
@@ -188,7 +188,11 @@ class RunRecord:
         status = self._read("status.json")
         if not is_status(status):
             return None
-        pictures = [{**picture, "url": self.url(Path(picture["url"]).name)} for picture in status["pictures"]]
+        named = [(picture, picture["url"].rpartition("/")[2]) for picture in status["pictures"]]
+        pictures = [{**picture, "url": self.url(name)} for picture, name in named if is_file_name(name)]
+        saved = status.get("saved")
+        if saved and not is_file_name(saved["lora"]):
+            status = {**status, "saved": None}
         state = "cancelled" if status["state"] == "training" else status["state"]
         return {**status, "run": self.name, "state": state, "pictures": pictures}  # it may have been set aside since
 
@@ -245,5 +249,14 @@ def unfinished(output: Path, name: str | None) -> str:
 
 
 def all_runs(output: Path) -> list[str]:
-    folder = output / "danceopd"
-    return sorted(path.parent.name for path in folder.glob("*/identity.json"))
+    """The names of the runs; other folders are none."""
+    files = (output / "danceopd").glob("*/identity.json")
+    return sorted(file.parent.name for file in files if _is_run(file))
+
+
+def _is_run(file: Path) -> bool:
+    """Whether an identity is of a run's folder, by its name too."""
+    try:
+        return check_name(file.parent.name) == file.parent.name and file.is_file()
+    except (InputError, OSError, ValueError):
+        return False

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..algorithm.routers import trained
 from ..doctor.health import Health, examine
 from ..errors import InputError
-from ..files import is_temporary, remove_leftovers, write_text
+from ..files import is_link, is_temporary, remove_leftovers, write_text
 from ..recipe.io import read_stored_recipe, says_all, write_recipe
 from ..recipe.schema import HELD_OUT, Recipe
 from .best import BestFile
@@ -34,6 +34,7 @@ from .run_id import ID_FILE, new_run_id, read_run
 from .run_lock import HOLDER, LOCK, RunLock
 from .run_names import check_place
 from .state_files import StateFiles
+from .strip import PICTURES, Strip
 from .train_state import load_state
 
 if TYPE_CHECKING:  # reading run folders, as ComfyUI's page does, needs no model
@@ -84,6 +85,7 @@ class RunFolder:
             raise InputError(f"out: {error}") from error
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is no folder: choose another 'out'")
+        self._inner_folders()
         old = self.path / "recipe.yaml"
         if not old.exists():
             left = list(self.path.iterdir()) if self.path.exists() else []
@@ -175,7 +177,7 @@ class RunFolder:
         try:
             left = [
                 name
-                for folder in (self.path, self.path / "checkpoints", self.path / "pictures")
+                for folder in (self.path, *self._inner_folders())
                 for name in remove_leftovers(folder, is_temporary)  # ours: this process holds the lock
             ]
             if left:
@@ -226,6 +228,13 @@ class RunFolder:
     def _checkpoint(self, update: int) -> Path:
         return self.path / "checkpoints" / f"student-{update:06d}.safetensors"
 
+    def _inner_folders(self) -> list[Path]:
+        """Those in which a run writes and deletes; InputError if one is a link to elsewhere."""
+        folders = [self.path / "checkpoints", self.path / PICTURES]
+        for folder in filter(is_link, folders):
+            raise InputError(f"{folder} is a link to another folder: put that folder in its place")
+        return folders
+
     def _write_student(self, session: TrainingSession) -> None:
         date, run = datetime.now(timezone.utc).isoformat(timespec="seconds"), self.id
         session.write_student(self._checkpoint(session.trainer.update), date, run)
@@ -237,9 +246,7 @@ class RunFolder:
         self._healths.cut(update)
         UpdateLines(self.path / "validation.jsonl").cut(update)
         BestFile(self.path).cut(update)
-        for picture in (self.path / "pictures").glob("*.png"):
-            if picture.name[:6].isdecimal() and int(picture.name.partition("-")[0]) > update:
-                picture.unlink()
+        Strip(self.path).cut(update)
         if torn:
             tell(f"{self._history.path} had {torn} incomplete line{'s' * (torn > 1)}, which a killed process left")
         if not whole:

@@ -47,6 +47,9 @@ class RunLock:
             ) from None
         except OSError as error:
             raise InputError(f"{self._folder} cannot be written to ({error.strerror or error})") from error
+        if not (self._folder / LOCK).exists():  # the lock that was taken is elsewhere, with the folder
+            self._lock.release()
+            raise InputError(f"{self._folder} was deleted just now: try again")
         began = datetime.now(timezone.utc).isoformat(timespec="seconds")
         text = json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": began})
         with suppress(OSError):  # the lock itself is what counts

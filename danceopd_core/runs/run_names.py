@@ -44,6 +44,16 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a name from outside can be that of one file in a folder: short enough, without folders and controls."""
+    try:
+        length = len(name.encode("utf-8"))
+    except UnicodeEncodeError:  # halves of characters
+        return False
+    odd = any(sign in '\\/:*?"<>|\x7f' or ord(sign) < 32 for sign in name)
+    return 0 < length <= MOST_PART_BYTES and not odd and name not in (".", "..")
+
+
 def is_reserved(name: str) -> bool:
     """Whether Windows takes a file of this name for a device."""
     return bool(RESERVED.fullmatch(name.partition(".")[0].rstrip(" ")))

@@ -19,12 +19,15 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..files import atomic, write_text
+from ..files import atomic, is_link, write_text
 from ..outside import read_json
 
+PICTURES = "pictures"
 MOST = 24
 """Columns that are kept: of more, the first, the last, the best and some between them that are evenly apart."""
 _OF_UPDATE = re.compile(r"(\d{6,10})-(\d{2,4})\.png")
+_AFTER_UPDATE = re.compile(r"(\d{6,10})-.+\.png")
+"""Earlier versions named the rest otherwise."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ class StripTable:
 
 
 class Strip:
-    """The strip in a run's folder."""
+    """The strip in a run's folder. A folder of pictures that is a link to elsewhere is neither read nor written."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "pictures"
+        self.folder = folder / PICTURES
         self._file = folder / "strip.json"
 
     def begin(self, rows: Sequence[StripRow], watch: str, update: int) -> bool:
@@ -70,12 +73,14 @@ class Strip:
 
         watch: a digest of what is validated.
         """
+        self._check()
         self.folder.mkdir(parents=True, exist_ok=True)
         found = self._read()
         if found and (found["watch"], [*_rows(found)]) == (watch, [*rows]):
             return True
-        for file in [*self.folder.glob("teacher-*.png"), *self.folder.glob("source-*.png")]:
-            file.unlink()
+        for file in self._files():
+            if file.name.startswith(("teacher-", "source-")):
+                file.unlink()
         entries = [{"prompt": row.prompt, "route": row.route} for row in rows]
         text = json.dumps({"watch": watch, "since": update, "rows": entries}, indent=1)
         write_text(self._file, text + "\n")
@@ -108,6 +113,12 @@ class Strip:
             for name in found[updates.pop(place)].values():
                 (self.folder / name).unlink(missing_ok=True)
 
+    def cut(self, update: int) -> None:
+        """Removes the pictures after an update."""
+        for file in self._files():
+            if (match := _AFTER_UPDATE.fullmatch(file.name)) and int(match[1]) > update:
+                file.unlink()
+
     def last(self) -> list[Path]:
         """The student's pictures of the last validation, in order."""
         return self.of(max(self._by_update(), default=0))
@@ -130,16 +141,26 @@ class Strip:
 
     def _beside(self, kind: str, rows: int) -> tuple[str | None, ...]:
         names = [f"{kind}-{row:02d}.png" for row in range(rows)]
-        return tuple(name if (self.folder / name).is_file() else None for name in names)
+        there = {file.name for file in self._files() if file.is_file()}
+        return tuple(name if name in there else None for name in names)
 
     def _by_update(self) -> dict[int, dict[int, str]]:
         found: dict[int, dict[int, str]] = {}
-        for file in self.folder.glob("*.png"):
+        for file in self._files():
             if match := _OF_UPDATE.fullmatch(file.name):
                 found.setdefault(int(match[1]), {})[int(match[2])] = file.name
         return found
 
+    def _files(self) -> list[Path]:
+        """The pictures that there are."""
+        return [] if is_link(self.folder) else [*self.folder.glob("*.png")]
+
+    def _check(self) -> None:
+        if is_link(self.folder):
+            raise InputError(f"{self.folder} is a link to another folder: put that folder in its place")
+
     def _write(self, name: str, picture: np.ndarray) -> None:
+        self._check()
         with atomic(self.folder / name) as temporary:
             Image.fromarray(picture).save(temporary, "PNG")
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 
+from danceopd_core.errors import InputError
+from danceopd_core.runs.run_dir import RunFolder
 from danceopd_core.runs.strip import MOST, Strip, StripRow
 
 ROWS = [StripRow("a cat", "draw"), StripRow("make it red", None)]
@@ -85,3 +88,31 @@ def test_a_file_that_is_no_strip_is_none(strip, tmp_path, text):
     (tmp_path / "strip.json").write_text(text)
     assert strip.table().to_dict(str) == {"rows": [], "columns": []}
     assert not strip.begin(ROWS, "watch", 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs links")
+def test_a_folder_of_pictures_that_is_a_link_is_neither_read_nor_written(tmp_path):
+    outside, run = tmp_path / "outside", tmp_path / "run"
+    outside.mkdir()
+    run.mkdir()
+    names = ["000300-00.png", "teacher-00.png", "source-00.png"]
+    for name in names:
+        (outside / name).write_bytes(b"x")
+    (run / "pictures").symlink_to(outside)
+    strip = Strip(run)
+    for attempt in (lambda: strip.begin(ROWS, "watch", 0), lambda: strip.add(0, [PICTURE])):
+        with pytest.raises(InputError, match="is a link to another folder"):
+            attempt()
+    strip.cut(0)
+    strip.thin(None)
+    assert strip.last() == []
+    with pytest.raises(InputError, match="is a link to another folder"):
+        RunFolder(run)._inner_folders()
+    assert sorted(path.name for path in outside.iterdir()) == sorted(names)
+
+
+def test_a_cut_leaves_pictures_that_name_no_update(strip):
+    for name in ("000300.png", "000300-00.png", "000300-cat.png", "000010-00.png", "teacher-00.png"):
+        (strip.folder / name).write_bytes(b"x")
+    strip.cut(180)
+    assert sorted(file.name for file in strip.folder.iterdir()) == ["000010-00.png", "000300.png", "teacher-00.png"]
