@@ -81,7 +81,8 @@ def _front(facts: CardFacts, links: Sequence[str]) -> str:
     tasks = list(dict.fromkeys(_pipeline_tag(one.task) for one in facts.capabilities))
     base = facts.base
     widget = [
-        {"text": _sound(sample.prompt), "output": {"url": link}} for sample, link in zip(facts.samples, links, strict=True)
+        {"text": _sound(sample.prompt), "output": {"url": link}}
+        for sample, link in zip(facts.samples, links, strict=True)
     ]
     data: Any = ModelCardData(
         base_model=base.repository if base else None,

@@ -239,7 +239,9 @@ def test_distances_and_updates_that_are_none_are_unknown(recipe, wrong):
     with safe_open(folder / "student.safetensors", "pt") as handle:
         metadata = handle.metadata()
     told = {**json.loads(metadata["danceopd"]), "update": wrong, "run": "--><b>"}
-    save_file({"transformer.a": torch.ones(1)}, folder / "student.safetensors", {**metadata, "danceopd": json.dumps(told)})
+    save_file(
+        {"transformer.a": torch.ones(1)}, folder / "student.safetensors", {**metadata, "danceopd": json.dumps(told)}
+    )
     text = card_of(folder)
     assert "0.5 → 0.125" in text
     assert "| edit | edit | edit \\| er | none | - |" in text
