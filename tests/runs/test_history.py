@@ -8,6 +8,7 @@ import pytest
 
 from danceopd_core.errors import InputError
 from danceopd_core.runs import history as module
+from danceopd_core.runs import history_pages
 from danceopd_core.runs.history import LIMIT, UpdateLines
 
 
@@ -42,3 +43,14 @@ def test_memory_that_runs_out_is_an_input_error(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "depth_exceeds", full)
     with pytest.raises(InputError, match="more memory"):
         lines.read()
+
+
+def test_memory_that_runs_out_over_a_page_is_an_input_error(tmp_path, monkeypatch):
+    (tmp_path / "history.jsonl").write_text('{"update": 1}\n')
+
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(history_pages, "read_text", full)
+    with pytest.raises(InputError, match="more memory"):
+        history_pages.history_page(tmp_path)
