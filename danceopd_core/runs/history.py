@@ -15,7 +15,7 @@ from .numbers import is_update
 
 LIMIT = 256 * MIB
 """Bytes of a history that is read: more than those of a million updates."""
-MOST_LINES = 4_000_000
+MOST_LINES = 2_000_000
 LINE = MIB
 """Bytes of a line; a longer one counts as incomplete."""
 
@@ -74,7 +74,10 @@ class UpdateLines:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(entry, dict) and is_update(entry.get("update")) and not depth_exceeds(entry, DEPTH_LIMIT):
+            if not isinstance(entry, dict) or not is_update(entry.get("update")):
+                continue
+            may_be_deep = line.count(b"{") + line.count(b"[") > DEPTH_LIMIT  # counting is faster than walking
+            if not may_be_deep or not depth_exceeds(entry, DEPTH_LIMIT):
                 yield entry
 
     def _lines(self) -> Iterator[bytes]:

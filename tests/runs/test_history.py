@@ -40,7 +40,7 @@ def test_memory_that_runs_out_is_an_input_error(tmp_path, monkeypatch):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr(module, "depth_exceeds", full)
+    monkeypatch.setattr(module, "is_update", full)
     with pytest.raises(InputError, match="more memory"):
         lines.read()
 
@@ -54,3 +54,10 @@ def test_memory_that_runs_out_over_a_page_is_an_input_error(tmp_path, monkeypatc
     monkeypatch.setattr(history_pages, "read_text", full)
     with pytest.raises(InputError, match="more memory"):
         history_pages.history_page(tmp_path)
+
+
+def test_a_line_that_is_too_deep_is_left_out(tmp_path):
+    lines = UpdateLines(tmp_path / "history.jsonl")
+    deep, wide = "[" * 70 + "]" * 70, "[" + "[], " * 70 + "[]]"
+    lines.path.write_text(f'{{"update": 1, "more": {deep}}}\n{{"update": 2, "more": {wide}}}\n')
+    assert [entry["update"] for entry in lines.read()] == [2]
