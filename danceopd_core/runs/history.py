@@ -8,11 +8,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from ..files import write_text
-from ..outside import DEPTH_LIMIT, depth_exceeds, read_bytes
+from ..outside import DEPTH_LIMIT, MIB, depth_exceeds, opened
+from .numbers import is_update
 
-LIMIT = 2**32
-"""Bytes of a history that is read."""
+LIMIT = 256 * MIB
+"""Bytes of a history that is read: more than those of a million updates."""
+MOST_LINES = 2_000_000
+LINE = MIB
+"""Bytes of a line; a longer one counts as incomplete."""
 
 
 class UpdateLines:
@@ -22,8 +27,11 @@ class UpdateLines:
         self.path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """The entries, in order, without lines that are none."""
-        return list(self._entries())
+        """The entries, in order, without lines that are none. InputError for a file that is too large."""
+        try:
+            return list(self._entries())
+        except MemoryError:
+            raise InputError(f"the history {self.path} needs more memory than there is") from None
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Appends an entry; if that fails, the file is as it was. OSError if its folder is gone."""
@@ -40,7 +48,7 @@ class UpdateLines:
     def replace(self, entry: Mapping[str, Any]) -> None:
         """Appends an entry in the place of those of its update and later ones."""
         update = entry["update"]
-        if any(other["update"] >= update for other in self._entries()):
+        if any(other["update"] >= update for other in self.read()):
             self.cut(update - 1)
         self.add(entry)
 
@@ -66,8 +74,25 @@ class UpdateLines:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(entry, dict) and type(entry.get("update")) is int and not depth_exceeds(entry, DEPTH_LIMIT):
+            if not isinstance(entry, dict) or not is_update(entry.get("update")):
+                continue
+            may_be_deep = line.count(b"{") + line.count(b"[") > DEPTH_LIMIT  # counting is faster than walking
+            if not may_be_deep or not depth_exceeds(entry, DEPTH_LIMIT):
                 yield entry
 
-    def _lines(self) -> list[bytes]:
-        return read_bytes(self.path, "the history", LIMIT).split(b"\n") if self.path.exists() else []
+    def _lines(self) -> Iterator[bytes]:
+        """One at a time, those that are not empty."""
+        if not self.path.exists():
+            return
+        number = 0
+        with opened(self.path, "the history") as file:
+            if os.fstat(file.fileno()).st_size > LIMIT:
+                raise InputError(
+                    f"the history {self.path} has more than {LIMIT // MIB} MiB, the most that is read of such a file"
+                )
+            for line in file:
+                number += 1
+                if number > MOST_LINES:
+                    raise InputError(f"the history {self.path} has more than {MOST_LINES} lines, the most that is read")
+                if line != b"\n":
+                    yield line.removesuffix(b"\n") if len(line) <= LINE else b"?"

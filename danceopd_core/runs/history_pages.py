@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from ..outside import TABLE_LIMIT, depth_exceeds, read_text
 from .live_status import plain
 
@@ -86,7 +87,11 @@ def _lines(file: Path, after: int, read: Callable[[Any], Entry | None]) -> Itera
     """The entries of a file after an update; None for a line that is none."""
     if not file.exists():
         return
-    for line in filter(None, read_text(file, "the history", TABLE_LIMIT).split("\n")):
+    try:
+        lines = read_text(file, "the history", TABLE_LIMIT).split("\n")
+    except MemoryError:
+        raise InputError(f"the history {file} needs more memory than there is") from None
+    for line in filter(None, lines):
         begin = FIRST_UPDATE.match(line)
         if begin and int(begin[1]) <= after:
             continue

@@ -10,8 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..errors import encodable, shown
+
 INK, PAPER, FAINT = (24, 26, 30), (255, 255, 255), (222, 224, 228)
 ROUTES = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
+
+MOST_CHARACTERS = 500
+"""Of a prompt on a sheet."""
 
 
 class SheetRow(NamedTuple):
@@ -33,7 +38,8 @@ def contact_sheet(columns: Sequence[str], rows: Sequence[SheetRow], cell: int = 
         draw.text((text + number * (cell + gap) + cell // 2, head // 2), name, INK, bold, anchor="mm")
     for line, row in enumerate(rows):
         top = head + line * (cell + gap)
-        words = textwrap.fill(row.prompt, max(8, text // 8))
+        prompt = row.prompt[:MOST_CHARACTERS]
+        words = textwrap.fill(prompt if encodable(prompt) else shown(prompt), max(8, text // 8))
         draw.multiline_text((gap, top + cell // 2), words, INK, font, anchor="lm", spacing=5)
         for number, picture in enumerate(row.cells):
             corner = (text + number * (cell + gap), top)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import encodable
 from .numbers import is_finite, is_update, measured
 from .run_names import ENDING
 
@@ -38,7 +39,9 @@ def _text(value: Any) -> bool:
 
 def _file_name(value: Any) -> bool:
     """Whether it is the name of a LoRA file, and no path to elsewhere."""
-    return isinstance(value, str) and value.endswith(ENDING) and not set(value) & set("\\/:\0")
+    if not isinstance(value, str) or len(value) > 255 or not encodable(value):
+        return False
+    return value.endswith(ENDING) and not set(value) & set("\\/:\0")
 
 
 def _count(value: Any) -> bool:

@@ -25,6 +25,10 @@ from ..outside import read_json
 PICTURES = "pictures"
 MOST = 24
 """Columns that are kept: of more, the first, the last, the best and some between them that are evenly apart."""
+MOST_ROWS = 64
+"""Rows that a table has at most."""
+MOST_CHARACTERS = 2000
+"""Of a prompt in a table."""
 _OF_UPDATE = re.compile(r"(\d{6,10})-(\d{2,4})\.png")
 _AFTER_UPDATE = re.compile(r"(\d{6,10})-.+\.png")
 """Earlier versions named the rest otherwise."""
@@ -128,15 +132,15 @@ class Strip:
         return [self.folder / name for _, name in sorted(self._by_update().get(update, {}).items())]
 
     def table(self, prompts: Sequence[str] = ()) -> StripTable:
-        """What there is. prompts: of a run of a release that kept no strip."""
+        """What there is, of the first MOST_ROWS rows and the last MOST columns. prompts: of a run of a release that
+        kept no strip."""
         found = self._read()
-        rows = tuple(_rows(found)) if found else tuple(map(StripRow, prompts))
+        all_rows = _rows(found) if found else [*map(StripRow, prompts)]
+        rows = tuple(StripRow(row.prompt[:MOST_CHARACTERS], row.route) for row in all_rows[:MOST_ROWS])
         since = found["since"] if found else 0
-        columns = {
-            update: tuple(files.get(row) for row in range(len(rows)))
-            for update, files in sorted(self._by_update().items())
-            if update >= since and rows
-        }
+        by_update = self._by_update()
+        updates = sorted(update for update in by_update if update >= since and rows)[-MOST:]
+        columns = {update: tuple(by_update[update].get(row) for row in range(len(rows))) for update in updates}
         return StripTable(rows, self._beside("source", len(rows)), self._beside("teacher", len(rows)), columns)
 
     def _beside(self, kind: str, rows: int) -> tuple[str | None, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from danceopd_core.errors import InputError
+from danceopd_core.runs.plots import SheetRow, contact_sheet
 from danceopd_core.runs.run_dir import RunFolder
 from danceopd_core.runs.strip import MOST, Strip, StripRow
 
@@ -116,3 +117,23 @@ def test_a_cut_leaves_pictures_that_name_no_update(strip):
         (strip.folder / name).write_bytes(b"x")
     strip.cut(180)
     assert sorted(file.name for file in strip.folder.iterdir()) == ["000010-00.png", "000300.png", "teacher-00.png"]
+
+
+def test_a_table_has_no_more_than_a_page_can_show(strip):
+    rows = [{"prompt": "x" * 2500, "route": None}] * 5000
+    (strip.folder.parent / "strip.json").write_text(json.dumps({"watch": "", "since": 0, "rows": rows}))
+    for update in range(100):
+        (strip.folder / f"{update:06d}-00.png").touch()
+    table = strip.table()
+    assert (len(table.rows), len(table.sources), len(table.teachers)) == (64, 64, 64)
+    assert list(table.columns) == list(range(100 - MOST, 100))
+    assert {len(files) for files in table.columns.values()} == {64}
+    assert {len(row.prompt) for row in table.rows} == {2000}
+    (strip.folder.parent / "strip.json").unlink()
+    assert len(strip.table(["a"] * 5000).rows) == 64
+
+
+def test_a_long_prompt_is_cut_on_a_sheet():
+    sheets = [contact_sheet([""], [SheetRow("a b " * count, [None])]).tobytes() for count in (200, 10**6)]
+    assert sheets[0] == sheets[1]
+    contact_sheet([""], [SheetRow("\ud800", [None])])
