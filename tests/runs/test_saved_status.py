@@ -61,7 +61,7 @@ def test_an_identity_whose_steps_are_no_number_is_of_another_run(steps):
     assert not _continues({"recipe": "r", "contents": "c"}, identity, None)
 
 
-@pytest.mark.parametrize("name", ["x" * 5000 + ".safetensors", "\ud800.safetensors", "../a.safetensors"])
+@pytest.mark.parametrize("name", ["x" * 5000 + ".safetensors", "\ud800.safetensors", "../a.safetensors"], ids=range(3))
 def test_a_lora_of_a_name_that_none_has_is_no_status(name):
     saved = {"lora": name, "folder": "", "update": 4, "seconds": 1.0, "best_kept": False}
     assert not is_status({**STATUS, "saved": saved})
