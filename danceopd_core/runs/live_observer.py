@@ -15,7 +15,7 @@ from .loop import RunState
 from .publishing import saved_facts
 from .records import RunRecord
 from .session import TrainingSession
-from .strip import Strip, StripRow
+from .strip import StripRow
 from .validation import ValidationRow, source_pictures, teacher_pictures, validation_pictures
 from .validations import Validations
 
@@ -34,11 +34,9 @@ class LiveObserver:
     host: Host
     status: LiveStatus
     stop: threading.Event
-    strip: Strip = field(init=False)
     validations: Validations = field(init=False)
 
     def __post_init__(self) -> None:
-        self.strip = Strip(self.run.path)
         self.validations = Validations(self.session, self.run.folder)
 
     @property
@@ -68,14 +66,14 @@ class LiveObserver:
             held_out={route.name: len(rows) for route, rows in held},
         )
         rows = [StripRow(item.prompt, None if of is None else routes[of].name) for item, of in self.rows]
-        goes_on = self.strip.begin(rows, watch, trainer.update)
+        goes_on = self.run.strip.begin(rows, watch, trainer.update)
         with listening(told_to(self.host, self.status.show_work), libraries=False):
             if not trainer.update:
                 self.validations.measure_start()
-                self.strip.add(0, validation_pictures(self.session, self.samples))
-            if not goes_on or self.strip.lacks_teachers():
-                self.strip.add_beside("source", source_pictures(self.session, self.rows))
-                self.strip.add_beside("teacher", teacher_pictures(self.session, self.rows, self.samples))
+                self.run.strip.add(0, validation_pictures(self.session, self.samples))
+            if not goes_on or self.run.strip.lacks_teachers():
+                self.run.strip.add_beside("source", source_pictures(self.session, self.rows))
+                self.run.strip.add_beside("teacher", teacher_pictures(self.session, self.rows, self.samples))
         best = self.validations.best()
         self.status.publish(start=self.run.start(), best=best and best._asdict(), work=None)
         self.status.restart_clock()
@@ -85,8 +83,8 @@ class LiveObserver:
         with listening(told_to(self.host, self.status.show_work), libraries=False):
             errors, best = self.validations.measure()
             images = validation_pictures(self.session, self.samples)
-        files = self.strip.add(trainer.update, images)
-        self.strip.thin(best and best.update)
+        files = self.run.strip.add(trainer.update, images)
+        self.run.strip.thin(best and best.update)
         prompts = [row.item.prompt for row in self.rows]
         self.status.publish(
             validation=errors,

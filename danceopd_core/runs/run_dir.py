@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..algorithm.routers import trained
 from ..doctor.health import Health, examine
 from ..errors import InputError
-from ..files import is_link, is_temporary, remove_leftovers, write_text
+from ..files import is_temporary, remove_leftovers, write_text
 from ..recipe.io import read_stored_recipe, says_all, write_recipe
 from ..recipe.schema import HELD_OUT, Recipe
 from .best import BestFile
@@ -34,7 +34,7 @@ from .run_id import ID_FILE, new_run_id, read_run
 from .run_lock import HOLDER, LOCK, RunLock
 from .run_names import check_place
 from .state_files import StateFiles
-from .strip import PICTURES, Strip
+from .strip import PICTURES, Strip, check_own
 from .train_state import load_state
 
 if TYPE_CHECKING:  # reading run folders, as ComfyUI's page does, needs no model
@@ -231,8 +231,8 @@ class RunFolder:
     def _inner_folders(self) -> list[Path]:
         """Those in which a run writes and deletes; InputError if one is a link to elsewhere."""
         folders = [self.path / "checkpoints", self.path / PICTURES]
-        for folder in filter(is_link, folders):
-            raise InputError(f"{folder} is a link to another folder: put that folder in its place")
+        for folder in folders:
+            check_own(folder)
         return folders
 
     def _write_student(self, session: TrainingSession) -> None:

@@ -65,6 +65,12 @@ class StripTable:
         return {"rows": rows, "columns": columns}
 
 
+def check_own(folder: Path) -> None:
+    """InputError for a folder of a run that is a link: what lies elsewhere is neither written nor removed."""
+    if is_link(folder):
+        raise InputError(f"{folder} is a link to another folder: put that folder in its place")
+
+
 class Strip:
     """The strip in a run's folder. A folder of pictures that is a link to elsewhere is neither read nor written."""
 
@@ -77,7 +83,7 @@ class Strip:
 
         watch: a digest of what is validated.
         """
-        self._check()
+        check_own(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         found = self._read()
         if found and (found["watch"], [*_rows(found)]) == (watch, [*rows]):
@@ -159,12 +165,8 @@ class Strip:
         """The pictures that there are."""
         return [] if is_link(self.folder) else [*self.folder.glob("*.png")]
 
-    def _check(self) -> None:
-        if is_link(self.folder):
-            raise InputError(f"{self.folder} is a link to another folder: put that folder in its place")
-
     def _write(self, name: str, picture: np.ndarray) -> None:
-        self._check()
+        check_own(self.folder)
         with atomic(self.folder / name) as temporary:
             Image.fromarray(picture).save(temporary, "PNG")
 
