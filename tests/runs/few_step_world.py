@@ -1,4 +1,4 @@
-"""A base of two steps in the embedded world, and a student over it, one of whose routes lights objects as a LoRA does."""
+"""A base of two steps in the embedded world, and a student over it; one of its routes lights objects as a LoRA does."""
 
 import copy
 
