@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -43,9 +44,26 @@ def measured_rows(held: Sequence[int], count: int, sizes: Sequence[int] | None =
     return [row for row in range(min(count, MOST)) if sizes is None or sizes[row] == sizes[0]][:LEAST]
 
 
+def split(counts: Sequence[int], rank: int, size: int) -> list[range]:
+    """By route, the places of the measured rows that one of `size` processes measures. counts: measured rows by route.
+
+    The rows of all routes one after another are cut into parts of the same length.
+    """
+    total, ends = sum(counts), accumulate(counts)
+    first, last = total * rank // size, total * (rank + 1) // size
+    return [_within(range(first, last), end - count, count) for count, end in zip(counts, ends, strict=True)]
+
+
+def _within(places: range, offset: int, count: int) -> range:
+    """Those of the places that lie in a stretch of `count` behind `offset`, counted from its beginning."""
+    first = min(max(places.start - offset, 0), count)
+    return range(first, min(max(places.stop - offset, first), count))
+
+
 class Measured(NamedTuple):
     """A route's measurement. field, teacher: are asked in batches of `batch` rows. begin: the start of the paths of
-    some rows of one size, drawn from a generator."""
+    some rows of one size, drawn from a generator. rows: all that are measured. sizes: of each row of the bucket. own:
+    the places of the rows that this process measures, of one size after another."""
 
     method: Method
     field: VelocityField
@@ -54,31 +72,37 @@ class Measured(NamedTuple):
     sigmas: Tensor
     begin: Callable[[list[int], torch.Generator], Start]
     batch: int
+    rows: Sequence[int]
+    sizes: Sequence[int] | None
+    own: range
 
-    def parts(self, rows: Sequence[int], sizes: Sequence[int] | None) -> list[tuple[list[int], range]]:
+    def parts(self) -> list[tuple[list[int], range]]:
         """The rows of each size together, and which of them go through the network at once."""
         groups: dict[int, list[int]] = {}
-        for row in rows:
-            groups.setdefault(sizes[row] if sizes else 0, []).append(row)
+        for row in self.rows:
+            groups.setdefault(self.sizes[row] if self.sizes else 0, []).append(row)
+        ends = accumulate(map(len, groups.values()))
         return [
-            (own, range(first, min(first + self.batch, len(own))))
-            for own in groups.values()
-            for first in range(0, len(own), self.batch)
+            (group, range(first, min(first + self.batch, own.stop)))
+            for group, end in zip(groups.values(), ends, strict=True)
+            for own in [_within(self.own, end - len(group), len(group))]
+            for first in range(own.start, own.stop, self.batch)
         ]
 
     @torch.no_grad()
-    def error(self, rows: Sequence[int], sizes: Sequence[int] | None, seed: int, number: int) -> float:
-        """The mean relative velocity error on these rows of the route of that number."""
-        method, found = replace(self.method, group=1), []
-        for own, part in self.parts(rows, sizes):
-            generator = seeded_generator(seed, "validation", number, own[0])  # anew: each part draws as all of them
-            start = self.begin(own, generator)
+    def errors(self, seed: int, number: int) -> Tensor:
+        """(rows,) float32 on the CPU, the relative velocity error of each row, the mean over its states; 0 for rows
+        that other processes measure. number: of the route."""
+        method, found = replace(self.method, group=1), [torch.zeros(self.own.start)]
+        for rows, part in self.parts():
+            generator = seeded_generator(seed, "validation", number, rows[0])  # anew: each part draws as all of them
+            start = self.begin(rows, generator)
             terms = state_losses(
                 method, _heard(self.field), _heard(self.teacher), start, self.sigmas, generator, self.anchor, part
             )
-            found += [term.error.float().cpu() for term in terms]
+            found.append(torch.stack([term.error.float().cpu() for term in terms]).mean(0))
             one_more()
-        return float(torch.cat(found).mean())
+        return torch.cat([*found, torch.zeros(len(self.rows) - self.own.stop)])
 
 
 def _heard(field: VelocityField) -> VelocityField:

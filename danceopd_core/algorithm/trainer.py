@@ -19,7 +19,7 @@ from ..signals import held
 from .balance import Balanced
 from .draws import Draws, RouteData
 from .fields import VelocityField
-from .held_out import Measured, held_rows, measured_rows
+from .held_out import Measured, held_rows, measured_rows, split
 from .in_step import InStep
 from .methods import Method, StateLoss, state_losses
 from .profiling import Stopwatch
@@ -129,24 +129,26 @@ class Trainer:
         """One result per update until `settings.steps` of them are done."""
         while self.update < self.settings.steps:
             if isinstance(self.router, Balanced) and self.router.is_due(self.update):
-                self.router.learn(self.update, self.processes.share(list(self.validate().values())))
+                self.router.learn(self.update, list(self.validate().values()))
             yield self._repeated()
 
     def validate(self) -> dict[str, float]:
         """By route, the student's relative velocity error on the rows that are held out, at fixed noises and states.
 
         Comparable over the updates of a run, unlike the training loss, which is of other states in each update. On
-        rows that are trained where none are held out.
+        rows that are trained where none are held out. All processes call it together, each for its part of the rows,
+        and get the same.
         """
-        routes = list(enumerate(self.routes))
-        rows = [measured_rows(self.held[number], len(route.samples), route.sizes) for number, route in routes]
-        measured = [self._measured(number) for number, _ in routes]
-        parts = sum(len(measured[number].parts(rows[number], route.sizes)) for number, route in routes)
-        with work("measuring the validation error", parts):
-            return {
-                route.name: measured[number].error(rows[number], route.sizes, self.settings.seed, number)
-                for number, route in routes
-            }
+        # Processes that share the network's weights ask it together, so each of them measures all rows.
+        rank, size = (self.processes.rank, self.processes.size) if self._in_step is None else (0, 1)
+        rows = [measured_rows(held, len(of.samples), of.sizes) for held, of in zip(self.held, self.routes, strict=True)]
+        own = split(list(map(len, rows)), rank, size)
+        measured = [self._measured(number, *of) for number, of in enumerate(zip(rows, own, strict=True))]
+        with work("measuring the validation error", sum(len(of.parts()) for of in measured)):
+            errors = torch.cat([of.errors(self.settings.seed, number) for number, of in enumerate(measured)])
+        self.processes.mean([errors])
+        by_route = (errors * size).split(list(map(len, rows)))
+        return {route.name: float(of.mean()) for route, of in zip(self.routes, by_route, strict=True)}
 
     def averaged(self) -> dict[str, Tensor]:
         """The student's state under the moving average; its current state if the settings have no average."""
@@ -257,9 +259,20 @@ class Trainer:
         later = self.update + 1
         return self.router(later, self._generator("route", later))[0] if later < self.settings.steps else None
 
-    def _measured(self, number: int) -> Measured:
-        begin, teacher = partial(self.draws.start, number), self.routes[number].teacher
-        return Measured(self.method, self.field, teacher, self.anchor, self.sigmas, begin, self.micro_batch)
+    def _measured(self, number: int, rows: Sequence[int], own: range) -> Measured:
+        begin, route = partial(self.draws.start, number), self.routes[number]
+        return Measured(
+            self.method,
+            self.field,
+            route.teacher,
+            self.anchor,
+            self.sigmas,
+            begin,
+            self.micro_batch,
+            rows,
+            route.sizes,
+            own,
+        )
 
     def _generator(self, *key: str | int) -> torch.Generator:
         return seeded_generator(self.settings.seed, *key)

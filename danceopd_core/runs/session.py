@@ -80,7 +80,10 @@ class TrainingSession:
             return self.adapters.student()
 
     def errors(self) -> dict[str, float]:
-        """By route, the distance of the student, as it is saved, to its teacher: `Trainer.validate`."""
+        """By route, the distance of the student, as it is saved, to its teacher.
+
+        It is `Trainer.validate`, which all processes call together.
+        """
         with self.as_saved():
             return self.trainer.validate()
 
