@@ -7,20 +7,19 @@ trainer's state. So a resumed run is the run that was not interrupted, on any de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..listening import work
 from ..signals import held
 from .balance import Balanced
 from .draws import Draws, RouteData
 from .fields import VelocityField
-from .held_out import Measured, held_rows, measured_rows, split
+from .held_out import held_rows, measured_rows
 from .in_step import InStep
+from .measuring import Measurement
 from .methods import Method, StateLoss, state_losses
 from .profiling import Stopwatch
 from .relief import OutOfMemory, Relief, empty_caches, ran_out_of_memory
@@ -142,10 +141,16 @@ class Trainer:
         # Processes that share the network's weights ask it together, so each of them measures all rows.
         rank, size = (self.processes.rank, self.processes.size) if self._in_step is None else (0, 1)
         rows = [measured_rows(held, len(of.samples), of.sizes) for held, of in zip(self.held, self.routes, strict=True)]
-        own = split(list(map(len, rows)), rank, size)
-        measured = [self._measured(number, *of) for number, of in enumerate(zip(rows, own, strict=True))]
-        with work("measuring the validation error", sum(len(of.parts()) for of in measured)):
-            errors = torch.cat([of.errors(self.settings.seed, number) for number, of in enumerate(measured)])
+        how = Measurement(
+            self.method,
+            self.field,
+            self.anchor,
+            self.sigmas,
+            self.draws.start,
+            self.micro_batch,
+            self.settings.seed,
+        )
+        errors = how.errors(self.routes, rows, rank, size)
         self.processes.mean([errors])
         by_route = (errors * size).split(list(map(len, rows)))
         return {route.name: float(of.mean()) for route, of in zip(self.routes, by_route, strict=True)}
@@ -258,21 +263,6 @@ class Trainer:
         """The first route of the next update; None after the last."""
         later = self.update + 1
         return self.router(later, self._generator("route", later))[0] if later < self.settings.steps else None
-
-    def _measured(self, number: int, rows: Sequence[int], own: range) -> Measured:
-        begin, route = partial(self.draws.start, number), self.routes[number]
-        return Measured(
-            self.method,
-            self.field,
-            route.teacher,
-            self.anchor,
-            self.sigmas,
-            begin,
-            self.micro_batch,
-            rows,
-            route.sizes,
-            own,
-        )
 
     def _generator(self, *key: str | int) -> torch.Generator:
         return seeded_generator(self.settings.seed, *key)

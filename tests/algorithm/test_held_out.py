@@ -7,7 +7,8 @@ import torch
 
 from danceopd_core.algorithm.draws import RouteData
 from danceopd_core.algorithm.fields import ENDLESS, Conditioning, Sample
-from danceopd_core.algorithm.held_out import ENOUGH, LEAST, MOST, held_rows, measured_rows, split
+from danceopd_core.algorithm.held_out import ENOUGH, LEAST, MOST, held_rows, measured_rows
+from danceopd_core.algorithm.measuring import Group, parts_of, share
 from danceopd_core.algorithm.methods import METHODS
 from danceopd_core.algorithm.routers import router
 from danceopd_core.algorithm.settings import Settings
@@ -96,12 +97,15 @@ def test_samples_of_several_sizes_are_measured_by_size():
     assert one == pytest.approx(parts, rel=1e-5)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 100])
 @pytest.mark.parametrize(("counts", "size"), [((4, 4), 3), ((1, 8, 2), 4), ((2,), 5)])
-def test_every_row_is_measured_by_one_process(counts, size):
-    shares = [split(counts, rank, size) for rank in range(size)]
-    for number, count in enumerate(counts):
-        assert [place for share in shares for place in share[number]] == list(range(count))
-    lengths = [sum(map(len, share)) for share in shares]
+def test_every_row_is_measured_by_one_process(counts, size, batch):
+    groups = [Group(number, list(range(count))) for number, count in enumerate(counts)]
+    own = [list(parts_of(groups, share(sum(counts), rank, size), batch)) for rank in range(size)]
+    measured = [(group.route, group.rows[place]) for parts in own for group, part in parts for place in part]
+    assert measured == [(group.route, row) for group in groups for row in group.rows]
+    assert all(1 <= len(part) <= batch for parts in own for _, part in parts)
+    lengths = [sum(len(part) for _, part in parts) for parts in own]
     assert max(lengths) - min(lengths) <= 1
 
 
