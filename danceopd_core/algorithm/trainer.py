@@ -7,20 +7,19 @@ trainer's state. So a resumed run is the run that was not interrupted, on any de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..listening import work
 from ..signals import held
 from .balance import Balanced
 from .draws import Draws, RouteData
 from .fields import VelocityField
-from .held_out import Measured, held_rows, measured_rows
+from .held_out import held_rows, measured_rows
 from .in_step import InStep
+from .measuring import Measurement
 from .methods import Method, StateLoss, state_losses
 from .profiling import Stopwatch
 from .relief import OutOfMemory, Relief, empty_caches, ran_out_of_memory
@@ -129,24 +128,32 @@ class Trainer:
         """One result per update until `settings.steps` of them are done."""
         while self.update < self.settings.steps:
             if isinstance(self.router, Balanced) and self.router.is_due(self.update):
-                self.router.learn(self.update, self.processes.share(list(self.validate().values())))
+                self.router.learn(self.update, list(self.validate().values()))
             yield self._repeated()
 
     def validate(self) -> dict[str, float]:
         """By route, the student's relative velocity error on the rows that are held out, at fixed noises and states.
 
         Comparable over the updates of a run, unlike the training loss, which is of other states in each update. On
-        rows that are trained where none are held out.
+        rows that are trained where none are held out. All processes call it together, each for its part of the rows,
+        and get the same.
         """
-        routes = list(enumerate(self.routes))
-        rows = [measured_rows(self.held[number], len(route.samples), route.sizes) for number, route in routes]
-        measured = [self._measured(number) for number, _ in routes]
-        parts = sum(len(measured[number].parts(rows[number], route.sizes)) for number, route in routes)
-        with work("measuring the validation error", parts):
-            return {
-                route.name: measured[number].error(rows[number], route.sizes, self.settings.seed, number)
-                for number, route in routes
-            }
+        # Processes that share the network's weights ask it together, so each of them measures all rows.
+        rank, size = (self.processes.rank, self.processes.size) if self._in_step is None else (0, 1)
+        rows = [measured_rows(held, len(of.samples), of.sizes) for held, of in zip(self.held, self.routes, strict=True)]
+        how = Measurement(
+            self.method,
+            self.field,
+            self.anchor,
+            self.sigmas,
+            self.draws.start,
+            self.micro_batch,
+            self.settings.seed,
+        )
+        errors = how.errors(self.routes, rows, rank, size)
+        self.processes.mean([errors])
+        by_route = (errors * size).split(list(map(len, rows)))
+        return {route.name: float(of.mean()) for route, of in zip(self.routes, by_route, strict=True)}
 
     def averaged(self) -> dict[str, Tensor]:
         """The student's state under the moving average; its current state if the settings have no average."""
@@ -256,10 +263,6 @@ class Trainer:
         """The first route of the next update; None after the last."""
         later = self.update + 1
         return self.router(later, self._generator("route", later))[0] if later < self.settings.steps else None
-
-    def _measured(self, number: int) -> Measured:
-        begin, teacher = partial(self.draws.start, number), self.routes[number].teacher
-        return Measured(self.method, self.field, teacher, self.anchor, self.sigmas, begin, self.micro_batch)
 
     def _generator(self, *key: str | int) -> torch.Generator:
         return seeded_generator(self.settings.seed, *key)

@@ -20,16 +20,16 @@ from .console import log
 class ProgressBar:
     """An observer of the training loop that shows a bar with loss and learning rate; a context manager.
 
-    What an examination finds in the weights at a save is logged where it is not healthy, and at the end.
-    Shown by the main process only. A process that trains alone also measures the distances to the teachers, and keeps
-    the best student.
+    It measures the distances to the teachers, before the first update too, and keeps the best student. What an
+    examination finds in the weights at a save is logged where it is not healthy, and at the end.
+    Every process has one, which shows, logs and writes in the main process only.
     """
 
     cancelled = KeyboardInterrupt
 
     def __init__(self, session: TrainingSession, folder: RunFolder) -> None:
         self._session, self._folder = session, folder
-        self._validations = Validations(session, folder) if session.trainer.processes.size == 1 else None
+        self._validations = Validations(session, folder)
         self._bar = tqdm(
             total=session.recipe.steps,
             initial=session.trainer.update,
@@ -39,11 +39,10 @@ class ProgressBar:
         )
 
     def __enter__(self) -> ProgressBar:
-        if self._validations is not None:
-            try:
-                self._validations.measure_start()
-            except OSError as error:
-                raise save_failed(self._session, self._folder, error) from error
+        try:
+            self._validations.measure_start()
+        except OSError as error:
+            raise save_failed(self._session, self._folder, error) from error
         return self
 
     def __exit__(
@@ -56,8 +55,6 @@ class ProgressBar:
         self._bar.update()
 
     def on_validate(self) -> None:
-        if self._validations is None:
-            return
         _, best = self._validations.measure()
         if best is not None and self._session.trainer.update == self._session.recipe.steps:
             percent = f"{best.percent:.0f} % of the distance to the teachers at the start"

@@ -57,9 +57,9 @@ class DiffusersBackbone(ABC):
         return FAMILIES[self.family].targets
 
     @property
-    @abstractmethod
     def max_sources(self) -> float:
         """The number of source pictures that one prompt may have."""
+        return 0
 
     @property
     @abstractmethod
@@ -168,6 +168,18 @@ class DiffusersBackbone(ABC):
     def _stacked(self, name: str, cond: Conditioning, x: Tensor) -> Tensor:
         """A value with the same shape in every sample, as a batch for the network."""
         return torch.stack([self._cast(sample.values[name], x)[0] for sample in cond.samples])
+
+
+@dataclass(frozen=True, eq=False)
+class OneTextEncoder(DiffusersBackbone):
+    """What the families with one text encoder share."""
+
+    text_encoder: Any
+    tokenizer: Any
+
+    @property
+    def _encoders(self) -> tuple[nn.Module, ...]:
+        return (self.text_encoder,)
 
 
 def _embedding(sample: Sample) -> Tensor:

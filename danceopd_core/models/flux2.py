@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..algorithm.fields import Conditioning, Value
-from .base import DiffusersBackbone, EncodingCache
+from .base import EncodingCache, OneTextEncoder
 from .loading import ModelFolder, load_module, load_part, load_text
 from .network_inputs import call_by_group, positions, source_shapes
 from .sigma_schedule import even_spacing
@@ -31,19 +31,12 @@ LARGEST_SOURCE = 1024**2  # pixels
 
 
 @dataclass(frozen=True, eq=False)
-class Flux2Klein(DiffusersBackbone):
-    text_encoder: Any
-    tokenizer: Any
-
+class Flux2Klein(OneTextEncoder):
     family: ClassVar[str] = "flux2"
 
     @property
     def max_sources(self) -> float:
         return math.inf
-
-    @property
-    def _encoders(self) -> tuple[nn.Module, ...]:
-        return (self.text_encoder,)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
         return call_by_group(source_shapes, self._group_velocity, x, sigma, cond)

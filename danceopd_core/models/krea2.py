@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..algorithm.fields import Conditioning, Value
 from .agreement import text_layers
-from .base import DiffusersBackbone, EncodingCache
+from .base import EncodingCache, OneTextEncoder
 from .loading import ModelFolder, load_module, load_part, load_text
 from .network_inputs import call_by_group, pack_latents, padded_texts, positions, text_layout, unpack_latents
 from .qwen import TEMPLATE_TOKENS, TEXT_TEMPLATE
@@ -31,23 +31,13 @@ DISTILLED_MU = 1.15
 
 
 @dataclass(frozen=True, eq=False)
-class Krea2(DiffusersBackbone):
+class Krea2(OneTextEncoder):
     """distilled: whether the sigmas are shifted alike for every size. layers: the hidden states of the text encoder."""
 
     distilled: bool
     layers: tuple[int, ...]
-    text_encoder: Any
-    tokenizer: Any
 
     family: ClassVar[str] = "krea2"
-
-    @property
-    def max_sources(self) -> float:
-        return 0
-
-    @property
-    def _encoders(self) -> tuple[nn.Module, ...]:
-        return (self.text_encoder,)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
         return call_by_group(partial(text_layout, apart=x.is_cuda), self._group_velocity, x, sigma, cond)

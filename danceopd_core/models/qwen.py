@@ -16,11 +16,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..algorithm.fields import Conditioning, Value
 from ..errors import InputError
-from .base import DiffusersBackbone, EncodingCache
+from .base import EncodingCache, OneTextEncoder
 from .loading import ModelFolder, at_least, load_module, load_part, load_text
 from .network_inputs import call_by_group, pack_latents, padded_texts, text_layout, unpack_latents
 from .part_files import read_settings
@@ -59,12 +59,10 @@ EDITING = {
 
 
 @dataclass(frozen=True, eq=False)
-class QwenImage(DiffusersBackbone):
+class QwenImage(OneTextEncoder):
     """image_processor: of the text encoder, None unless the model edits."""
 
     editing: Editing
-    text_encoder: Any
-    tokenizer: Any
     image_processor: Any
 
     family: ClassVar[str] = "qwen"
@@ -72,10 +70,6 @@ class QwenImage(DiffusersBackbone):
     @property
     def max_sources(self) -> float:
         return self.editing.max_sources
-
-    @property
-    def _encoders(self) -> tuple[nn.Module, ...]:
-        return (self.text_encoder,)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
         # Before diffusers 0.37 the network takes no notice of its mask at all.
@@ -133,8 +127,7 @@ class QwenImage(DiffusersBackbone):
         return output.hidden_states[-1][0, TEMPLATE_TOKENS[template] :]
 
     def _encode_source(self, picture: Tensor) -> Tensor:
-        image = np.asarray(resized(picture, self.editing.vae_area))
-        return self.encode_image(torch.from_numpy(image.copy())[None].float() / 255)[0]
+        return self.encode_image(resized_tensor(picture, self.editing.vae_area)[None])[0]
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return self._scheduled(width, height, spacing(steps))
@@ -148,6 +141,11 @@ def resized(picture: Tensor, area: int) -> Image.Image:
     size = (round(wide / 32) * 32, round(wide / ratio / 32) * 32)
     pixels = (picture.cpu() * 255).round().to(torch.uint8).numpy()
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+
+
+def resized_tensor(picture: Tensor, area: int) -> Tensor:
+    """The same as a tensor (H, W, 3) in [0, 1]."""
+    return torch.from_numpy(np.array(resized(picture, area))).float() / 255
 
 
 def open_model(

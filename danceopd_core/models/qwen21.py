@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..algorithm.fields import Conditioning, Sample, Value
-from .base import DiffusersBackbone, EncodingCache
+from .base import EncodingCache, OneTextEncoder
 from .loading import ModelFolder, load_module, load_part, load_text
 from .network_inputs import call_by_group, source_shapes
-from .qwen import image_processor_class, resized
+from .qwen import image_processor_class, resized, resized_tensor
 from .sigma_schedule import even_spacing
 from .vaes import RgbaVae
 
@@ -31,11 +30,9 @@ SOURCE_AREA = 1024**2  # pixels to which every source is resized
 
 
 @dataclass(frozen=True, eq=False)
-class QwenImage21(DiffusersBackbone):
+class QwenImage21(OneTextEncoder):
     """sample_sigmas: of a model of few steps, otherwise none."""
 
-    text_encoder: Any
-    tokenizer: Any
     image_processor: Any
     sample_sigmas: tuple[float, ...] = ()
     source_area: int = SOURCE_AREA
@@ -45,10 +42,6 @@ class QwenImage21(DiffusersBackbone):
     @property
     def max_sources(self) -> float:
         return math.inf
-
-    @property
-    def _encoders(self) -> tuple[nn.Module, ...]:
-        return (self.text_encoder,)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, /) -> Tensor:
         return call_by_group(_layout, self._group_velocity, x, sigma, cond)
@@ -109,8 +102,7 @@ class QwenImage21(DiffusersBackbone):
             handle.remove()
 
     def _encode_source(self, picture: Tensor) -> Tensor:
-        image = np.asarray(resized(picture, self.source_area))
-        return self.encode_image(torch.from_numpy(image.copy())[None].float() / 255)[0]
+        return self.encode_image(resized_tensor(picture, self.source_area)[None])[0]
 
     def sigmas(self, steps: int, width: int, height: int) -> Tensor:
         return self._scheduled(width, height, spacing(steps, {"sample_sigmas": self.sample_sigmas}))

@@ -28,10 +28,6 @@ class StableDiffusion3(DiffusersBackbone):
     family: ClassVar[str] = "sd3"
 
     @property
-    def max_sources(self) -> float:
-        return 0
-
-    @property
     def _encoders(self) -> tuple[nn.Module, ...]:
         return tuple(encoder for encoder, _ in (*self.clips, *([self.t5] if self.t5 else [])))
 

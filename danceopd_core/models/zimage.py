@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..algorithm.fields import Conditioning, Sample, Value
 from ..errors import InputError, shown
-from .base import DiffusersBackbone, EncodingCache
+from .base import EncodingCache, OneTextEncoder
 from .loading import ModelFolder, at_least, load_module, load_part, load_text
 from .network_inputs import call_by_group, source_shapes
 from .vaes import KlVae
@@ -25,19 +25,12 @@ MAX_TOKENS = 512  # of one text segment, as in the pipeline
 
 
 @dataclass(frozen=True, eq=False)
-class ZImage(DiffusersBackbone):
-    text_encoder: Any
-    tokenizer: Any
-
+class ZImage(OneTextEncoder):
     family: ClassVar[str] = "zimage"
 
     @property
     def max_sources(self) -> float:
         return math.inf
-
-    @property
-    def _encoders(self) -> tuple[nn.Module, ...]:
-        return (self.text_encoder,)
 
     @property
     def _longest_side(self) -> int:

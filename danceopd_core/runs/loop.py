@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Literal, Protocol
 
 from ..algorithm.trainer import StepResult
@@ -18,6 +17,9 @@ RunState = Literal["training", "done", "stopped", "cancelled", "failed"]
 class Observer(Protocol):
     """Follows a training. Every call comes between two updates; what it raises ends the run.
 
+    Of several processes the main one makes all calls, the others `on_validate` alone, at the same updates: a validation
+    is measured by all of them together.
+
     cancelled: the exception by which the user cancels a run; any other exception is a failure.
     """
 
@@ -27,7 +29,8 @@ class Observer(Protocol):
         """After an update, which is in the history already."""
 
     def on_validate(self) -> None:
-        """Every `validate_every` updates, and at the end of a run that did not fail."""
+        """Every `validate_every` updates, and at the end of a run that did not fail; of several processes, not at that
+        of a run that was stopped, of which the others do not know."""
 
     def on_save(self, state: RunState) -> None:
         """After the run's folder was saved; `state` is the state of the run."""
@@ -45,15 +48,15 @@ def train_loop(
     """Trains until the recipe's steps are done or the observer stops the run, and saves as the recipe says.
 
     Whatever ends a run that has an update, it is saved and can be resumed; an exception is raised again after that.
-    SaveFailed, a sentence, if a save fails. Only the main process writes and calls the observer. validate_every: in
-    updates; 0: only at the end.
+    SaveFailed, a sentence, if a save fails. Only the main process writes. validate_every: in updates; 0: only at the
+    end.
     """
     if session.trainer.processes.rank:
-        deque(session.trainer, maxlen=0)
-        return "done"
+        return _follow(session, observer, validate_every)
     try:
         state = _updates(session, folder, observer, validate_every)
-        _validate(session, folder, observer)
+        if state == "done" or session.trainer.processes.size == 1:
+            _validate(session, folder, observer)
     except SaveFailed:
         raise
     except BaseException as error:
@@ -68,6 +71,21 @@ def ended_by(error: BaseException, cancelled: type[BaseException]) -> Literal["c
     return "cancelled" if isinstance(error, cancelled) else "failed"
 
 
+def _follow(session: TrainingSession, observer: Observer, validate_every: int) -> Literal["done"]:
+    """What a process does that is not the main one: the same updates and validations."""
+    for result in session.trainer:
+        if _is_validated(session, result, validate_every):
+            observer.on_validate()
+    observer.on_validate()
+    return "done"
+
+
+def _is_validated(session: TrainingSession, result: StepResult, validate_every: int) -> bool:
+    """Whether there is a validation after this update, which is not that of the end."""
+    due = bool(validate_every) and result.update % validate_every == 0
+    return due and result.update < session.recipe.steps
+
+
 def _updates(
     session: TrainingSession, folder: RunFolder, observer: Observer, validate_every: int
 ) -> Literal["done", "stopped"]:
@@ -79,7 +97,7 @@ def _updates(
             break
         if observer.should_stop():
             return "stopped"
-        if validate_every and result.update % validate_every == 0:
+        if _is_validated(session, result, validate_every):
             _validate(session, folder, observer)
         if result.update % save_every == 0:
             _save(session, folder, observer, "training")

@@ -1,4 +1,4 @@
-"""Opens models and teachers by the names that recipes give them."""
+"""Opens models, teachers and the student by the names that recipes give them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from ..errors import InputError, naming
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
 from ..recipe.file_names import LIVE
-from ..recipe.schema import Teacher
+from ..recipe.schema import Student, Teacher
 from ..weights.adapters import Adapters
+from ..weights.lora import Lora, fresh_lora
 from .other_models import OtherModel
 from .sources import FileWeights, FolderSource, Weights
 
@@ -121,3 +122,21 @@ def _teacher_field(teacher: Teacher, backbone: Backbone, adapters: Adapters, wei
     """Without its guidance."""
     name = adapters.add_teacher(weights.read_lora(teacher.lora, backbone, adapters.shapes)) if teacher.lora else None
     return adapters.field(backbone.velocity, name, teacher.strength)
+
+
+def start_student(student: Student, seed: int, backbone: Backbone, adapters: Adapters, weights: Weights) -> None:
+    """Gives the adapters the LoRA that the student begins as, over its base LoRA. seed: of a fresh one."""
+    start = _start(student, seed, backbone, adapters, weights)
+    with naming("student.base_lora"):
+        base = weights.read_lora(student.base_lora, backbone, adapters.shapes) if student.base_lora else None
+        adapters.start_student(start, base)
+
+
+def _start(student: Student, seed: int, backbone: Backbone, adapters: Adapters, weights: Weights) -> Lora:
+    if student.start != "fresh":
+        with naming("student.start"):
+            return weights.read_lora(student.start, backbone, adapters.shapes)
+    generator = torch.Generator().manual_seed(seed)
+    targets = student.targets or backbone.default_targets
+    with naming("student.targets"):
+        return fresh_lora(adapters.shapes, student.rank, student.alpha or student.rank, targets, generator)

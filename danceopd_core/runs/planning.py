@@ -83,9 +83,21 @@ class RunPlan:
         sigmas = path_sigmas(schedule_of(recipe), size[0], lambda: self.source.sigmas(*size))
         return query_distribution(self.method.query, sigmas)
 
+    @property
+    def tasks(self) -> dict[str, str]:
+        """What each route trains, by its first item: "edit" or "text-to-image"."""
+        return {route.name: task_of(self.items(route.bucket)[0]) for route in self.recipe.routes}
+
     def teachers(self, route: Route) -> list[Teacher]:
         """The teachers of a route: one, or those that it mixes."""
         return [self.recipe.teachers[name] for name in route.teachers]
+
+
+def task_of(item: Item) -> str:
+    """ "edit" for an item with a source picture, also in conditioning that is encoded already."""
+    encoded = item.conditioning.values.values() if item.conditioning else ()
+    edits = item.source is not None or any(isinstance(value, tuple) for value in encoded)
+    return "edit" if edits else "text-to-image"
 
 
 def negatives_of(teachers: Iterable[Teacher], model: str | None = None) -> list[str]:

@@ -11,41 +11,34 @@ from pathlib import Path
 import torch
 
 from ..algorithm.balance import Balanced
-from ..algorithm.fields import VelocityField, mixed
-from ..algorithm.held_out import ENOUGH
+from ..algorithm.fields import VelocityField
 from ..algorithm.in_step import InStep
 from ..algorithm.relief import empty_caches
-from ..algorithm.routers import router
-from ..algorithm.trainer import ProcessGroup, RouteData, Trainer
+from ..algorithm.trainer import ProcessGroup, Trainer
 from ..data.cache_folder import CacheFolder, cache_folder, can_be_written, size_limit
-from ..data.csv_rows import Item
 from ..data.prompt_assignment import PromptAssignment
 from ..data.roots import Roots
-from ..errors import naming
 from ..models.backbone import Backbone
 from ..models.offload import TeacherOffloader
-from ..models.sigma_schedule import path_sigmas
 from ..recipe.file_names import is_live
 from ..recipe.io import checked
-from ..recipe.schema import Recipe, Route
+from ..recipe.schema import Recipe
 from ..weights.adapters import STUDENT, Adapters
-from ..weights.lora import Lora, fresh_lora
+from ..weights.lora import Lora
 from .compiled import prepared, warm_up
-from .encoding import EncodedBuckets, encode_buckets
+from .encoding import encode_buckets
 from .known_models import known_model
 from .ladder import Choice, settle
 from .memory import estimate
-from .opening import DTYPES, open_teachers, pick_device
+from .opening import DTYPES, open_teachers, pick_device, start_student
 from .other_models import OtherModel, load_others, open_others
-from .planning import RunPlan, plan_run, schedule_of, settings_of
+from .planning import RunPlan, plan_run
 from .reading_ahead import RememberedLoras
 from .relief import LadderDown
+from .session_trainer import build_trainer, measured_on
 from .sharding import check_shardable, most, shard
-from .sources import FolderSource, ModelSource, Weights
+from .sources import FolderSource, ModelSource
 from .student_metadata import student_metadata
-
-LOSS_SCALE = 2.0**16
-"""Of the gradients of a network in float16, whose smallest number is 6e-8."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +73,10 @@ class TrainingSession:
             return self.adapters.student()
 
     def errors(self) -> dict[str, float]:
-        """By route, the distance of the student, as it is saved, to its teacher: `Trainer.validate`."""
+        """By route, the distance of the student, as it is saved, to its teacher.
+
+        It is `Trainer.validate`, which all processes call together.
+        """
         with self.as_saved():
             return self.trainer.validate()
 
@@ -111,14 +107,7 @@ class TrainingSession:
     @property
     def tasks(self) -> dict[str, str]:
         """What each route trains, by its first item: "edit" or "text-to-image"."""
-        return {route.name: task_of(self.plan.items(route.bucket)[0]) for route in self.recipe.routes}
-
-
-def task_of(item: Item) -> str:
-    """ "edit" for an item with a source picture, also in conditioning that is encoded already."""
-    encoded = item.conditioning.values.values() if item.conditioning else ()
-    edits = item.source is not None or any(isinstance(value, tuple) for value in encoded)
-    return "edit" if edits else "text-to-image"
+        return self.plan.tasks
 
 
 def open_session(
@@ -187,10 +176,7 @@ def open_session(
     adapters, fields = open_teachers(
         recipe.teachers, backbone, offloader, remembered, others, prepared(dtype, device) if recipe.compile else None
     )
-    start = _student_start(recipe, backbone, adapters, remembered)
-    with naming("student.base_lora"):
-        base_lora = recipe.student.base_lora
-        adapters.start_student(start, remembered.read_lora(base_lora, backbone, adapters.shapes) if base_lora else None)
+    start_student(recipe.student, recipe.seed, backbone, adapters, remembered)
     fields[STUDENT] = adapters.field(backbone.velocity, STUDENT)
     if choice.recipe.gradient_checkpointing:
         weights.enable_checkpointing(backbone.network)
@@ -209,7 +195,7 @@ def open_session(
             None if choice.recipe.gradient_checkpointing else partial(weights.enable_checkpointing, backbone.network)
         )
         relief = LadderDown(log, checkpoint, offloader if files else None)
-    trainer = _trainer(
+    trainer = build_trainer(
         plan, backbone, adapters, fields, encoded, processes, device, relief, choice.micro_batch, in_step
     )
     if relief is not None:
@@ -219,66 +205,3 @@ def open_session(
     if recipe.compile:
         warm_up(trainer, log)
     return TrainingSession(plan, backbone, adapters, fields, trainer, device, choice, encoded.assignment, others)
-
-
-def _student_start(recipe: Recipe, backbone: Backbone, adapters: Adapters, weights: Weights) -> Lora:
-    student = recipe.student
-    if student.start != "fresh":
-        with naming("student.start"):
-            return weights.read_lora(student.start, backbone, adapters.shapes)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    targets = student.targets or backbone.default_targets
-    with naming("student.targets"):
-        return fresh_lora(adapters.shapes, student.rank, student.alpha or student.rank, targets, generator)
-
-
-def _trainer(
-    plan: RunPlan,
-    backbone: Backbone,
-    adapters: Adapters,
-    fields: Mapping[str, VelocityField],
-    encoded: EncodedBuckets,
-    processes: ProcessGroup | None,
-    device: torch.device,
-    relief: LadderDown | None,
-    micro_batch: int,
-    in_step: InStep | None,
-) -> Trainer:
-    recipe = plan.recipe
-    size = recipe.path_steps, recipe.width, recipe.height
-    return Trainer(
-        adapters,
-        fields[STUDENT],
-        [
-            RouteData(route.name, _route_field(route, fields), bucket.samples, bucket.clean, bucket.sizes)
-            for route, bucket in zip(recipe.routes, encoded.buckets, strict=True)
-        ],
-        router(recipe.router, [route.weight for route in recipe.routes]),
-        plan.method,
-        path_sigmas(schedule_of(recipe), size[0], lambda: backbone.sigmas(*size)),
-        backbone.latent_shape(recipe.width, recipe.height),
-        settings_of(recipe),
-        device=device,
-        anchor=adapters.field(backbone.velocity, None) if recipe.anchor else None,
-        processes=processes,
-        relief=relief,
-        micro_batch=micro_batch,
-        loss_scale=LOSS_SCALE if recipe.dtype == "float16" else 1.0,
-        in_step=in_step,
-        latent_shapes=[backbone.latent_shape(*size) for size in encoded.sizes],
-    )
-
-
-def measured_on(trainer: Trainer) -> list[str]:
-    """A line for each route of which no prompts are held out although the recipe says so."""
-    if not trainer.settings.held_out:
-        return []
-    few = [route.name for route, held in zip(trainer.routes, trainer.held, strict=True) if not held]
-    return [f"{name}: validations measure on prompts that are trained too, since of fewer than {ENOUGH} rows, and of a "
-            "stream, none are held out" for name in few]  # fmt: skip
-
-
-def _route_field(route: Route, fields: Mapping[str, VelocityField]) -> VelocityField:
-    if isinstance(route.teacher, str):
-        return fields[route.teacher]
-    return mixed([(fields[name], weight) for name, weight in route.teacher.items()])

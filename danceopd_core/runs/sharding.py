@@ -27,8 +27,6 @@ def _faults(recipe: Recipe, processes: ProcessGroup) -> Iterator[Fault]:
         yield Fault("", "--fsdp shares the base model among processes, and there is one: start it with torchrun")
     if is_live(recipe.model):
         yield Fault("model", "--fsdp shares diffusers models, and this one is ComfyUI's: leave it out")
-    if recipe.router == "balanced":
-        yield Fault("router", "--fsdp and the router balanced exclude each other: use weighted")
     if recipe.quantise is not None:
         yield Fault("quantise", "--fsdp and quantised weights exclude each other: leave one out")
     if recipe.compile:

@@ -1,6 +1,6 @@
 """Tells when a process of a run waits long for another one, and for which.
 
-Each process counts in the launcher's store how often it has come to the common average of an update.
+Each process counts in the launcher's store how often it has come to a common average.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Meetings:
             while not over.wait(self._after):
                 waited += self._after
                 if told := self._waiting(count):
-                    self._tell(f"update {count} has waited for {told} for {waited:g} s: look whether it still runs")
+                    self._tell(f"the run has waited for {told} for {waited:g} s: look whether it still runs")
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()

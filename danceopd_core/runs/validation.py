@@ -19,7 +19,8 @@ from ..listening import one_more, work
 from ..models.sampling import sample_pictures
 from ..weights.adapters import STUDENT
 from .encoding import encode_for
-from .session import TrainingSession, task_of
+from .planning import task_of
+from .session import TrainingSession
 
 
 class ValidationRow(NamedTuple):

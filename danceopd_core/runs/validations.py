@@ -13,12 +13,15 @@ from .session import TrainingSession
 
 
 class Validations:
-    """Those of a session in its folder. trained: the names of the routes that are trained and not only watched."""
+    """Those of a session in its folder. All processes of a run measure together; the main one writes.
+
+    trained: the names of the routes that are trained and not only watched.
+    """
 
     def __init__(self, session: TrainingSession, folder: RunFolder) -> None:
         routes = session.recipe.routes
         self.trained = [routes[number].name for number in trained([route.weight for route in routes])]
-        self._session, self._folder = session, folder
+        self._session, self._folder, self._main = session, folder, not session.trainer.processes.rank
         self._lines = UpdateLines(folder.path / "validation.jsonl")
 
     def measure_start(self) -> None:
@@ -27,8 +30,10 @@ class Validations:
             self._measure()
 
     def measure(self) -> tuple[dict[str, float | None], Best | None]:
-        """The errors by route now, and the best validation so far; where that is this one, the student is kept."""
-        errors, best = self._measure(), self.best()
+        """The errors by route now, and the best validation so far, which the main process alone knows; where that is
+        this one, the student is kept."""
+        errors = self._measure()
+        best = self.best() if self._main else None
         if best is not None and best.update == self._session.trainer.update:
             BestFile(self._folder.path).write(self._session, self._folder.id)
         return errors, best
@@ -38,5 +43,6 @@ class Validations:
 
     def _measure(self) -> dict[str, Any]:
         errors: dict[str, Any] = plain(self._session.errors())
-        self._lines.replace({"update": self._session.trainer.update, "errors": errors})
+        if self._main:
+            self._lines.replace({"update": self._session.trainer.update, "errors": errors})
         return errors

@@ -135,13 +135,13 @@ def _flux2(of: Pass) -> tuple[Any, dict[str, Value]]:
 
 
 def _qwen(of: Pass) -> tuple[Any, dict[str, Value]]:
-    backbone = QwenImage(of.network, _no_vae(), None, of.dtype, EDITING[of.pipeline], None, None, None)
+    backbone = QwenImage(of.network, _no_vae(), None, of.dtype, None, None, EDITING[of.pipeline], None)
     tokens = TOKENS + SEEN * of.edit
     return backbone.velocity, {"text": _empty(of.dtype, tokens, _config(of).joint_attention_dim), **_sources(of)}
 
 
 def _krea2(of: Pass) -> tuple[Any, dict[str, Value]]:
-    backbone = Krea2(of.network, _no_vae(), None, of.dtype, False, (), None, None)
+    backbone = Krea2(of.network, _no_vae(), None, of.dtype, None, None, False, ())
     config = _config(of)
     return backbone.velocity, {"text": _empty(of.dtype, TOKENS, config.num_text_layers * config.text_hidden_dim)}
 

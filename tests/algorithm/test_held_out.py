@@ -8,10 +8,11 @@ import torch
 from danceopd_core.algorithm.draws import RouteData
 from danceopd_core.algorithm.fields import ENDLESS, Conditioning, Sample
 from danceopd_core.algorithm.held_out import ENOUGH, LEAST, MOST, held_rows, measured_rows
+from danceopd_core.algorithm.measuring import Group, parts_of, share
 from danceopd_core.algorithm.methods import METHODS
 from danceopd_core.algorithm.routers import router
 from danceopd_core.algorithm.settings import Settings
-from danceopd_core.algorithm.trainer import Trainer
+from danceopd_core.algorithm.trainer import ProcessGroup, Trainer
 
 SIGMAS = torch.linspace(1, 0, 5)
 
@@ -52,7 +53,17 @@ class Student(Scaled):
         return self.forward(x, sigma, cond)
 
 
-def trainer(*, batch=1, micro_batch=None, name="weighted", sizes=None, weights=(1.0, 1.0), method="danceopd", steps=4):
+def trainer(
+    *,
+    batch=1,
+    micro_batch=None,
+    name="weighted",
+    sizes=None,
+    weights=(1.0, 1.0),
+    method="danceopd",
+    steps=4,
+    processes=None,
+):
     samples = Conditioning(tuple(Sample({"aim": torch.tensor([float(row)])}) for row in range(30)))
     student = Student(0.5)
     routes = [RouteData(f"route {number}", Scaled(1.0 + number), samples, None, sizes) for number in range(2)]
@@ -66,6 +77,7 @@ def trainer(*, batch=1, micro_batch=None, name="weighted", sizes=None, weights=(
         (1, 2, 2),
         Settings(steps, batch=batch, held_out=0.1, lr=0.01),
         micro_batch=micro_batch,
+        processes=processes,
         latent_shapes=[(1, 2, 2), (1, 4, 1)],
     )
 
@@ -83,6 +95,36 @@ def test_samples_of_several_sizes_are_measured_by_size():
     sizes = [row % 2 for row in range(30)]
     one, parts = trainer(sizes=sizes, batch=8).validate(), trainer(sizes=sizes, batch=1).validate()
     assert one == pytest.approx(parts, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+@pytest.mark.parametrize(("counts", "size"), [((4, 4), 3), ((1, 8, 2), 4), ((2,), 5)])
+def test_every_row_is_measured_by_one_process(counts, size, batch):
+    groups = [Group(number, list(range(count))) for number, count in enumerate(counts)]
+    own = [list(parts_of(groups, share(sum(counts), rank, size), batch)) for rank in range(size)]
+    measured = [(group.route, group.rows[place]) for parts in own for group, part in parts for place in part]
+    assert measured == [(group.route, row) for group in groups for row in group.rows]
+    assert all(1 <= len(part) <= batch for parts in own for _, part in parts)
+    lengths = [sum(len(part) for _, part in parts) for parts in own]
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("method", ["danceopd", "diffusionopd", "flowopd"])
+@pytest.mark.parametrize("size", [2, 3, 9])
+def test_processes_measure_their_parts_of_what_one_measures(method, size):
+    """By the mean over them, which is taken here of what each has to give."""
+    sizes = [row % 2 for row in range(30)]
+    given: list[torch.Tensor] = []
+    for rank in range(size):
+        group = ProcessGroup(rank, size, lambda tensors: given.extend(part.clone() for part in tensors))
+        trainer(method=method, sizes=sizes, micro_batch=2, batch=4, processes=group).validate()
+    assert torch.stack(given).count_nonzero(0).tolist() == [1] * 2 * LEAST
+
+    def mean(tensors):
+        tensors[0].copy_(torch.stack(given).mean(0))
+
+    found = trainer(method=method, sizes=sizes, processes=ProcessGroup(0, size, mean)).validate()
+    assert found == pytest.approx(trainer(method=method, sizes=sizes).validate(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["weighted", "round_robin", "all", "balanced"])

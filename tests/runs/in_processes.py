@@ -1,7 +1,8 @@
 """As a script, in each of the processes that a launcher starts: trains a recipe and writes what this process saw.
 
 RECIPE OUT [--fsdp] [--on-disk]: OUT/rank0.json and so on have the losses, a digest of the student after every update,
-the prompts that the process encoded, and every message by its operation and number of elements.
+the prompts that the process encoded, every message by its operation and number of elements, and the errors before and
+after the training, with those that a balanced router measured.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main(recipe: str, out: str, *flags: str) -> None:
 
     bucket_encoders.encode_items = spied
     session = open_session(read_recipe(recipe), processes, cache=Path(out) / "cache", sharded="--fsdp" in flags)
+    errors = [session.errors()]
     messages: list[tuple[str, int]] = []
     reduce = torch.distributed.all_reduce
 
@@ -49,6 +51,7 @@ def main(recipe: str, out: str, *flags: str) -> None:
         students.append(hashlib.sha256(b"".join(part.numpy().tobytes() for part in state)).hexdigest())
     torch.distributed.all_reduce = reduce
     found = {
+        "measured": getattr(session.trainer.router, "start", None),
         "losses": losses,
         "students": students,
         "encoded": encoded,
@@ -58,6 +61,8 @@ def main(recipe: str, out: str, *flags: str) -> None:
         "whole": sum(p.numel() for p in session.backbone.network.parameters()),
         "student": [float(part.double().sum()) for part in session.adapters.state_dict().values()],
     }
+    # After that: between a forward without a backward and the next, what lies outside of the blocks stays whole.
+    found["errors"] = [*errors, session.errors()]
     (Path(out) / f"rank{processes.rank}.json").write_text(json.dumps(found), encoding="utf-8")
     torch.distributed.destroy_process_group()
 

@@ -20,9 +20,11 @@ from . import in_processes
 
 RECIPE = """
 model: {model}
-teachers: {{base: {{guidance: 2.0, negative: ugly and dull}}}}
+teachers: {{base: {{guidance: 2.0, negative: ugly and dull}}, plain: {{}}}}
+router: balanced
 routes:
   - {{name: one, teacher: base, bucket: {{prompts: [{prompts}]}}}}
+  - {{name: watched, teacher: plain, weight: 0, bucket: {{prompts: [a dog, no]}}}}
 student: {{rank: 2, targets: [to_q, to_v]}}
 optimizer: {{lr: 1e-2}}
 query: {{bias: uniform, k: 2}}
@@ -73,17 +75,24 @@ def test_two_processes_with_a_shared_base_train_what_two_with_a_whole_one_train(
     for two in (plain, shared):
         assert two[0]["students"] == two[1]["students"]
         assert two[0]["losses"] != two[1]["losses"]
-    # The gradients of the student alone travel, in one message an update of 4 bytes a trained weight.
-    assert plain[0]["messages"] == [["all_reduce", plain[0]["trained"]]] * 4
-    gradients = [message for message in shared[0]["messages"] if message[1] > 1]
-    assert gradients == [["all_reduce", shared[0]["trained"]]] * 4
+    # The gradients of the student alone travel, in one message an update of 4 bytes a trained weight, and of a
+    # measurement, as of the router before the first update, an error a row.
+    assert plain[0]["messages"] == [["all_reduce", 4 + 2], *[["all_reduce", plain[0]["trained"]]] * 4]
+    assert [message for message in shared[0]["messages"] if message[1] > 1] == plain[0]["messages"]
+    alone = open_session(read_recipe(recipe), cache="off").errors()
+    for two in (plain, shared):
+        assert two[0]["errors"] == two[1]["errors"]
+        assert two[0]["errors"][0] == pytest.approx(alone, rel=1e-5)
+        assert two[0]["measured"] == two[1]["measured"] == list(two[0]["errors"][0].values())
+    assert shared[0]["errors"][1] == pytest.approx(plain[0]["errors"][1], rel=1e-4)
+    assert plain[0]["errors"][1] != plain[0]["errors"][0]
 
 
 def test_what_both_need_is_encoded_once(recipe, tmp_path):
     ranks = in_two(recipe, tmp_path / "run", "--on-disk")
     each = [Counter(rank["encoded"]) for rank in ranks]
     first = set(each[0]) & set(each[1])
-    assert len(first) <= 1  # the first of all is encoded by both, to know its size
+    assert len(first) <= 2  # the first of each bucket is encoded by both, to know its size
     drawn = set(each[0]) | set(each[1])
     assert len(drawn) > 30
     assert all(len(own) > 5 for own in each)

@@ -167,7 +167,16 @@ def test_a_run_without_an_update_leaves_nothing():
     assert recorder.calls == []
 
 
-def test_other_processes_train_and_write_nothing():
-    trainer = Trainer(5, processes=ProcessGroup(1, 2))
-    state, recorder = run(trainer, validate_every=1, save_every=1)
-    assert (state, trainer.update, recorder.calls) == ("done", 5, [])
+@pytest.mark.parametrize(("steps", "begun"), [(5, 0), (4, 0), (4, 2), (4, 4)])
+def test_other_processes_validate_when_the_main_one_does_and_write_nothing(steps, begun):
+    main, other = (Trainer(steps, update=begun, processes=ProcessGroup(rank, 2)) for rank in range(2))
+    _, recorder = run(main, validate_every=2, save_every=1)
+    validations = [call for call in recorder.calls if call[0] == "validated"]
+    assert validations[-1] == ("validated", steps)
+    state, recorder = run(other, validate_every=2, save_every=1)
+    assert (state, other.update, recorder.calls) == ("done", steps, validations)
+
+
+def test_a_stop_of_which_other_processes_do_not_know_waits_for_none_of_them():
+    state, recorder = run(Trainer(5, processes=ProcessGroup(0, 2)), stop_at=3, validate_every=3)
+    assert (state, recorder.but_history()) == ("stopped", [("saved", 3, "stopped")])

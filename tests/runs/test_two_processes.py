@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,11 +14,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from danceopd_core.cli.parser import main
+from danceopd_core.recipe.io import read_recipe
+from danceopd_core.runs.run_id import facts_of_lora
+from danceopd_core.runs.session import open_session
 from danceopd_core.runs.stall import Meetings
 
-from .endings import assert_same_run, write_recipe
+from .endings import assert_same_run, tensors, write_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +79,15 @@ def test_two_processes_resume_to_the_run_that_nothing_ended(zimage_folder, tmp_p
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
     assert_same_run(run, whole)
+    validations = [(folder / "validation.jsonl").read_text(encoding="utf-8").splitlines() for folder in (run, whole)]
+    assert validations[0] == validations[1]
+    entries = [json.loads(line) for line in validations[0]]
+    assert [entry["update"] for entry in entries] == [0, 15, 20]
+    best, other = tensors(run / "best.safetensors"), tensors(whole / "best.safetensors")
+    assert all(torch.equal(best[key], other[key]) for key in best)
+    assert facts_of_lora(run / "best.safetensors")["update"] in (15, 20)
+    one = open_session(read_recipe(recipe, ["rollout_steps=8"]), cache="off").errors()
+    assert entries[0]["errors"] == pytest.approx(one, rel=1e-5)
 
 
 STALL = """
@@ -96,7 +110,7 @@ def test_the_process_that_waits_says_for_which_other_one(tmp_path):
     process = launch(str(tmp_path / "stall.py"))
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said
-    assert "rank 0: update 2 has waited for rank 1 for 1 s" in said
+    assert "rank 0: the run has waited for rank 1 for 1 s" in said
     assert "waited for rank 0" not in said
 
 
