@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..outside import parse_json, read_json, read_text
+from ..outside import parse_json, read_json
 from ..recipe.from_graph import teacher_label
-from ..recipe.io import read_stored_recipe
+from ..recipe.io import comments_of, read_stored_recipe
 from ..recipe.schema import Recipe, Route
 from ..weights.safetensors_io import open_safetensors
 from .best import Best, best_of, percent
@@ -121,10 +121,8 @@ def teacher_text(recipe: Recipe, route: Route) -> str:
 
 def _model_names(folder: Path, recipe: Recipe) -> list[str]:
     """Where the base model's name may stand: its single file, its folder, what ComfyUI's loaders loaded."""
-    comments = [
-        line[1:].strip() for line in read_text(folder / "recipe.yaml", "the recipe").splitlines() if line[:1] == "#"
-    ]
-    return [*filter(None, [recipe.components.get("transformer"), recipe.model]), *comments]
+    named = filter(None, [recipe.components.get("transformer"), recipe.model])
+    return [*named, *comments_of(folder / "recipe.yaml")]
 
 
 def _samples(folder: Path, update: int | None) -> list[SamplePicture]:

@@ -97,8 +97,8 @@ class RunRecord:
     def publish_file(self, student: Path, update: int) -> None:
         """As `publish`, a student of the run's folder, with the model card that tells of that update."""
         self._choose_place()
-        private = read_stored_recipe(self.path / "recipe.yaml").private
-        copy_student(student, self.lora, self._metadata(private, update))
+        recipe = read_stored_recipe(self.path / "recipe.yaml")
+        copy_student(student, self.lora, self._metadata(recipe.private, update), recipe)
         self.write_card()
 
     def find_lora(self) -> None:
