@@ -7,7 +7,7 @@ import { percentLimits } from "./danceopd/chart_panes.js";
 import { Estimates } from "./danceopd/estimates.js";
 import { percentText, sizeText } from "./danceopd/format.js";
 import { addLoader, freePlace, loaderFor } from "./danceopd/load_lora.js";
-import { routeRows } from "./danceopd/panel_texts.js";
+import { reasonText, routeRows } from "./danceopd/panel_texts.js";
 import { Run } from "./danceopd/run.js";
 import { addEvent, addHistory, emptySeries, farthest, percents } from "./danceopd/series.js";
 import { columnLabel, compared, nextColumn, stripTable } from "./danceopd/strip_data.js";
@@ -123,19 +123,28 @@ test("an added node covers no other", () => {
 
 test("a server that estimates nothing is asked once, and an answer is for the prompt that was asked", async () => {
   const told = [];
-  const run = { estimated: (text) => told.push(text) };
+  const run = { estimated: (...texts) => told.push(texts) };
   let status = 200;
   let asked = 0;
-  const client = { estimate: async () => ({ status, ok: status === 200, text: `answer ${(asked += 1)}` }) };
+  const client = { estimate: async () => ({ status, ok: status === 200, text: `answer ${(asked += 1)}`, reason: "" }) };
   let prompt = { 7: { inputs: { steps: 1 } } };
   const estimates = new Estimates(() => [["7", run]], async () => prompt, client);
   await estimates.now();
   await estimates.now();
-  assert.deepEqual([told, asked], [["answer 1"], 1]);
+  assert.deepEqual([told, asked], [[["answer 1", ""]], 1]);
   prompt = { 7: { inputs: { steps: 2 } } };
   status = 404;
   await estimates.now();
   assert.equal(estimates.offered, false);
+});
+
+test("a graph that is not ready has its reason on the panel, until the run begins", async () => {
+  const run = new Run({});
+  const client = { estimate: async () => ({ status: 200, ok: true, text: "", reason: "lora: 'x' is not in ComfyUI's folders" }) };
+  await new Estimates(() => [["7", run]], async () => ({ 7: {} }), client).now();
+  assert.equal(reasonText(run), "Not ready yet: lora: 'x' is not in ComfyUI's folders");
+  run.event = { state: "opening" };
+  assert.equal(reasonText(run), "");
 });
 
 test("a run asks for its pictures when there are new ones, and tells its views", async () => {
