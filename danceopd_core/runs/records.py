@@ -31,7 +31,7 @@ from .run_dir import RunFolder
 from .run_id import read_run, run_of_lora, same_weights
 from .run_lock import HOLDER, LOCK
 from .run_names import check_name, check_twin, is_file_name
-from .saved_status import is_status
+from .saved_status import is_status, picture_name
 from .strip import Strip
 from .student_metadata import copy_student, thumbnail, workflow_metadata
 
@@ -188,8 +188,7 @@ class RunRecord:
         status = self._read("status.json")
         if not is_status(status):
             return None
-        named = [(picture, picture["url"].rpartition("/")[2]) for picture in status["pictures"]]
-        pictures = [{**picture, "url": self.url(name)} for picture, name in named if is_file_name(name)]
+        pictures = [{**one, "url": self.url(name)} for one in status["pictures"] if (name := picture_name(one))]
         saved = status.get("saved")
         if saved and not is_file_name(saved["lora"]):
             status = {**status, "saved": None}
