@@ -14,6 +14,7 @@ import { addLoader } from "./danceopd/load_lora.js";
 import { Panel } from "./danceopd/panel.js";
 import { followPresets, presetsOf } from "./danceopd/quality.js";
 import { watchFaults } from "./danceopd/queueing.js";
+import { translateReports } from "./danceopd/reports.js";
 import { Run } from "./danceopd/run.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { HEIGHT } from "./danceopd/style.js";
@@ -178,6 +179,7 @@ app.registerExtension({
 
   async init() {
     api.addEventListener("danceopd.step", ({ detail }) => dispatch(detail));
+    api.addEventListener("executed", ({ detail }) => translateReports(detail?.output), { capture: true }); // before the page
     let cached = [];
     api.addEventListener("execution_cached", ({ detail }) => (cached = detail.nodes ?? []));
     api.addEventListener("executing", ({ detail }) => (cached = detail ? [] : cached));

@@ -6,8 +6,10 @@ import { test } from "node:test";
 import { percentLimits } from "./danceopd/chart_panes.js";
 import { Estimates } from "./danceopd/estimates.js";
 import { percentText, sizeText } from "./danceopd/format.js";
+import { load } from "./danceopd/i18n.js";
 import { addLoader, freePlace, loaderFor } from "./danceopd/load_lora.js";
 import { reasonText, routeRows } from "./danceopd/panel_texts.js";
+import { translateReports, verdictText } from "./danceopd/reports.js";
 import { Run } from "./danceopd/run.js";
 import { addEvent, addHistory, emptySeries, farthest, percents } from "./danceopd/series.js";
 import { columnLabel, compared, nextColumn, stripTable } from "./danceopd/strip_data.js";
@@ -189,4 +191,22 @@ test("the wide view shows the selected trainer, else the one before, else a runn
   assert.equal(chosen(nodes, () => false, "a")[0], "a");
   assert.equal(chosen(nodes, () => false, undefined)[0], "b");
   assert.equal(chosen([], () => false, undefined), null);
+});
+
+test("the verdict of a report is in the page's language, whatever node shows it", () => {
+  const sentences = {
+    "healthy: {many} layers of rank {rank}": "健康：{many} 层，秩 {rank}",
+    "{count} of {many} layers change{plural} nothing ({names})": "{many} 层中 {count} 层不变（{names}）",
+  };
+  load({ zh: { danceopdSentences: sentences } }, "zh");
+  const [one, many] = ["1 of 20 layers changes nothing (a.b)", "2 of 20 layers change nothing (a, b)"];
+  const keys = "\nkeys: 20 layers with ComfyUI's names\n\nhealthy: 20 layers of rank 4";
+  const output = { text: [`my.safetensors: healthy: 20 layers of rank 4. ${one}. Something new${keys}`, "healthy: 1", 3] };
+  translateReports(output);
+  assert.deepEqual(output.text, [`my.safetensors: 健康：20 层，秩 4. 20 层中 1 层不变（a.b）. Something new${keys}`, "healthy: 1", 3]);
+  assert.equal(verdictText(many), "20 层中 2 层不变（a, b）");
+  translateReports({ images: [] });
+  translateReports(undefined);
+  load({}, "en");
+  assert.equal(verdictText(`${one}. ${many}`), `${one}. ${many}`);
 });

@@ -5,6 +5,7 @@ import { createButton, createElement } from "./elements.js";
 import { EndCard } from "./end_card.js";
 import { sentence, stateText, t } from "./i18n.js";
 import { earlierText, factTexts, healthText, hintText, messageText, queriesText, reasonText, routeRows } from "./panel_texts.js";
+import { verdictText } from "./reports.js";
 import { Strip } from "./strip.js";
 import { STYLE } from "./style.js";
 import { STRIP_STYLE } from "./style_strip.js";
@@ -120,7 +121,7 @@ export class Panel {
     if (!event?.health || !event.update) return;
     const chip = createElement("span", "danceopd-health", this.facts, healthText(event.health));
     chip.dataset.health = event.health.state;
-    chip.title = event.health.verdict;
+    chip.title = verdictText(event.health.verdict);
   }
 
   #renderRoutes() {
