@@ -143,7 +143,7 @@ function addColours() {
   document.head.append(style);
 }
 
-function showStart() {
+function applyStart() {
   const { canvas } = app.canvas;
   const view = firstView(app.rootGraph, [canvas.clientWidth, canvas.clientHeight]);
   if (!view) return;
@@ -151,6 +151,24 @@ function showStart() {
   ds.scale = view.scale;
   [ds.offset[0], ds.offset[1]] = view.offset;
   app.canvas.setDirty(true, true);
+}
+
+let unseen; // waits for the canvas behind an app's form
+
+// A canvas that is not shown has no size; the page fits the graph into it a frame after it shows it.
+function showStart() {
+  const { canvas } = app.canvas;
+  unseen?.disconnect();
+  if (canvas.clientWidth) {
+    applyStart();
+    return;
+  }
+  unseen = new ResizeObserver((entries, observer) => {
+    if (!canvas.clientWidth) return;
+    observer.disconnect();
+    requestAnimationFrame(() => requestAnimationFrame(applyStart));
+  });
+  unseen.observe(canvas);
 }
 
 function addPanel(node) {
@@ -174,12 +192,14 @@ function addPanel(node) {
   }, { passive: false });
 }
 
+// The page listens once its extensions are loaded, so this hears a node's output before it.
+api.addEventListener("executed", ({ detail }) => translateReports(detail?.output));
+
 app.registerExtension({
   name: "DanceOPD.Panel",
 
   async init() {
     api.addEventListener("danceopd.step", ({ detail }) => dispatch(detail));
-    api.addEventListener("executed", ({ detail }) => translateReports(detail?.output), { capture: true }); // before the page
     let cached = [];
     api.addEventListener("execution_cached", ({ detail }) => (cached = detail.nodes ?? []));
     api.addEventListener("executing", ({ detail }) => (cached = detail ? [] : cached));
