@@ -58,9 +58,7 @@ class _Reader:
     def train(self, node: str) -> Recipe:
         from ..danceopd_core.runs.sources import graph_source
 
-        kind, inputs = self._node(node)
-        if kind != "DanceOPD_Train":
-            raise InputError(f"node {node}: it is no Train Student LoRA")
+        _, inputs = self._node(node)
         routes, student = self._above(inputs, "routes", ROUTES), self._above(inputs, "student", STUDENTS)
         own = {given.id: given.default for given in training_inputs() if hasattr(given, "default")}
         given = {name: _value(inputs, name, default) for name, default in own.items() if name in own}

@@ -188,7 +188,7 @@ def training_inputs() -> list[io.Input]:
             multiline=True,
             advanced=True,
             tooltip="Further recipe settings, one key=value per line: optimizer.clip, optimizer.weight_decay, "
-            "query.sigma, eta, group, anchor, ode_kl_weight, memory, private, aspects, compile.",
+            "query.sigma, eta, group, anchor, ode_kl_weight, memory, aspects, compile.",
         ),
         io.Image.Input(
             "validation_sources",
@@ -243,5 +243,13 @@ def training_inputs() -> list[io.Input]:
             "fast: the same with 8 steps, at half the cost of a rollout and nearly the quality. Both keep the number "
             "of steps of a diffusers folder that was distilled to few. custom: rollout_steps, k, bias, sigma_low and "
             "sigma_high as they are set; editing one of them selects it.",
+        ),
+        io.Boolean.Input(
+            "private",
+            default=False,
+            optional=True,
+            advanced=True,
+            tooltip="Leaves prompts, pictures, paths and the workflow out of the LoRA's metadata and its model card. "
+            "Queued again with another value, a finished run is published anew without training.",
         ),
     ]

@@ -14,6 +14,7 @@ import { addLoader } from "./danceopd/load_lora.js";
 import { Panel } from "./danceopd/panel.js";
 import { followPresets, presetsOf } from "./danceopd/quality.js";
 import { watchFaults } from "./danceopd/queueing.js";
+import { translateReports } from "./danceopd/reports.js";
 import { Run } from "./danceopd/run.js";
 import { followSockets, nameSockets } from "./danceopd/sockets.js";
 import { HEIGHT } from "./danceopd/style.js";
@@ -142,7 +143,7 @@ function addColours() {
   document.head.append(style);
 }
 
-function showStart() {
+function applyStart() {
   const { canvas } = app.canvas;
   const view = firstView(app.rootGraph, [canvas.clientWidth, canvas.clientHeight]);
   if (!view) return;
@@ -150,6 +151,24 @@ function showStart() {
   ds.scale = view.scale;
   [ds.offset[0], ds.offset[1]] = view.offset;
   app.canvas.setDirty(true, true);
+}
+
+let unseen; // waits for the canvas behind an app's form
+
+// A canvas that is not shown has no size; the page fits the graph into it a frame after it shows it.
+function showStart() {
+  const { canvas } = app.canvas;
+  unseen?.disconnect();
+  if (canvas.clientWidth) {
+    applyStart();
+    return;
+  }
+  unseen = new ResizeObserver((entries, observer) => {
+    if (!canvas.clientWidth) return;
+    observer.disconnect();
+    requestAnimationFrame(() => requestAnimationFrame(applyStart));
+  });
+  unseen.observe(canvas);
 }
 
 function addPanel(node) {
@@ -172,6 +191,9 @@ function addPanel(node) {
     app.canvas.processMouseWheel(event);
   }, { passive: false });
 }
+
+// The page listens once its extensions are loaded, so this hears a node's output before it.
+api.addEventListener("executed", ({ detail }) => translateReports(detail?.output));
 
 app.registerExtension({
   name: "DanceOPD.Panel",

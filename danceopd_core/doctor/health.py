@@ -65,12 +65,12 @@ class Health:
         if not many:
             return "broken: it has no layers"
         if self.broken:
-            return f"broken: {_layers(self.broken, many)} NaN or infinity"
+            return f"broken: {_layers(self.broken, many, 'hold', 'NaN or infinity')}"
         if self.state == "dead":
             return f"dead: its {many} layers change nothing (their product is zero), so no picture changes with it"
         told = [f"{self.state}: {many} layers of rank {self.rank}, each spread over {self.effective:.1f} directions"]
         if self.dead:
-            told.append(f"{_layers(self.dead, many, 'change')} nothing{'' if self._much_dead else ', as is usual'}")
+            told.append(f"{_layers(self.dead, many, 'change', 'nothing')}{'' if self._much_dead else ', as is usual'}")
         if self.spikes:
             told.append(
                 f"in {listed(self.spikes)} one direction carries the layer and is more than {SPIKE_FACTOR:g} times as "
@@ -122,6 +122,5 @@ def _names(layers: Sequence[LayerSpectrum]) -> tuple[str, ...]:
     return tuple(layer.module for layer in layers)
 
 
-def _layers(names: Sequence[str], many: int, verb: str = "hold") -> str:
-    plural = len(names) > 1
-    return f"{len(names)} of {many} layers {verb if plural else verb + 's'} ({listed(names)})"
+def _layers(names: Sequence[str], many: int, verb: str, what: str) -> str:
+    return f"{len(names)} of {many} layers {verb}{'s' * (len(names) == 1)} {what} ({listed(names)})"

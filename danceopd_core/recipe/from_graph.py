@@ -50,7 +50,6 @@ WIDGETS = {
     "anchor": "more_settings: anchor",
     "ode_kl_weight": "more_settings: ode_kl_weight",
     "memory": "more_settings: memory",
-    "private": "more_settings: private",
     "aspects": "more_settings: aspects",
     "compile": "more_settings: compile",
 }
@@ -77,7 +76,7 @@ TEACHER_WIDGETS = {
 
 SAME_NAME = (
     "method", "steps", "batch", "accumulate", "rollout_steps", "seed", "save_every", "width", "height",
-    "gradient_checkpointing",
+    "gradient_checkpointing", "private",
 )  # fmt: skip
 """Recipe keys that are inputs of the Train node under the same name."""
 
@@ -121,7 +120,10 @@ def recipe_of(routes: RoutesSpec, student: Student, settings: Mapping[str, Any],
     if faults:
         raise InputError(faults=[Fault("more_settings", str(fault)) for fault in faults])
     with widget_names(model.live is not None):
-        return parse_recipe(tree)
+        found = parse_recipe(tree)
+    if settings.get("private") and not found.private:
+        raise InputError.at("more_settings", "private=false stands against private, which is on: remove the line")
+    return found
 
 
 def teacher_of(field: FieldSpec, teachers: dict[str, Teacher]) -> str | dict[str, float]:

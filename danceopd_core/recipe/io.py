@@ -77,6 +77,12 @@ def write_recipe(path: str | Path, recipe: Recipe, notes: Sequence[str] = (), st
     write_text(path, comment + text)
 
 
+def comments_of(path: str | Path) -> list[str]:
+    """The notes that `write_recipe` wrote above a recipe."""
+    lines = read_text(Path(path), "the recipe").splitlines()
+    return [line[1:].strip() for line in lines if line[:1] == "#"]
+
+
 def _build(tree: Any, what: str, faults: list[Fault]) -> Recipe:
     recipe = build(Recipe, migrated(tree, faults), "", faults)
     if recipe is not FAULTY:

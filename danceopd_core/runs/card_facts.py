@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..outside import parse_json, read_json, read_text
+from ..outside import parse_json, read_json
 from ..recipe.from_graph import teacher_label
-from ..recipe.io import read_stored_recipe
+from ..recipe.io import comments_of, read_stored_recipe
 from ..recipe.schema import Recipe, Route
 from ..weights.safetensors_io import open_safetensors
 from .best import Best, best_of, percent
 from .history import UpdateLines
 from .known_models import KnownModel, known_model
 from .numbers import finite, is_update
-from .saved_status import is_status
-from .strip import Strip
+from .saved_status import is_status, picture_name
+from .strip import PICTURES, Strip
 
 ENDS = 20
 """Updates of a route whose mean loss stands for its start or its end, where there is no validation."""
@@ -121,10 +120,8 @@ def teacher_text(recipe: Recipe, route: Route) -> str:
 
 def _model_names(folder: Path, recipe: Recipe) -> list[str]:
     """Where the base model's name may stand: its single file, its folder, what ComfyUI's loaders loaded."""
-    comments = [
-        line[1:].strip() for line in read_text(folder / "recipe.yaml", "the recipe").splitlines() if line[:1] == "#"
-    ]
-    return [*filter(None, [recipe.components.get("transformer"), recipe.model]), *comments]
+    named = filter(None, [recipe.components.get("transformer"), recipe.model])
+    return [*named, *comments_of(folder / "recipe.yaml")]
 
 
 def _samples(folder: Path, update: int | None) -> list[SamplePicture]:
@@ -136,11 +133,11 @@ def _samples(folder: Path, update: int | None) -> list[SamplePicture]:
         return []
     if status is None or not is_status(status):
         return []
-    found = [SamplePicture(folder / "pictures" / Path(one["url"]).name, one["prompt"]) for one in status["pictures"]]
+    found = [SamplePicture(folder / PICTURES / picture_name(one), one["prompt"]) for one in status["pictures"]]
     own = [] if update is None else Strip(folder).of(update)
     if len(own) == len(found):
         found = [SamplePicture(file, sample.prompt) for file, sample in zip(own, found, strict=True)]
-    return [sample for sample in found if os.path.isfile(sample.file)]  # no error for a name that none can have
+    return [sample for sample in found if sample.file.is_file()]
 
 
 def _entries(folder: Path, name: str) -> list[dict[str, Any]]:

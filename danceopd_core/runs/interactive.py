@@ -21,7 +21,7 @@ from .live_observer import LiveObserver
 from .live_status import LiveStatus
 from .loop import ended_by, train_loop
 from .numbers import is_update
-from .publishing import saved_facts
+from .publishing import publish_as_asked, saved_facts
 from .queueing import WORKFLOW
 from .records import RunRecord
 from .session import TrainingSession, open_session
@@ -68,7 +68,7 @@ def _train(job: Job, host: Host, status: LiveStatus, stop: threading.Event) -> N
     loras = [recipe.student.start, recipe.student.base_lora, *(teacher.lora for teacher in recipe.teachers.values())]
     run.check_free(loras)
     identity, earlier = {**run_identity(recipe, job.roots), "watch": job.validation.digest()}, run.identity()
-    if identity == earlier and _publish_finished(run, status):
+    if identity == earlier and _publish_finished(run, status, recipe.private):
         return
     with ExitStack() as locks:
         locks.enter_context(run.folder.lock())
@@ -133,12 +133,16 @@ def _opened(job: Job, recipe: Recipe, log: Callable[[str], None], resume: bool) 
     return open_session(recipe, log=log, source=source, roots=job.roots, resumed=resume, cache=job.cache)
 
 
-def _publish_finished(run: RunRecord, status: LiveStatus) -> bool:
-    """Publishes the results of a finished run and restores its LoRA; False if the run is not finished."""
+def _publish_finished(run: RunRecord, status: LiveStatus, private: bool) -> bool:
+    """Publishes the results of a finished run and restores its LoRA; False if the run is not finished.
+
+    private: as it is asked now, which its files follow.
+    """
     saved = run.status()
     if not saved or saved["state"] != "done" or not run.folder.student.exists():
         return False
     run.restore_lora()
+    publish_as_asked(run, private)
     names = ("update", "losses", "start", "validation", "watched", "held_out", "best", "pictures", "asked", "health",
              "warning")  # fmt: skip
     results = {name: saved[name] for name in names if name in saved}  # runs of version 0.1.0 may lack some

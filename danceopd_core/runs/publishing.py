@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError
+from ..recipe.io import comments_of, read_stored_recipe, write_recipe
 from .best import BestFile, update_of
 from .numbers import finite
 from .records import RunRecord
 from .run_id import read_run, run_of_lora
+from .student_metadata import copy_student
 
 Which = Literal["best", "last"]
 
@@ -31,6 +35,34 @@ def publish_kept(record: RunRecord, which: Which) -> dict[str, Any]:
         if status := record.status():
             record.write("status.json", {**status, "saved": saved_facts(record)})
     return {"lora": record.lora.name, "update": update}
+
+
+def publish_as_asked(record: RunRecord, private: bool) -> None:
+    """Publishes what a finished run has published anew, if its recipe says otherwise about privacy than is asked now.
+
+    The students that can be published or pushed later follow. InputError while the run is training, or for a damaged
+    recipe of a run that is to be private.
+    """
+    file = record.path / "recipe.yaml"
+    try:
+        stored = read_stored_recipe(file)
+    except InputError:
+        if private:
+            raise
+        return
+    if stored.private == private:
+        return
+    recipe = replace(stored, private=private)
+    with record.folder.lock():
+        record.find_lora()
+        last, best = record.folder.student, BestFile(record.path).path
+        published = update_of(record.lora)
+        write_recipe(file, recipe, comments_of(file), stored=True)
+        for student in filter(Path.is_file, (last, best)):
+            copy_student(student, student, {}, recipe)
+        chosen = best if published is not None and published == update_of(best) != update_of(last) else last
+        if (update := update_of(chosen)) is not None:
+            record.publish_file(chosen, update)
 
 
 def saved_facts(record: RunRecord) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ from .run_dir import RunFolder
 from .run_id import read_run, run_of_lora, same_weights
 from .run_lock import HOLDER, LOCK
 from .run_names import check_name, check_twin, is_file_name
-from .saved_status import is_status
+from .saved_status import is_status, picture_name
 from .strip import Strip
 from .student_metadata import copy_student, thumbnail, workflow_metadata
 
@@ -97,8 +97,8 @@ class RunRecord:
     def publish_file(self, student: Path, update: int) -> None:
         """As `publish`, a student of the run's folder, with the model card that tells of that update."""
         self._choose_place()
-        private = read_stored_recipe(self.path / "recipe.yaml").private
-        copy_student(student, self.lora, self._metadata(private, update))
+        recipe = read_stored_recipe(self.path / "recipe.yaml")
+        copy_student(student, self.lora, self._metadata(recipe.private, update), recipe)
         self.write_card()
 
     def find_lora(self) -> None:
@@ -188,8 +188,7 @@ class RunRecord:
         status = self._read("status.json")
         if not is_status(status):
             return None
-        named = [(picture, picture["url"].rpartition("/")[2]) for picture in status["pictures"]]
-        pictures = [{**picture, "url": self.url(name)} for picture, name in named if is_file_name(name)]
+        pictures = [{**one, "url": self.url(name)} for one in status["pictures"] if (name := picture_name(one))]
         saved = status.get("saved")
         if saved and not is_file_name(saved["lora"]):
             status = {**status, "saved": None}

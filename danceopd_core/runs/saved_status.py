@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import encodable
 from .numbers import is_finite, is_update, measured
-from .run_names import ENDING
+from .run_names import ENDING, is_file_name
 
 STATES = ("opening", "training", "done", "stopped", "cancelled", "failed")
 
@@ -113,6 +113,12 @@ def is_status(value: Any) -> bool:
         return False
     _mend(value)
     return all(check(value[name]) for name, check in (REQUIRED | OTHERS).items() if name in value)
+
+
+def picture_name(picture: Mapping[str, str]) -> str:
+    """The file of a picture of a status; empty for a URL whose end no file can be named, a picture that is absent."""
+    name = picture["url"].rpartition("/")[2]
+    return name if is_file_name(name) else ""
 
 
 def _mend(status: dict[str, Any]) -> None:

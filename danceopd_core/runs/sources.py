@@ -132,6 +132,18 @@ class LiveModel(Protocol):
         ...
 
 
+class LiveBase(LiveModel, Protocol):
+    """One that students are trained on."""
+
+    def carries(self, teacher: LiveModel) -> bool:
+        """Whether a teacher is this very model with LoRAs on it, and nothing else's weights."""
+        ...
+
+    def stack(self, teachers: Sequence[LiveModel], files: Sequence[tuple[str, float]]) -> LiveModel:
+        """This model with the LoRAs of such teachers on it at once, and LoRA files at their strengths."""
+        ...
+
+
 @dataclass(frozen=True)
 class FileWeights:
     """Files by path, and parts of the embedded model."""

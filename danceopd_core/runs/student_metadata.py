@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.images import upright
+from ..outside import parse_json
 from ..recipe.schema import Recipe
 from ..weights.lora import Lora
 from ..weights.lora_io import lora_metadata
@@ -76,9 +77,17 @@ def workflow_metadata(workflow: Any) -> dict[str, str]:
     return {name: json.dumps(part) for name in ("workflow", "prompt") if (part := workflow.get(name))}
 
 
-def copy_student(source: Path, target: Path, more: Mapping[str, str]) -> None:
-    """Writes a student's file to another place, under the title that it has there. more: entries of its metadata."""
+def copy_student(source: Path, target: Path, more: Mapping[str, str], recipe: Recipe) -> None:
+    """Writes a student's file to another place, or anew to its own, under the title that it has there.
+
+    more: entries of its metadata. recipe: of its run, which the file holds unless it is private.
+    """
     with open_safetensors(source) as handle:
         metadata = handle.metadata() or {}
-        tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (no dict)
-    write_safetensors(target, tensors, {**metadata, **more, "modelspec.title": target.stem})
+        tensors = {key: handle.get_tensor(key).clone() for key in handle.keys()}  # noqa: SIM118 (no dict)
+    told = parse_json(metadata.get("danceopd", "{}"), f"the metadata of {source}")
+    told = {name: value for name, value in told.items() if name != "recipe"} if isinstance(told, dict) else {}
+    if not recipe.private:
+        told["recipe"] = recipe.to_dict()
+    own = {"danceopd": json.dumps(told, sort_keys=True), "modelspec.title": target.stem}
+    write_safetensors(target, tensors, {**metadata, **more, **own})

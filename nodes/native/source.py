@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from .checkpointing import enable_checkpointing
 from .latents import LatentSpace, check_vae, latent_space
 from .lora_names import PREFIX, patched, read_native_lora
 from .memory import reference_area, training_memory
+from .stacking import loras_beyond, stacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,16 @@ class NativeModel:
     def with_lora(self, path: Path) -> ModelPatcher:
         """The MODEL given, with a LoRA file on it as by the stock loader; the weights are shared."""
         return patched(self.patcher, str(path))
+
+    def carries(self, teacher: LiveModel) -> bool:
+        return bool(loras_beyond(cast(NativeTeacher, teacher).patcher, self.patcher))
+
+    def stack(self, teachers: Sequence[LiveModel], files: Sequence[tuple[str, float]]) -> NativeTeacher:
+        """Files as the stock loader puts them on a MODEL."""
+        parts = [loras_beyond(cast(NativeTeacher, teacher).patcher, self.patcher) for teacher in teachers]
+        parts += [loras_beyond(patched(self.patcher, name, strength), self.patcher) for name, strength in files]
+        told = repr([*(teacher.name for teacher in teachers), *files]).encode()
+        return NativeTeacher(stacked(self.patcher, parts), hashlib.sha256(told).hexdigest()[: len(self.digest)])
 
     def source(self, teachers: Mapping[str, LiveModel], others: Mapping[str, ModelSource]) -> NativeSource:
         weights = NativeWeights({name: cast(NativeTeacher, live) for name, live in teachers.items()})

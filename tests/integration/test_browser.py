@@ -261,8 +261,15 @@ def test_a_table_is_uploaded_from_the_bucket(page, base):
     page.shot("bucket_of_an_uploaded_table")
 
 
+REPORT = {
+    "1": {"class_type": "DanceOPD_LoraReport", "inputs": {"lora_name": "shapes:lit"}},
+    "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+}
+
+
 @pytest.mark.parametrize(
-    ("language", "words"), [("zh", ("正在编码", "训练中")), ("ja", ("エンコードしています", "学習中"))]
+    ("language", "words"),
+    [("zh", ("正在编码", "训练中", "正常：")), ("ja", ("エンコードしています", "学習中", "正常："))],
 )
 def test_progress_and_notes_are_in_the_pages_language(page, language, words):
     page.set("Comfy.Locale", language)
@@ -275,13 +282,23 @@ def test_progress_and_notes_are_in_the_pages_language(page, language, words):
         page.page.evaluate("() => document.querySelector('.danceopd-running button').click()")
         note = page.page.evaluate("() => app.graph.nodes.find((n) => n.type === 'MarkdownNote').widgets[0].value")
         assert not note.startswith("## Guidance absorption")
+        page.page.evaluate("(graph) => app.loadApiJson(graph, 'report')", REPORT)
+        page.press_run()
+        shown = "() => app.graph.nodes.find((n) => n.type === 'PreviewAny')?.widgets.map((w) => w.value).join()"
+        page.page.wait_for_function(f"() => ({shown})().includes('keys: ')", timeout=60_000)
+        assert words[2] in page.page.evaluate(shown)
     finally:
         page.set("Comfy.Locale", "en")
         page.open()
 
 
-def test_a_template_shows_its_start_at_a_readable_size(page):
+@pytest.mark.parametrize("before", ["", "sample_student"])
+def test_a_template_shows_its_start_at_a_readable_size(page, before):
+    """Behind the form of the second the canvas is hidden, and the page fits what comes after it."""
+    if before:
+        page.choose_template(before)
     page.choose_template("quickstart")
+    page.page.wait_for_timeout(1000 * bool(before))
     scale, left, right = page.page.evaluate(
         """() => {
             const { ds, canvas } = app.canvas;

@@ -207,6 +207,15 @@ def test_faults_of_more_settings_name_that_widget():
     assert [fault.setting for fault in caught.value.faults] == ["more_settings"] * 3
 
 
+def test_a_run_is_private_by_the_widget_or_by_an_older_graphs_line():
+    def told(more="", **widget):
+        return recipe(routes((field(), 1.0)), more=more, **widget).private
+
+    assert (told(), told(private=True), told("private=true", private=False)) == (False, True, True)
+    with pytest.raises(InputError, match="more_settings: private=false stands against private"):
+        told("private=false", private=True)
+
+
 def test_a_learned_router_reaches_the_recipe_and_is_one():
     more = specs.PromptSpec(core.Bucket(prompts=("x",)), "prompts")
     two = routes((field(), 1.0), (field("edit", lora="e"), 2.0))

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from danceopd_core.errors import InputError
@@ -182,3 +183,23 @@ def test_leftovers_of_numbers_that_no_update_has_are_removed(tmp_path):
 def test_seconds_that_are_none_are_left_out(record, total):
     UpdateLines(record.path / "history.jsonl").add({"update": 5, "losses": {}, "seconds": {"total": total}})
     assert saved_facts(record)["seconds"] == 6.0
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "\ud800.png", "a\0.png", "..", "a\\..\\b.png", "y" * 300 + ".png"], ids=range(6)
+)
+@pytest.mark.parametrize("strip", [False, True])
+def test_a_picture_of_a_name_that_no_file_has_counts_as_absent(record, name, strip):
+    """Two pictures in the status, one of which can be there."""
+    (record.path / "pictures").mkdir()
+    for row in range(2 if strip else 1):
+        Image.new("RGB", (8, 8)).save(record.path / "pictures" / f"000002-{row:02d}.png")
+    pictures = [
+        {"prompt": f"prompt {url[-6:-4]}", "url": url} for url in ("/danceopd/000002-00.png", f"/danceopd/{name}")
+    ]
+    record.write("status.json", {**json.loads((record.path / "status.json").read_text()), "pictures": pictures})
+    assert [picture["prompt"] for picture in record.status()["pictures"]] == ["prompt 00"]
+    assert publish_kept(record, "best")["update"] == 2
+    card = record.lora.with_suffix(".md").read_text(encoding="utf-8")
+    assert card.count("000002-00.png") == 2  # in its head and its text
+    assert "prompt 00" in card

@@ -6,12 +6,14 @@ from shutil import copyfile
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from danceopd_core.errors import InputError
 from danceopd_core.recipe import from_graph as recipes
 from danceopd_core.recipe import graph as specs
 from danceopd_core.recipe import schema as core
+from danceopd_core.recipe.io import comments_of
 from danceopd_core.runs import interactive
 from danceopd_core.runs import live_status as live
 from danceopd_core.runs import records as runs
@@ -84,6 +86,11 @@ def go(zimage_folder, tmp_path):
     return train
 
 
+def metadata_of(file):
+    with safe_open(file, "pt") as handle:
+        return handle.metadata()
+
+
 def student_of(status):
     return load_file(status.files.lora)
 
@@ -134,6 +141,29 @@ def test_the_same_run_is_found_again_and_not_trained(go):
     assert again.data["pictures"]
     assert len(again.data["asked"]) == 2
     assert again.host.shown == []
+
+
+def test_a_finished_run_follows_its_privacy_without_training(go):
+    status = go()
+    status.run()
+    files = (status.files.lora, status.files.folder.student, status.files.path / "best.safetensors")
+
+    def told(file):
+        return json.dumps(metadata_of(file)) + (file.with_suffix(".md").read_text() if file is files[0] else "")
+
+    before, notes = student_of(status), comments_of(status.files.path / "recipe.yaml")
+    assert all("a red circle" in told(file) for file in files)
+    assert "modelspec.thumbnail" in metadata_of(files[0])
+    again = go(private=True)
+    again.run()
+    assert (again.data["state"], again.host.shown) == ("done", [])
+    assert not any("a red circle" in told(file) for file in files)
+    assert "modelspec.thumbnail" not in metadata_of(files[0])
+    assert equal(student_of(again), before)
+    assert [update_of(file) for file in files[:2]] == [4, 4]
+    assert comments_of(status.files.path / "recipe.yaml") == notes
+    go().run()
+    assert all("a red circle" in told(file) for file in files)
 
 
 def test_a_deleted_lora_comes_back_without_training(go):

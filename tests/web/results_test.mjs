@@ -6,8 +6,10 @@ import { test } from "node:test";
 import { percentLimits } from "./danceopd/chart_panes.js";
 import { Estimates } from "./danceopd/estimates.js";
 import { percentText, sizeText } from "./danceopd/format.js";
+import { load } from "./danceopd/i18n.js";
 import { addLoader, freePlace, loaderFor } from "./danceopd/load_lora.js";
-import { routeRows } from "./danceopd/panel_texts.js";
+import { reasonText, routeRows } from "./danceopd/panel_texts.js";
+import { translateReports, verdictText } from "./danceopd/reports.js";
 import { Run } from "./danceopd/run.js";
 import { addEvent, addHistory, emptySeries, farthest, percents } from "./danceopd/series.js";
 import { columnLabel, compared, nextColumn, stripTable } from "./danceopd/strip_data.js";
@@ -123,19 +125,28 @@ test("an added node covers no other", () => {
 
 test("a server that estimates nothing is asked once, and an answer is for the prompt that was asked", async () => {
   const told = [];
-  const run = { estimated: (text) => told.push(text) };
+  const run = { estimated: (...texts) => told.push(texts) };
   let status = 200;
   let asked = 0;
-  const client = { estimate: async () => ({ status, ok: status === 200, text: `answer ${(asked += 1)}` }) };
+  const client = { estimate: async () => ({ status, ok: status === 200, text: `answer ${(asked += 1)}`, reason: "" }) };
   let prompt = { 7: { inputs: { steps: 1 } } };
   const estimates = new Estimates(() => [["7", run]], async () => prompt, client);
   await estimates.now();
   await estimates.now();
-  assert.deepEqual([told, asked], [["answer 1"], 1]);
+  assert.deepEqual([told, asked], [[["answer 1", ""]], 1]);
   prompt = { 7: { inputs: { steps: 2 } } };
   status = 404;
   await estimates.now();
   assert.equal(estimates.offered, false);
+});
+
+test("a graph that is not ready has its reason on the panel, until the run begins", async () => {
+  const run = new Run({});
+  const client = { estimate: async () => ({ status: 200, ok: true, text: "", reason: "lora: 'x' is not in ComfyUI's folders" }) };
+  await new Estimates(() => [["7", run]], async () => ({ 7: {} }), client).now();
+  assert.equal(reasonText(run), "Not ready yet: lora: 'x' is not in ComfyUI's folders");
+  run.event = { state: "opening" };
+  assert.equal(reasonText(run), "");
 });
 
 test("a run asks for its pictures when there are new ones, and tells its views", async () => {
@@ -180,4 +191,22 @@ test("the wide view shows the selected trainer, else the one before, else a runn
   assert.equal(chosen(nodes, () => false, "a")[0], "a");
   assert.equal(chosen(nodes, () => false, undefined)[0], "b");
   assert.equal(chosen([], () => false, undefined), null);
+});
+
+test("the verdict of a report is in the page's language, whatever node shows it", () => {
+  const sentences = {
+    "healthy: {many} layers of rank {rank}": "健康：{many} 层，秩 {rank}",
+    "{count} of {many} layers change{plural} nothing ({names})": "{many} 层中 {count} 层不变（{names}）",
+  };
+  load({ zh: { danceopdSentences: sentences } }, "zh");
+  const [one, many] = ["1 of 20 layers changes nothing (a.b)", "2 of 20 layers change nothing (a, b)"];
+  const keys = "\nkeys: 20 layers with ComfyUI's names\n\nhealthy: 20 layers of rank 4";
+  const output = { text: [`my.safetensors: healthy: 20 layers of rank 4. ${one}. Something new${keys}`, "healthy: 1", 3] };
+  translateReports(output);
+  assert.deepEqual(output.text, [`my.safetensors: 健康：20 层，秩 4. 20 层中 1 层不变（a.b）. Something new${keys}`, "healthy: 1", 3]);
+  assert.equal(verdictText(many), "20 层中 2 层不变（a, b）");
+  translateReports({ images: [] });
+  translateReports(undefined);
+  load({}, "en");
+  assert.equal(verdictText(`${one}. ${many}`), `${one}. ${many}`);
 });

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from danceopd_core.doctor.health import health_of
+from danceopd_core.doctor.spectrum import LayerSpectrum
+
 from .texts import node_schemas
 
 ROOT = Path(__file__).parent.parent.parent
@@ -114,6 +117,13 @@ BUILT = {
     "{}, about {} here", "{}; time is known after the first updates", "about {} here",
     "memory and time are known after the first updates",
     "the training needs about {} beside the MODEL's {}: {} for gradients and moments, {} for activations",
+    "broken: it has no layers", "broken: {} of {} layers hold{} NaN or infinity ({})",
+    "dead: its {} layers change nothing (their product is zero), so no picture changes with it",
+    "healthy: {} layers of rank {}, each spread over {} directions",
+    "doubtful: {} layers of rank {}, each spread over {} directions",
+    "{} of {} layers change{} nothing ({})", "{} of {} layers change{} nothing ({}), as is usual",
+    "in {} one direction carries the layer and is more than {} times as strong as the others' strongest: stacked with "
+    "other LoRAs this one may spoil pictures; a lower learning rate or fewer updates help",
 }  # fmt: skip
 """Sentences that are made elsewhere than in these calls."""
 
@@ -147,6 +157,34 @@ def test_every_sentence_of_progress_is_translated_with_its_values(language):
     for english, translation in sentences.items():
         names = set(re.findall(r"\{(\w+)\}", english))
         assert set(re.findall(r"\{(\w+)\}", translation)) == names - {"plural"}
+
+
+def layers(names: str, *values: float) -> list[LayerSpectrum]:
+    return [LayerSpectrum(name, 4, values) for name in names]
+
+
+ALIVE = layers("ghijklmnopqrstuvwxyz", 1.0, 1.0, 0.5, 0.1)
+VERDICTS = [
+    health_of(found).verdict()
+    for found in (
+        [], ALIVE, layers("a"), layers("ab"), layers("abc", 0, 0, 0, 0), [*ALIVE, *layers("a", 0, 0, 0, 0)],
+        [*ALIVE, *layers("ab", 0, 0, 0, 0)], [*ALIVE, *layers("abcdef", 0, 0, 0, 0)],
+        [*ALIVE, *layers("a", 20, 1, 1, 1)],
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_every_sentence_of_a_verdict_is_translated(language):
+    def pattern(english):
+        parts = re.split(r"\{(\w+)\}", english)
+        texts = (re.escape(part) if i % 2 == 0 else "s?" if part == "plural" else ".+?" for i, part in enumerate(parts))
+        return "".join(texts)
+
+    known = [pattern(english) for english in locale(language, "main")["danceopdSentences"]]
+    told = {sentence for verdict in VERDICTS for sentence in verdict.split(". ")}
+    assert [sentence for sentence in told if not any(re.fullmatch(one, sentence) for one in known)] == []
+    assert len(told) == 13
 
 
 @pytest.mark.parametrize("language", LANGUAGES[1:])

@@ -28,7 +28,7 @@ export class Estimates {
         this.offered = false;
         return;
       }
-      if (this.asked.get(id) === text) run.estimated(answer.ok ? (answer.text ?? "") : "");
+      if (this.asked.get(id) === text) run.estimated(answer.ok ? (answer.text ?? "") : "", answer.reason ?? "");
     }
   }
 }

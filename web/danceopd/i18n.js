@@ -19,7 +19,8 @@ export function load(translations, locale) {
   nodes = own.nodeDefs ?? {};
   sentences = Object.entries(own.danceopdSentences ?? {}).map(([english, translation]) => {
     const parts = english.split(/\{(\w+)\}/); // text, name, text, name, ..., text
-    const escaped = parts.map((part, i) => (i % 2 ? "(.+?)" : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")));
+    const value = (name) => (name === "plural" ? "(s?)" : "(.+?)");
+    const escaped = parts.map((part, i) => (i % 2 ? value(part) : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")));
     return [new RegExp(`^${escaped.join("")}$`, "s"), parts.filter((part, i) => i % 2), translation];
   });
 }
@@ -49,7 +50,8 @@ export function inputName(type, input) {
   return nodes[type]?.inputs?.[input.replaceAll(".", "_")]?.name;
 }
 
-// The translation of a sentence of the server's, with its values; the sentence itself if there is none.
+// The translation of a sentence of the server's, with its values ({plural}: an s or nothing); the sentence itself if there
+// is none.
 export function sentence(text) {
   if (text in table) return table[text];
   for (const [pattern, names, translation] of sentences) {

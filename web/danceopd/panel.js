@@ -4,7 +4,8 @@ import { drawChart, updateAt } from "./chart.js";
 import { createButton, createElement } from "./elements.js";
 import { EndCard } from "./end_card.js";
 import { sentence, stateText, t } from "./i18n.js";
-import { earlierText, factTexts, healthText, hintText, messageText, queriesText, routeRows } from "./panel_texts.js";
+import { earlierText, factTexts, healthText, hintText, messageText, queriesText, reasonText, routeRows } from "./panel_texts.js";
+import { verdictText } from "./reports.js";
 import { Strip } from "./strip.js";
 import { STYLE } from "./style.js";
 import { STRIP_STYLE } from "./style_strip.js";
@@ -63,6 +64,7 @@ export class Panel {
     const empty = createElement("div", "danceopd-empty", plot);
     this.estimate = createElement("b", "", empty);
     this.hint = createElement("span", "", empty);
+    this.reason = createElement("span", "danceopd-reason", empty);
     this.canvas.addEventListener("pointermove", ({ offsetX }) => this.#hover(offsetX));
     this.canvas.addEventListener("pointerleave", () => this.#hover(null));
     this.observer = new ResizeObserver(() => this.#draw());
@@ -96,6 +98,7 @@ export class Panel {
     this.bar.setAttribute("aria-valuemax", total);
     this.hint.textContent = hintText(this.run);
     this.estimate.textContent = event ? "" : sentence(this.run.estimate);
+    this.reason.textContent = reasonText(this.run);
     this.canvas.setAttribute("aria-label", t("Validation and loss of each route over the updates"));
     this.facts.replaceChildren(...factTexts(event, running, work).map((text) => createElement("span", "", null, text)));
     this.#renderHealth(event);
@@ -118,7 +121,7 @@ export class Panel {
     if (!event?.health || !event.update) return;
     const chip = createElement("span", "danceopd-health", this.facts, healthText(event.health));
     chip.dataset.health = event.health.state;
-    chip.title = event.health.verdict;
+    chip.title = verdictText(event.health.verdict);
   }
 
   #renderRoutes() {

@@ -17,6 +17,11 @@ export function hintText({ series, event }) {
   return t("Press Run to see validation, loss and pictures of each route");
 }
 
+// Why there is no estimate: the graph as it is would not train.
+export function reasonText({ event, reason }) {
+  return event || !reason ? "" : `${t("Not ready yet")}: ${reason}`;
+}
+
 // The speed, the time left, the memory.
 export function factTexts(event, running, work) {
   const facts = [];

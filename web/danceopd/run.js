@@ -17,6 +17,7 @@ export class Run {
     this.pending = ""; // "stop" or "cancel" from the click until the run has ended
     this.offline = false; // whether the connection to the server is lost
     this.estimate = ""; // of a run that has not begun
+    this.reason = ""; // why there is none
     this.views = new Set();
   }
 
@@ -66,9 +67,9 @@ export class Run {
     this.changed();
   }
 
-  estimated(text) {
-    if (text === this.estimate) return;
-    this.estimate = text;
+  estimated(text, reason = "") {
+    if (text === this.estimate && reason === this.reason) return;
+    Object.assign(this, { estimate: text, reason });
     this.changed();
   }
 

@@ -46,6 +46,9 @@ export const STYLE = `
   justify-content: center; padding: 0 28px; text-align: center; pointer-events: none; }
 .danceopd-empty > b { font-weight: 600; }
 .danceopd-empty > span { opacity: 0.7; }
+.danceopd-empty > .danceopd-reason { font-size: 11px; display: -webkit-box; -webkit-box-orient: vertical; overflow: hidden;
+  -webkit-line-clamp: 4; line-clamp: 4; overflow-wrap: anywhere; }
+.danceopd-empty > .danceopd-reason:empty { display: none; }
 .danceopd-routes { display: grid; grid-template-columns: auto minmax(0, 1fr) auto auto; column-gap: 8px;
   font-size: 11px; max-height: 62px; overflow-y: auto; font-variant-numeric: tabular-nums; }
 .danceopd-routes > b { width: 14px; border-top: 3px solid; align-self: center; }

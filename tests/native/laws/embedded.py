@@ -6,13 +6,20 @@ import tempfile
 import comfy.sample
 import torch
 from comfy.sd import load_lora_for_models
+from comfy_extras.nodes_model_merging import ModelMergeSimple
 from pack.danceopd_core.algorithm.fields import guided
+from pack.danceopd_core.data.csv_rows import Item
 from pack.danceopd_core.models.registry import open_backbone
 from pack.danceopd_core.models.sampling import integrate, seeded_noise
+from pack.danceopd_core.recipe.graph import FieldSpec, ModelSpec, PromptSpec, RouteSpec, RoutesSpec
+from pack.danceopd_core.recipe.schema import Bucket, Teacher
+from pack.danceopd_core.runs.comparison import comparison_fields, comparison_stacks
+from pack.danceopd_core.runs.field_sampling import SamplingSettings, sample_fields
 from pack.danceopd_core.shapes import locate
 from pack.nodes.native.backbone import opened
-from pack.nodes.native.lora_names import passed_over
+from pack.nodes.native.lora_names import passed_over, patched
 from pack.nodes.native.shapes import shapes_clip, shapes_model, shapes_vae
+from pack.nodes.native.source import NativeModel, NativeTeacher
 from safetensors.torch import load_file, save_file
 
 PROMPTS = ["a red circle and a blue square", "three big diamonds", ""]
@@ -165,3 +172,59 @@ def test_the_keys_that_the_stock_loader_passes_over_are_found():
     assert keys == [key for key in odd if ".99." in key]
     assert count == len(tensors)
     assert sum("lora key not loaded" in line for line in logged) == len(keys)
+
+
+class Quiet:
+    cancelled = KeyboardInterrupt
+
+    def check(self): ...
+    def progress(self, value, total): ...
+    def preparing(self, done, total): ...
+
+
+LIVE = NativeModel(MODEL, CLIP, VAE, "0123456789abcdef")
+SPEC = ModelSpec(LIVE.name, LIVE.dtype, live=LIVE)
+EDIT = ("shapes:native_edit", 0.5)
+
+
+def field_of(patcher, label):
+    model = NativeTeacher(patcher, label)
+    return FieldSpec(SPEC, label, ((Teacher(checkpoint=model.name), 1.0),), (model,))
+
+
+def routes_of(*fields):
+    prompts = PromptSpec(Bucket(prompts=("a",)), "prompts")
+    return RoutesSpec(tuple(RouteSpec(field, prompts) for field in fields))
+
+
+def test_loras_on_models_are_stacked_as_a_chain_of_the_stock_loader():
+    with torch.inference_mode():
+        lit, edit = patched(MODEL, "shapes:lit"), patched(MODEL, *EDIT)
+        chain = field_of(patched(lit, *EDIT), "chain")
+    lit = field_of(lit, "lit")
+    file = FieldSpec(SPEC, "file", ((Teacher(lora=EDIT[0], strength=EDIT[1]), 1.0),))
+    settings = SamplingSettings(3, 64, 64, 7, "cpu")
+    for second in (field_of(edit, "edit"), file, chain):  # what the chain shares with the first counts once
+        routes = routes_of(lit, second)
+        fields = comparison_fields(routes, None)
+        assert list(fields) == ["base", "lit", second.label, "stacked"]
+        assert comparison_stacks(routes) == {}
+        asked = {"chain": chain, "lit": lit, "stacked": fields["stacked"]}
+        with torch.no_grad():
+            images = sample_fields(SPEC, asked, [Item(PROMPTS[0])], settings, Quiet())
+        assert torch.allclose(images["stacked"], images["chain"], atol=1e-5), second.label
+        assert not torch.allclose(images["stacked"], images["lit"], atol=1e-2), second.label
+
+
+def test_only_loras_on_the_routes_own_model_are_stacked():
+    with torch.inference_mode():
+        lit, other = patched(MODEL, "shapes:lit"), patched(shapes_model(), *EDIT)
+        (merged,) = ModelMergeSimple().merge(MODEL, patched(MODEL, *EDIT), 0.5)
+    for patcher in (other, merged, MODEL, MODEL.clone()):
+        fields = comparison_fields(routes_of(field_of(lit, "lit"), field_of(patcher, "other")), None)
+        assert list(fields) == ["base", "lit", "other"]
+    with torch.inference_mode():
+        live = NativeModel(lit, CLIP, VAE, "fedcba9876543210")
+        assert live.carries(NativeTeacher(patched(lit, *EDIT), "more"))
+    assert not live.carries(NativeTeacher(MODEL, "less"))
+    assert not live.carries(NativeTeacher(lit, "same"))
