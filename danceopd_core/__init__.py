@@ -53,9 +53,9 @@ _EXPORTS = {
     "recipe.schema": ("Bucket", "LearnedRouter", "Recipe", "Route", "Student", "Teacher"),
     "recipe.updating": ("Optimizer", "Query", "Shift"),
     "recipe.io": ("checked", "parse_recipe", "read_recipe", "write_recipe"),
-    "runs.preflight": ("preflight",),
-    "runs.session": ("TrainingSession", "open_session"),
-    "runs.run_dir": ("RunFolder",),
+    "runs.plans.preflight": ("preflight",),
+    "runs.training.session": ("TrainingSession", "open_session"),
+    "runs.training.run_dir": ("RunFolder",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = sorted(_MODULES)

@@ -30,7 +30,7 @@ from ..danceopd_core.data.cache_folder import FOLDER
 from ..danceopd_core.data.folder_rows import CAPTION
 from ..danceopd_core.errors import InputError, encodable, shown
 from ..danceopd_core.files import write_bytes
-from ..danceopd_core.runs.live_status import LiveStatus, RunRegistry
+from ..danceopd_core.runs.live.live_status import LiveStatus, RunRegistry
 from ..danceopd_core.shapes import embedded, is_embedded
 
 __all__ = ["RUNS", "ComfyExtension", "PromptServer", "io", "ui"]

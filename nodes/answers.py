@@ -11,7 +11,7 @@ from aiohttp import web
 
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.files import is_link
-from ..danceopd_core.runs.records import RunRecord
+from ..danceopd_core.runs.stored.records import RunRecord
 from ._comfy import output_folder
 from .requests import BODY_LIMIT, Refusal, is_name
 

@@ -33,7 +33,7 @@ def estimated(body: bytes) -> dict[str, Any]:
 
 
 def _forecast(prompt: dict[str, Any], node: str) -> dict[str, Any]:
-    from ..danceopd_core.runs.forecast import forecast
+    from ..danceopd_core.runs.front.forecast import forecast
     from .prompt_reading import Unknown, recipe_in
 
     try:

@@ -155,7 +155,7 @@ class TeacherField(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, lora, strength, checkpoint):
-        from ..danceopd_core.runs.preflight_weights import check_teachers
+        from ..danceopd_core.runs.plans.preflight_weights import check_teachers
 
         teacher = Teacher(
             checkpoint=chosen(checkpoint_choices(), checkpoint, "checkpoint"),

@@ -56,7 +56,7 @@ class _Reader:
         self._prompt, self._depth, self._read = prompt, 0, 0
 
     def train(self, node: str) -> Recipe:
-        from ..danceopd_core.runs.sources import graph_source
+        from ..danceopd_core.runs.plans.sources import graph_source
 
         _, inputs = self._node(node)
         routes, student = self._above(inputs, "routes", ROUTES), self._above(inputs, "student", STUDENTS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..danceopd_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ..danceopd_core.runs.sources import ModelSource
+    from ..danceopd_core.runs.plans.sources import ModelSource
 
 CUSTOM = "custom"
 QUERY: dict[str, Any] = {"k": 1, "bias": "low", "sigma_low": 0.0, "sigma_high": 0.0}

@@ -83,8 +83,8 @@ class LoraReport(io.ComfyNode):
     def execute(cls, lora_name, lora=None, model=None, flow_model=None, prompt="a photograph", source=None):
         from ..danceopd_core.doctor.lora_file import read_for_examination
         from ..danceopd_core.doctor.report import report_text, spectrum_picture
-        from ..danceopd_core.runs.field_sampling import paired_items
-        from ..danceopd_core.runs.lora_effect import graph_effect
+        from ..danceopd_core.runs.pictures.field_sampling import paired_items
+        from ..danceopd_core.runs.pictures.lora_effect import graph_effect
 
         name = _name(lora_name, lora)
         file = read_for_examination(locate(name))

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from ..danceopd_core.errors import InputError
 from ..danceopd_core.outside import parse_json
-from ..danceopd_core.runs.records import check_name
+from ..danceopd_core.runs.stored.records import check_name
 
 JSON = "application/json"
 BODY_LIMIT = 4096

@@ -11,9 +11,9 @@ from pathlib import Path
 from aiohttp import web
 
 from ..danceopd_core.files import is_link
-from ..danceopd_core.runs.history_pages import json_pieces
-from ..danceopd_core.runs.records import RunRecord, all_runs
-from ..danceopd_core.runs.strip import PICTURES
+from ..danceopd_core.runs.live.history_pages import json_pieces
+from ..danceopd_core.runs.live.strip import PICTURES
+from ..danceopd_core.runs.stored.records import RunRecord, all_runs
 from . import runs_http
 from ._comfy import RUNS, current_server, other_origins, output_folder
 from .answers import answered as _answered

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from ..danceopd_core.errors import InputError
-from ..danceopd_core.runs.publishing import Which, publish_kept, saved_facts
-from ..danceopd_core.runs.records import RunRecord
-from ..danceopd_core.runs.stored_runs import delete_run, stored_runs
+from ..danceopd_core.runs.stored.publishing import Which, publish_kept, saved_facts
+from ..danceopd_core.runs.stored.records import RunRecord
+from ..danceopd_core.runs.stored.stored_runs import delete_run, stored_runs
 from ._comfy import RUNS, other_origins, output_folder, send
 from .answers import answered, body_of, run_of
 from .file_manager import open_folder

@@ -93,7 +93,7 @@ class SampleStudent(io.ComfyNode):
         cls, model, task, prompt, lora_name, strength, guidance, negative, steps, seed, width, height,
         source=None, lora=None, teacher=None,
     ):  # fmt: skip
-        from ..danceopd_core.runs.field_sampling import paired_items, sample_fields
+        from ..danceopd_core.runs.pictures.field_sampling import paired_items, sample_fields
 
         if teacher is not None and teacher.model != model:
             raise InputError("teacher: it is over another model: wire its Teacher Field to the model of this node")
@@ -160,13 +160,13 @@ class Compare(io.ComfyNode):
 
     @classmethod
     def _compare(cls, prompts, pictures, routes, lora_name, strength, rows, steps, seed, width, height, lora=None):
-        from ..danceopd_core.runs.comparison import (
+        from ..danceopd_core.runs.pictures.comparison import (
             comparison_fields,
             comparison_items,
             comparison_sheet,
             comparison_stacks,
         )
-        from ..danceopd_core.runs.field_sampling import sample_fields
+        from ..danceopd_core.runs.pictures.field_sampling import sample_fields
 
         settings = sampling_settings(routes.model, steps, seed, width, height)
         items = comparison_items(routes, prompts, pictures, rows, settings, readable_folders())
@@ -263,7 +263,7 @@ class Evaluate(io.ComfyNode):
     ):  # fmt: skip
         from ..danceopd_core.evaluation.generate import GenerationConfig
         from ..danceopd_core.evaluation.short_list import benchmark_prompts, eval_folder, evaluate, short_list_items
-        from ..danceopd_core.runs.opening import size_or_default
+        from ..danceopd_core.runs.plans.opening import size_or_default
 
         size = size_or_default(model.folder, width, height)
         if layout == "geneval":  # edits have the sizes of their sources

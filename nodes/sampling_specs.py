@@ -10,8 +10,8 @@ from .run_checks import both_loras
 
 
 def sampling_settings(model: ModelSpec, steps: int, seed: int, width: int, height: int):
-    from ..danceopd_core.runs.field_sampling import SamplingSettings
-    from ..danceopd_core.runs.opening import size_or_default
+    from ..danceopd_core.runs.pictures.field_sampling import SamplingSettings
+    from ..danceopd_core.runs.plans.opening import size_or_default
 
     width, height = size_or_default(model.folder, width, height)
     check_size(model, width, height)
@@ -20,8 +20,8 @@ def sampling_settings(model: ModelSpec, steps: int, seed: int, width: int, heigh
 
 def check_size(model: ModelSpec, width: int, height: int) -> None:
     """InputError for a size that the model does not have, before anything is rendered or loaded."""
-    from ..danceopd_core.runs.preflight import size_faults
-    from ..danceopd_core.runs.sources import graph_source
+    from ..danceopd_core.runs.plans.preflight import size_faults
+    from ..danceopd_core.runs.plans.sources import graph_source
 
     refuse("the picture", size_faults(graph_source(model, []).facts(), width, height))
 

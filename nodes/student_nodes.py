@@ -81,7 +81,7 @@ class StudentLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, start, rank, alpha, targets, over=NONE):
-        from ..danceopd_core.runs.preflight_weights import check_student
+        from ..danceopd_core.runs.plans.preflight_weights import check_student
         from .prompt_reading import models_of_student
 
         student = student_of(start, rank, alpha, targets, over)

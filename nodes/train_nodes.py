@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..danceopd_core.errors import Fault, InputError, refuse
 from ..danceopd_core.recipe.from_graph import recipe_of
 from ..danceopd_core.recipe.graph import ModelSpec
-from ..danceopd_core.runs.live_status import LiveStatus
-from ..danceopd_core.runs.run_names import check_name, without_ending
+from ..danceopd_core.runs.files.run_names import check_name, without_ending
+from ..danceopd_core.runs.live.live_status import LiveStatus
 from ._comfy import (
     RUNS,
     ComfyHost,
@@ -33,7 +33,7 @@ from .sockets import CATEGORY
 from .training_inputs import training_inputs
 
 if TYPE_CHECKING:
-    from ..danceopd_core.runs.records import RunRecord
+    from ..danceopd_core.runs.stored.records import RunRecord
 
 NO_MODEL = (
     "the student was trained over a diffusers folder, which has no MODEL: use Load LoRA on a MODEL of your own, "
@@ -82,7 +82,7 @@ class TrainStudent(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name=None, **others):
-        from ..danceopd_core.runs.records import unfinished
+        from ..danceopd_core.runs.stored.records import unfinished
 
         # A stopped run continues when it is queued again; without this ComfyUI would return its cached outputs.
         return unfinished(output_folder(), one("name", name))
@@ -119,10 +119,10 @@ class TrainStudent(io.ComfyNode):
 
     @classmethod
     def _train(cls, status, prompts, sources, routes, student, name, validate_every, resume, more_settings, **widgets):
-        from ..danceopd_core.runs.interactive import Job, train_job
-        from ..danceopd_core.runs.records import RunRecord
-        from ..danceopd_core.runs.sources import graph_source
-        from ..danceopd_core.runs.validation import Validation
+        from ..danceopd_core.runs.front.interactive import Job, train_job
+        from ..danceopd_core.runs.plans.sources import graph_source
+        from ..danceopd_core.runs.stored.records import RunRecord
+        from ..danceopd_core.runs.training.validation import Validation
 
         run, node = RunRecord(output_folder(), name), status.data["node"]
         status.publish(shares=dict(zip(routes.names(), routes.shares(), strict=True)))
@@ -154,9 +154,9 @@ def check_alone(prompt: Mapping[str, Any], node: str, name: str) -> None:
 
 def check_what_follows(prompt: Mapping[str, Any], node: str, model: ModelSpec) -> None:
     """InputError, before the training, if a node that samples its LoRA would refuse the size after it."""
-    from ..danceopd_core.runs.opening import size_or_default
-    from ..danceopd_core.runs.preflight import size_faults
-    from ..danceopd_core.runs.sources import graph_source
+    from ..danceopd_core.runs.plans.opening import size_or_default
+    from ..danceopd_core.runs.plans.preflight import size_faults
+    from ..danceopd_core.runs.plans.sources import graph_source
 
     faults: list[Fault] = []
     for key, other in prompt.items():
@@ -175,7 +175,7 @@ def recipe_settings(
     shift=0.0, sigma_low=0.0, sigma_high=0.0, **same_names,
 ):  # fmt: skip
     """The widgets as the keys of a recipe."""
-    from ..danceopd_core.runs.opening import size_or_default
+    from ..danceopd_core.runs.plans.opening import size_or_default
 
     width, height = size_or_default(model.folder, width, height)
     return {
@@ -194,7 +194,7 @@ def recipe_settings(
 def _output(run: RunRecord, status: LiveStatus, model: ModelSpec) -> io.NodeOutput:
     from safetensors.torch import load_file
 
-    from ..danceopd_core.runs.validation import read_pictures
+    from ..danceopd_core.runs.training.validation import read_pictures
 
     losses, update = run.losses(), status.data["update"]
     shown = {

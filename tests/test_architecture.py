@@ -15,6 +15,8 @@ ORDER = (
     "doctor", "recipe", "data", "runs", "evaluation", "research", "cli", "nodes",
 )  # fmt: skip
 """From the ground up: what lies in a folder imports only from itself and from what stands before it."""
+RUNS = ("files", "live", "plans", "encoded", "budget", "pictures", "training", "cards", "stored", "front")
+"""The same for the packages of `runs`."""
 RESEARCH_FREE = ("runs", "evaluation", "nodes")
 FILES = sorted([*CORE.rglob("*.py"), *(ROOT / "nodes").rglob("*.py")])
 HEAVY = ("diffusers", "transformers", "peft", "accelerate", "matplotlib", "scipy", "pandas", "pyarrow")
@@ -24,7 +26,7 @@ MOST_LINES = 300
 
 
 def name(path: Path) -> str:
-    """ "danceopd_core.runs.session"; a package is called as its folder."""
+    """ "danceopd_core.runs.training.session"; a package is called as its folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -67,6 +69,18 @@ def test_imports_point_to_earlier_folders(path):
     own = ORDER.index(folder(name(path)))
     later = {found for found in own_imports(path) if ORDER.index(folder(found)) > own}
     assert not later, f"{name(path)} imports {sorted(later)}, which {ORDER[own]} may not"
+
+
+@pytest.mark.parametrize("path", [path for path in INSIDE if folder(name(path)) == "runs"], ids=name)
+def test_imports_within_runs_point_to_earlier_packages(path):
+    def package(module: str) -> int:
+        return RUNS.index(module.split(".")[2])
+
+    inner = {found for found in own_imports(path) if folder(found) == "runs"}
+    if name(path) == "danceopd_core.runs":
+        assert not inner
+    else:
+        assert not {found for found in inner if package(found) > package(name(path))}
 
 
 def test_every_module_lies_in_a_folder_of_the_order():

@@ -42,10 +42,10 @@ def run(args: Namespace) -> None:
     """Leaves student.safetensors, samples.png, loss.png and report.json in --out."""
     from ..files import write_text
     from ..recipe.io import checked
-    from ..runs.loop import train_loop
-    from ..runs.plots import loss_plot
-    from ..runs.run_dir import RunFolder
-    from ..runs.session import open_session
+    from ..runs.live.plots import loss_plot
+    from ..runs.training.loop import train_loop
+    from ..runs.training.run_dir import RunFolder
+    from ..runs.training.session import open_session
     from ..shapes import GUIDANCE
     from ..shapes.language import KINDS
     from ..shapes.score import HeldOutSet, ScoreTable, score_markdown, score_table
@@ -132,7 +132,7 @@ def _by_category(tables: dict[str, Any], value: Callable[[Any], object]) -> dict
 
 def _sheet(held_out_set: HeldOutSet, images: dict[str, list[np.ndarray]]) -> Image.Image:
     """Of each category the first item that one teacher does better than the other, whatever the student does."""
-    from ..runs.plots import SheetRow, contact_sheet
+    from ..runs.live.plots import SheetRow, contact_sheet
     from ..shapes.language import EDIT, Edit
     from ..shapes.render import render
     from ..shapes.score import item_scores

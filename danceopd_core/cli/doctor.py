@@ -58,8 +58,8 @@ def run(args: Namespace) -> int:
 
 def _effect(args: Namespace) -> list[Effect]:
     from ..data.csv_rows import Item
-    from ..runs.lora_effect import PROMPT, field_effect
-    from ..runs.opening import DTYPES, FILES, open_model, pick_device, size_or_default
+    from ..runs.pictures.lora_effect import PROMPT, field_effect
+    from ..runs.plans.opening import DTYPES, FILES, open_model, pick_device, size_or_default
 
     if args.source and not args.source.is_file():
         raise InputError(f"--source {args.source} does not exist: give the path of a picture")

@@ -63,7 +63,7 @@ def run(args: Namespace) -> None:
     from ..evaluation.generate import generate, plan_generation
     from ..evaluation.layouts import LAYOUTS
     from ..evaluation.settings import evaluation_settings
-    from ..runs.opening import DTYPES, pick_device
+    from ..runs.plans.opening import DTYPES, pick_device
 
     components, device = components_of(args.component), pick_device(args.device)
     config, selection = _config(args, str(device)), _selection(args)
@@ -91,7 +91,7 @@ def run(args: Namespace) -> None:
 
 def _config(args: Namespace, device: str) -> GenerationConfig:
     from ..evaluation.generate import GenerationConfig
-    from ..runs.opening import size_or_default
+    from ..runs.plans.opening import size_or_default
 
     common = {name: getattr(args, name) for name in ("steps", "guidance", "negative", "seed", "batch")}
     if args.eval == "gedit":

@@ -10,7 +10,7 @@ from ..errors import InputError
 from .console import say
 
 if TYPE_CHECKING:
-    from ..runs.memory import Estimate
+    from ..runs.budget.memory import Estimate
 
 
 def add_arguments(subparsers: Any) -> None:
@@ -33,9 +33,9 @@ def add_arguments(subparsers: Any) -> None:
 
 def run(args: Namespace) -> None:
     from ..recipe.io import read_recipe
-    from ..runs.memory import checkpoints_by_default, estimate
-    from ..runs.queueing import refuse_live
-    from ..runs.released import RANKS, memory_table, released_estimate
+    from ..runs.budget.memory import checkpoints_by_default, estimate
+    from ..runs.budget.released import RANKS, memory_table, released_estimate
+    from ..runs.stored.queueing import refuse_live
 
     if (args.recipe is None) == (args.like is None):
         raise InputError("memory: give a recipe, or --like with the name of a released model")
@@ -58,8 +58,8 @@ def run(args: Namespace) -> None:
 def _chosen(found: Estimate, free: float) -> str:
     """As on a GPU that has the libraries of every quantisation."""
     from ..models.quantise import QUANTISATIONS
-    from ..runs.ladder import choose
-    from ..runs.memory import GIB
+    from ..runs.budget.ladder import choose
+    from ..runs.budget.memory import GIB
 
     if not free > 0:
         raise InputError(f"memory: --free {free:g} is no memory: give the free GiB of the GPU")

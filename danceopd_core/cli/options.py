@@ -54,7 +54,7 @@ def open_field(
     checkpoint: str | None = None,
 ) -> tuple[Backbone, VelocityField]:
     """The backbone of --model and --component, and its unguided field with a full checkpoint and a LoRA, if given."""
-    from ..runs.opening import FILES, open_model
+    from ..runs.plans.opening import FILES, open_model
 
     backbone = open_model(args.model, components_of(args.component), dtype, device)
     if checkpoint:

@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from ..algorithm.relief import OutOfMemory
     from ..algorithm.updates import Diverged
-    from ..runs.distributed import ProcessLost
-    from ..runs.rescue import SaveFailed
+    from ..runs.training.distributed import ProcessLost
+    from ..runs.training.rescue import SaveFailed
     from ..signals import Terminated
 
     quiet_libraries()

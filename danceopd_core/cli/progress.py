@@ -7,13 +7,13 @@ from types import TracebackType
 from tqdm import tqdm
 
 from ..algorithm.trainer import StepResult
-from ..runs.best import BestFile
-from ..runs.loop import RunState
-from ..runs.model_card import write_card
-from ..runs.rescue import save_failed
-from ..runs.run_dir import RunFolder
-from ..runs.session import TrainingSession
-from ..runs.validations import Validations
+from ..runs.cards.model_card import write_card
+from ..runs.training.best import BestFile
+from ..runs.training.loop import RunState
+from ..runs.training.rescue import save_failed
+from ..runs.training.run_dir import RunFolder
+from ..runs.training.session import TrainingSession
+from ..runs.training.validations import Validations
 from .console import log
 
 

@@ -21,7 +21,7 @@ def add_arguments(subparsers: Any) -> None:
 def run(args: Namespace) -> None:
     from ..errors import InputError
     from ..models.hub import ID
-    from ..runs.pushing import planned_push, push
+    from ..runs.cards.pushing import planned_push, push
 
     if not ID.fullmatch(args.repository) or "@" in args.repository:
         raise InputError(f"{args.repository} names no repository: give owner/name")

@@ -36,9 +36,9 @@ def run(args: Namespace) -> None:
     from ..algorithm.fields import guided
     from ..data.csv_rows import Item
     from ..models.sampling import sample_pictures
-    from ..runs.encoding import encode_items
-    from ..runs.opening import DTYPES, pick_device, size_or_default
-    from ..runs.run_names import check_place
+    from ..runs.encoded.encoding import encode_items
+    from ..runs.files.run_names import check_place
+    from ..runs.plans.opening import DTYPES, pick_device, size_or_default
 
     with naming("--out"):
         check_place(args.out)

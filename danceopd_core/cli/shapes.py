@@ -42,7 +42,7 @@ def _build(args: Namespace) -> None:
     require_research("danceopd shapes build")
     from ..research.shapes_build.build_context import BuildPlan
     from ..research.shapes_build.stages import STAGES, build
-    from ..runs.opening import pick_device
+    from ..runs.plans.opening import pick_device
 
     unknown = sorted(set(args.only or ()) - set(STAGES))
     if unknown:
@@ -56,7 +56,7 @@ def _score(args: Namespace) -> None:
 
     from ..algorithm.fields import guided
     from ..files import write_text
-    from ..runs.opening import DTYPES, pick_device
+    from ..runs.plans.opening import DTYPES, pick_device
     from ..shapes.language import EDIT, T2I
     from ..shapes.score import HeldOutSet, score_markdown, score_table
 

@@ -10,7 +10,7 @@ from .console import log, say
 
 if TYPE_CHECKING:
     from ..recipe.schema import Recipe
-    from ..runs.run_dir import RunFolder
+    from ..runs.training.run_dir import RunFolder
 
 
 def add_arguments(subparsers: Any) -> None:
@@ -28,8 +28,8 @@ def add_arguments(subparsers: Any) -> None:
 
 def run(args: Namespace) -> None:
     from ..recipe.io import read_recipe
-    from ..runs.queueing import refuse_live
-    from ..runs.run_dir import RunFolder
+    from ..runs.stored.queueing import refuse_live
+    from ..runs.training.run_dir import RunFolder
 
     recipe = read_recipe(args.recipe, args.overrides)
     refuse_live(recipe, args.recipe)
@@ -49,7 +49,7 @@ def _check(recipe: Recipe) -> None:
     from ..data.prompt_assignment import describe_assignment
     from ..data.stream_items import StreamItems
     from ..models.hub import is_hub_id
-    from ..runs.planning import plan_run
+    from ..runs.plans.planning import plan_run
 
     planned = plan_run(recipe)
     shares = ", ".join(f"{route.name} (weight {route.weight:g})" for route in recipe.routes)
@@ -72,9 +72,9 @@ def _train(recipe: Recipe, folder: RunFolder, args: Namespace) -> None:
     from contextlib import ExitStack
     from dataclasses import replace
 
-    from ..runs.distributed import by_main, join_process_group
-    from ..runs.loop import train_loop
-    from ..runs.session import open_session
+    from ..runs.training.distributed import by_main, join_process_group
+    from ..runs.training.loop import train_loop
+    from ..runs.training.session import open_session
     from ..signals import raised
     from .progress import ProgressBar
 

@@ -17,7 +17,7 @@ from ..data.csv_rows import Item
 from ..errors import InputError
 from ..models.backbone import Backbone
 from ..models.sampling import sample_pictures
-from ..runs.encoding import encode_items
+from ..runs.encoded.encoding import encode_items
 from .folder import EvalFolder
 from .layouts import BenchmarkPrompt, Files, Layout, as_png
 

@@ -19,10 +19,10 @@ from ..listening import listening
 from ..lookup import lookup
 from ..recipe.graph import ModelSpec
 from ..recipe.schema import Bucket, Teacher
-from ..runs.field_sampling import paired_items
-from ..runs.host import Host, step_counter, told_to
-from ..runs.opening import DTYPES, open_teachers
-from ..runs.sources import graph_source
+from ..runs.live.host import Host, step_counter, told_to
+from ..runs.pictures.field_sampling import paired_items
+from ..runs.plans.opening import DTYPES, open_teachers
+from ..runs.plans.sources import graph_source
 from .folder import EvalFolder, prompts_digest
 from .generate import GenerationConfig, generate, plan_generation
 from .geneval import geneval_prompt

@@ -49,9 +49,9 @@ def measured(recipe: str, kept_from: int = 0, updates: int = 0) -> None:
 
     from ..data.csv_rows import numbered_rows
     from ..recipe.io import read_recipe
-    from ..runs import stored_samples
-    from ..runs.distributed import join_process_group
-    from ..runs.session import open_session
+    from ..runs.files import stored_samples
+    from ..runs.training.distributed import join_process_group
+    from ..runs.training.session import open_session
 
     torch.set_num_threads(1)
     if kept_from:

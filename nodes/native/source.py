@@ -20,7 +20,7 @@ from ...danceopd_core.errors import InputError, naming
 from ...danceopd_core.models.backbone import Backbone
 from ...danceopd_core.recipe.file_names import LIVE, is_live
 from ...danceopd_core.recipe.schema import Recipe
-from ...danceopd_core.runs.sources import LiveModel, ModelFacts, ModelSource
+from ...danceopd_core.runs.plans.sources import LiveModel, ModelFacts, ModelSource
 from ...danceopd_core.shapes import locate
 from ...danceopd_core.weights.adapters import Adapters
 from ...danceopd_core.weights.linear_like import linear_shapes

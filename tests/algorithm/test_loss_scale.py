@@ -13,7 +13,7 @@ from danceopd_core.algorithm.flow import linear_sigmas
 from danceopd_core.algorithm.methods import method
 from danceopd_core.algorithm.routers import RoundRobin
 from danceopd_core.algorithm.trainer import Diverged, RouteData, Settings, Trainer
-from danceopd_core.runs.train_state import load_state, save_state
+from danceopd_core.runs.files.train_state import load_state, save_state
 
 
 class Half:

@@ -10,7 +10,7 @@ from danceopd_core.algorithm.optimizers import OPTIMIZERS, STATE_BYTES, check_op
 from danceopd_core.algorithm.settings import Settings
 from danceopd_core.algorithm.updates import Updater
 from danceopd_core.errors import InputError
-from danceopd_core.runs.train_state import load_state, save_state
+from danceopd_core.runs.files.train_state import load_state, save_state
 
 TARGET = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
 

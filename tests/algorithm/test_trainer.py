@@ -23,7 +23,7 @@ from danceopd_core.algorithm.rollout import ode
 from danceopd_core.algorithm.routers import AllOf, RoundRobin, WeightedRandom
 from danceopd_core.algorithm.trainer import Diverged, ProcessGroup, RouteData, Settings, Trainer
 from danceopd_core.errors import InputError
-from danceopd_core.runs.train_state import load_state, save_state
+from danceopd_core.runs.files.train_state import load_state, save_state
 
 DIM = 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from danceopd_core.cli import main
-from danceopd_core.runs import stored_samples
+from danceopd_core.runs.files import stored_samples
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from danceopd_core.cli import options
 from danceopd_core.cli.parser import COMMANDS, main
 from danceopd_core.cli.progress import ProgressBar
 from danceopd_core.recipe.io import read_recipe
-from danceopd_core.runs.run_dir import RunFolder
-from danceopd_core.runs.run_id import facts_of_lora
+from danceopd_core.runs.files.run_id import facts_of_lora
+from danceopd_core.runs.training.run_dir import RunFolder
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..loras import random_lora

@@ -14,9 +14,9 @@ from danceopd_core.errors import InputError
 from danceopd_core.models import hub
 from danceopd_core.models.hub import fetched, is_hub_id
 from danceopd_core.recipe.io import checked, parse_recipe, read_recipe
-from danceopd_core.runs.opening import open_model
-from danceopd_core.runs.preflight import preflight
-from danceopd_core.runs.sources import FolderSource
+from danceopd_core.runs.plans.opening import open_model
+from danceopd_core.runs.plans.preflight import preflight
+from danceopd_core.runs.plans.sources import FolderSource
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_run_notes_the_commit_that_an_id_stood_for(online, zimage_folder, tmp_
     assert FolderSource("owner/tiny").notes() == []
     commit = "0123456789abcdef0123456789abcdef01234567"
     snapshot = shutil.copytree(zimage_folder, tmp_path / "snapshots" / commit)
-    monkeypatch.setattr("danceopd_core.runs.sources.fetched", lambda *given: snapshot)
+    monkeypatch.setattr("danceopd_core.runs.plans.sources.fetched", lambda *given: snapshot)
     for name in ("owner/tiny", "owner/tiny@main"):
         assert FolderSource(name).notes() == [f"model: owner/tiny@{commit} is this very model"]
     assert FolderSource(str(snapshot)).notes() == []
@@ -132,7 +132,7 @@ def test_weights_that_come_from_files_are_not_fetched(online, zimage_folder, tmp
 
 def test_a_local_folder_is_never_looked_for_on_the_hub(zimage_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "fetched", None)
-    monkeypatch.setattr("danceopd_core.runs.sources.fetched", None)
+    monkeypatch.setattr("danceopd_core.runs.plans.sources.fetched", None)
     shutil.copytree(zimage_folder, tmp_path / "models" / "tiny")
     monkeypatch.chdir(tmp_path)
     open_model("models/tiny", {}, torch.float32, "cpu")

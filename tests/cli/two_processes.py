@@ -23,8 +23,8 @@ from danceopd_core.algorithm.rollout import ode
 from danceopd_core.algorithm.trainer import ProcessGroup
 from danceopd_core.recipe.io import read_recipe
 from danceopd_core.recipe.schema import Recipe
-from danceopd_core.runs.distributed import join_process_group
-from danceopd_core.runs.session import open_session
+from danceopd_core.runs.training.distributed import join_process_group
+from danceopd_core.runs.training.session import open_session
 
 
 def digest(*tensors: Tensor) -> str:

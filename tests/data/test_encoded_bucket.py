@@ -12,7 +12,7 @@ from danceopd_core.data.buckets import load_bucket
 from danceopd_core.data.encoded_bucket import FORMAT, read_encoded, write_encoded
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.schema import Bucket
-from danceopd_core.runs.encoding import encode_items
+from danceopd_core.runs.encoded.encoding import encode_items
 
 
 def sample(tokens, seed=0, **more):

@@ -13,9 +13,9 @@ from danceopd_core.cli.parser import main
 from danceopd_core.data.buckets import load_bucket
 from danceopd_core.recipe.io import read_recipe, write_recipe
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
-from danceopd_core.runs.encoding import encode_items
-from danceopd_core.runs.run_id import ID_FILE
-from danceopd_core.runs.session import open_session
+from danceopd_core.runs.encoded.encoding import encode_items
+from danceopd_core.runs.files.run_id import ID_FILE
+from danceopd_core.runs.training.session import open_session
 
 TOWNS = ["Paris", "Rome", "Berlin", "Madrid", "Oslo", "Lima", "Quito", "Cairo"]
 CAPITALS = tuple(f"DRAW THE WHOLE TOWN OF {town.upper()}" for town in TOWNS)

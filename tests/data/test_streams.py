@@ -21,9 +21,9 @@ from danceopd_core.data.stream_items import StreamItems
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.io import parse_recipe
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Stream, Student, Teacher
-from danceopd_core.runs.drawing import drawn_rows
-from danceopd_core.runs.identity import changed_files, file_stamps
-from danceopd_core.runs.stored_samples import picture_digest
+from danceopd_core.runs.files.identity import changed_files, file_stamps
+from danceopd_core.runs.files.stored_samples import picture_digest
+from danceopd_core.runs.plans.drawing import drawn_rows
 
 ROWS = 7
 
@@ -209,8 +209,8 @@ def recipe(zimage_folder, tmp_path) -> Recipe:
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_resumed_run_over_a_stream_is_the_run_that_was_not_interrupted(recipe, tmp_path, monkeypatch, kept):
-    from danceopd_core.runs import stored_samples
-    from danceopd_core.runs.session import open_session
+    from danceopd_core.runs.files import stored_samples
+    from danceopd_core.runs.training.session import open_session
 
     if kept:  # on the disk, as large ones are
         monkeypatch.setattr(stored_samples, "SMALL", 0)

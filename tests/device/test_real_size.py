@@ -20,9 +20,9 @@ from danceopd_core.algorithm.methods import method
 from danceopd_core.algorithm.routers import RoundRobin
 from danceopd_core.algorithm.trainer import RouteData, Settings, Trainer
 from danceopd_core.models.registry import default_targets
-from danceopd_core.runs.released import RELEASED, released_estimate
-from danceopd_core.runs.walk import READS, GpuAttention, Meter, recomputed
-from danceopd_core.runs.walk_inputs import INPUTS, Pass, shapeless_lora
+from danceopd_core.runs.budget.released import RELEASED, released_estimate
+from danceopd_core.runs.budget.walk import READS, GpuAttention, Meter, recomputed
+from danceopd_core.runs.budget.walk_inputs import INPUTS, Pass, shapeless_lora
 from danceopd_core.weights.adapters import STUDENT, Adapters
 from danceopd_core.weights.linear_like import linear_shapes
 

@@ -27,11 +27,11 @@ from danceopd_core.models.qwen import EDITING
 from danceopd_core.models.registry import open_backbone
 from danceopd_core.recipe.io import parse_recipe
 from danceopd_core.recipe.schema import Recipe
-from danceopd_core.runs import stored_samples
-from danceopd_core.runs.loop import train_loop
-from danceopd_core.runs.run_dir import RunFolder
-from danceopd_core.runs.session import TrainingSession, open_session
-from danceopd_core.runs.validation import validation_pictures
+from danceopd_core.runs.files import stored_samples
+from danceopd_core.runs.training.loop import train_loop
+from danceopd_core.runs.training.run_dir import RunFolder
+from danceopd_core.runs.training.session import TrainingSession, open_session
+from danceopd_core.runs.training.validation import validation_pictures
 from danceopd_core.weights.lora_io import lora_metadata, write_lora
 
 from ..loras import random_lora

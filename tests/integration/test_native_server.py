@@ -9,7 +9,7 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-from danceopd_core.runs.queueing import SERVER
+from danceopd_core.runs.stored.queueing import SERVER
 
 from ..comfyui import comfyui_python, comfyui_root
 from .graphs import node_of, only_training

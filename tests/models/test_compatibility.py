@@ -11,7 +11,7 @@ import pytest
 from danceopd_core.errors import InputError
 from danceopd_core.models.compatibility import SCHEDULER_DEFAULTS, incompatibilities
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Shift, Teacher
-from danceopd_core.runs.preflight import preflight
+from danceopd_core.runs.plans.preflight import preflight
 
 ARCHITECTURE, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from danceopd_core.algorithm.fields import mixed
 from danceopd_core.models.offload import ALIGNMENT, TeacherOffloader
 from danceopd_core.recipe.schema import Teacher
-from danceopd_core.runs.opening import open_teachers
+from danceopd_core.runs.plans.opening import open_teachers
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_io import write_lora

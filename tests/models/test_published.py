@@ -6,7 +6,7 @@ import pytest
 
 from danceopd_core.models.part_rules import CONFIGS
 from danceopd_core.models.rules import faults, known
-from danceopd_core.runs.released import RELEASED
+from danceopd_core.runs.budget.released import RELEASED
 
 from ..versions import needs_pipeline
 

@@ -15,9 +15,9 @@ from danceopd_core.models.quantise import QUANTISATIONS, check_quantise
 from danceopd_core.models.registry import open_backbone
 from danceopd_core.recipe.io import parse_recipe
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
-from danceopd_core.runs.memory import planned_memory
-from danceopd_core.runs.preflight import preflight
-from danceopd_core.runs.session import open_session
+from danceopd_core.runs.budget.memory import planned_memory
+from danceopd_core.runs.plans.preflight import preflight
+from danceopd_core.runs.training.session import open_session
 from danceopd_core.weights.adapters import STUDENT, Adapters
 from danceopd_core.weights.full_checkpoints import is_quantised, load_full_checkpoint
 from danceopd_core.weights.linear_like import linear_shapes
@@ -41,7 +41,7 @@ def kind(request, monkeypatch) -> str:
         # Its inference-only packing for some CPUs is neither what a GPU has nor for so few features.
         monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
         monkeypatch.setattr(quantise, "_device_map", lambda device: {"device_map": {"": "cpu"}})
-        for module in ("danceopd_core.models.registry", "danceopd_core.runs.preflight"):
+        for module in ("danceopd_core.models.registry", "danceopd_core.runs.plans.preflight"):
             monkeypatch.setattr(f"{module}.check_quantise", lambda name, device: None)
     return request.param
 

@@ -58,8 +58,8 @@ def score(args: argparse.Namespace) -> None:
     import torch
     from pack.danceopd_core.recipe.graph import ModelSpec
     from pack.danceopd_core.recipe.schema import Teacher
-    from pack.danceopd_core.runs.opening import open_teachers
-    from pack.danceopd_core.runs.sources import graph_source
+    from pack.danceopd_core.runs.plans.opening import open_teachers
+    from pack.danceopd_core.runs.plans.sources import graph_source
     from pack.danceopd_core.shapes.score import HeldOutSet, score_markdown, score_table
 
     spec = ModelSpec("shapes", "float32") if args.pipeline else graph_model(args.weights)[1]
@@ -76,8 +76,8 @@ def demo(args: argparse.Namespace) -> None:
     import comfy.model_management as management
     from pack.danceopd_core.cli.demo import HELD_OUT, STEPS, demo_recipe
     from pack.danceopd_core.recipe.schema import Student
-    from pack.danceopd_core.runs.session import TrainingSession, open_session
-    from pack.danceopd_core.runs.sources import graph_source
+    from pack.danceopd_core.runs.plans.sources import graph_source
+    from pack.danceopd_core.runs.training.session import TrainingSession, open_session
     from pack.danceopd_core.shapes.score import HeldOutSet, score_table
     from pack.danceopd_core.weights.adapters import STUDENT
 
@@ -131,7 +131,7 @@ def stock(args: argparse.Namespace) -> None:
     from pack.danceopd_core.data.csv_rows import Item
     from pack.danceopd_core.recipe.graph import FieldSpec
     from pack.danceopd_core.recipe.schema import Teacher
-    from pack.danceopd_core.runs.field_sampling import SamplingSettings, sample_fields
+    from pack.danceopd_core.runs.pictures.field_sampling import SamplingSettings, sample_fields
     from pack.danceopd_core.shapes import locate
     from pack.danceopd_core.shapes.language import Edit, items
     from pack.danceopd_core.shapes.render import render

@@ -18,7 +18,7 @@ class Folder:
         self.few_steps = lambda: steps
 
     def facts(self):
-        return sys.modules["pack.danceopd_core.runs.sources"].ModelFacts()
+        return sys.modules["pack.danceopd_core.runs.plans.sources"].ModelFacts()
 
 
 def main(comfyui: Path, pack: Path) -> None:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danceopd_core.errors import InputError
-from danceopd_core.runs.history import UpdateLines
-from danceopd_core.runs.history_pages import history_page, json_pieces
-from danceopd_core.runs.records import RunRecord
-from danceopd_core.runs.run_lock import HOLDER, RunLock, holder
+from danceopd_core.runs.files.history import UpdateLines
+from danceopd_core.runs.files.run_lock import HOLDER, RunLock, holder
+from danceopd_core.runs.live.history_pages import history_page, json_pieces
+from danceopd_core.runs.stored.records import RunRecord
 
 from .texts import TREES
 

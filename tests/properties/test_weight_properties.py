@@ -11,8 +11,8 @@ from safetensors.torch import save
 
 from danceopd_core.errors import InputError
 from danceopd_core.research.soak.inputs import SHAPES
-from danceopd_core.runs.run_id import same_weights
-from danceopd_core.runs.train_state import load_state, save_state
+from danceopd_core.runs.files.run_id import same_weights
+from danceopd_core.runs.files.train_state import load_state, save_state
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.lora import Lora
 from danceopd_core.weights.lora_io import lora_metadata, read_lora, write_lora

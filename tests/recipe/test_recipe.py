@@ -28,7 +28,7 @@ from danceopd_core.recipe.schema import (
     Teacher,
 )
 from danceopd_core.recipe.updating import Schedule
-from danceopd_core.runs.planning import build_method
+from danceopd_core.runs.plans.planning import build_method
 
 
 def base(**changes) -> dict:

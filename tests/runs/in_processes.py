@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 
 from danceopd_core.recipe.io import read_recipe
-from danceopd_core.runs import bucket_encoders, stored_samples
-from danceopd_core.runs.distributed import join_process_group
-from danceopd_core.runs.session import open_session
+from danceopd_core.runs.encoded import bucket_encoders
+from danceopd_core.runs.files import stored_samples
+from danceopd_core.runs.training.distributed import join_process_group
+from danceopd_core.runs.training.session import open_session
 
 
 def main(recipe: str, out: str, *flags: str) -> None:

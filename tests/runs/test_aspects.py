@@ -11,7 +11,7 @@ from PIL import Image
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.io import checked
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
-from danceopd_core.runs.session import TrainingSession, open_session
+from danceopd_core.runs.training.session import TrainingSession, open_session
 
 
 @pytest.fixture

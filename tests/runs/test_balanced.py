@@ -7,8 +7,8 @@ import torch
 
 from danceopd_core.algorithm import balance
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
-from danceopd_core.runs.session import TrainingSession, open_session
-from danceopd_core.runs.train_state import load_state, save_state
+from danceopd_core.runs.files.train_state import load_state, save_state
+from danceopd_core.runs.training.session import TrainingSession, open_session
 
 
 @pytest.fixture

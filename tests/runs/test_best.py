@@ -10,12 +10,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from danceopd_core.errors import InputError
-from danceopd_core.runs.best import Best, BestFile, best_of, percent, wholes
-from danceopd_core.runs.history import UpdateLines
-from danceopd_core.runs.publishing import publish_kept, saved_facts
-from danceopd_core.runs.records import RunRecord
-from danceopd_core.runs.run_id import run_of_lora
-from danceopd_core.runs.run_lock import RunLock
+from danceopd_core.runs.files.history import UpdateLines
+from danceopd_core.runs.files.run_id import run_of_lora
+from danceopd_core.runs.files.run_lock import RunLock
+from danceopd_core.runs.stored.publishing import publish_kept, saved_facts
+from danceopd_core.runs.stored.records import RunRecord
+from danceopd_core.runs.training.best import Best, BestFile, best_of, percent, wholes
 
 
 def test_percent_is_of_the_start_and_a_route_that_begins_at_its_teacher_counts_by_the_farthest():

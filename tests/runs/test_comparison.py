@@ -10,8 +10,8 @@ import torch
 from danceopd_core.data.csv_rows import Item
 from danceopd_core.recipe.graph import FieldSpec, ModelSpec, PromptSpec, RouteSpec, RoutesSpec
 from danceopd_core.recipe.schema import Bucket, Teacher
-from danceopd_core.runs.comparison import comparison_stacks
-from danceopd_core.runs.field_sampling import SamplingSettings, sample_fields
+from danceopd_core.runs.pictures.comparison import comparison_stacks
+from danceopd_core.runs.pictures.field_sampling import SamplingSettings, sample_fields
 from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora import stacked
 from danceopd_core.weights.lora_io import write_lora

@@ -15,9 +15,9 @@ from danceopd_core.errors import InputError
 from danceopd_core.models import compiling
 from danceopd_core.recipe.io import checked
 from danceopd_core.recipe.schema import Bucket, Optimizer, Recipe, Route, Student, Teacher
-from danceopd_core.runs.preflight import preflight
-from danceopd_core.runs.session import open_session
-from danceopd_core.runs.sharding import check_shardable
+from danceopd_core.runs.plans.preflight import preflight
+from danceopd_core.runs.training.session import open_session
+from danceopd_core.runs.training.sharding import check_shardable
 from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_io import write_lora
 
@@ -65,7 +65,8 @@ def faults(call, *args) -> str:
 def compiled(recipe: Recipe, monkeypatch, backend: str):
     """The session, what it told, and the number of codes compiled by then."""
     compile_blocks = compiling.compile_blocks
-    monkeypatch.setattr("danceopd_core.runs.compiled.compile_blocks", lambda network: compile_blocks(network, backend))
+    within = "danceopd_core.runs.training.compiled.compile_blocks"
+    monkeypatch.setattr(within, lambda network: compile_blocks(network, backend))
     torch._dynamo.reset()
     counters.clear()
     told: list[str] = []
@@ -133,7 +134,7 @@ def test_a_compiled_base_is_never_quantised_by_the_ladder(recipe, monkeypatch):
         chosen.append(quantise)
         raise InputError("seen")
 
-    monkeypatch.setattr("danceopd_core.runs.session.settle", settled)
+    monkeypatch.setattr("danceopd_core.runs.training.session.settle", settled)
     for asked in (recipe, replace(recipe, compile=True)):
         with pytest.raises(InputError, match="seen"):
             open_session(asked)

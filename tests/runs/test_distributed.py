@@ -14,7 +14,7 @@ import pytest
 from danceopd_core.algorithm.trainer import ProcessGroup
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.io import read_recipe
-from danceopd_core.runs.session import open_session
+from danceopd_core.runs.training.session import open_session
 
 from . import in_processes
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from danceopd_core.runs.divergence import WARNING, divergence
+from danceopd_core.runs.training.divergence import WARNING, divergence
 
 # The first numbers of each are measured: the embedded quick start at the learning rates 5e-4 and 1.
 START = {"text-to-image": 0.295, "edit": 0.0}

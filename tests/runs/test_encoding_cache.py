@@ -16,9 +16,10 @@ from PIL import Image
 from danceopd_core.algorithm.fields import Conditioning
 from danceopd_core.data.sample_store import ShardStore
 from danceopd_core.recipe.schema import Bucket, Optimizer, Recipe, Route, Student, Teacher
-from danceopd_core.runs import bucket_encoders, stored_samples
-from danceopd_core.runs.session import open_session
-from danceopd_core.runs.stored_samples import StoredConditioning
+from danceopd_core.runs.encoded import bucket_encoders
+from danceopd_core.runs.files import stored_samples
+from danceopd_core.runs.files.stored_samples import StoredConditioning
+from danceopd_core.runs.training.session import open_session
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_what_the_encoding_depends_on_is_in_its_key(recipe, on_disk, encoded, tm
 
 
 def test_the_networks_weights_and_loras_are_not_in_the_key(recipe, on_disk, encoded, tmp_path, monkeypatch):
-    monkeypatch.setattr("danceopd_core.runs.encoding_identity.SMALL", 2000)
+    monkeypatch.setattr("danceopd_core.runs.plans.encoding_identity.SMALL", 2000)
     model = shutil.copytree(recipe.model, tmp_path / "model")
     for weights in [*model.glob("transformer/*.safetensors"), *model.glob("text_encoder/*.safetensors")]:
         os.utime(weights, (10**9, 10**9))

@@ -20,8 +20,8 @@ from danceopd_core.algorithm import trainer as trainers
 from danceopd_core.cli.parser import main
 from danceopd_core.cli.progress import ProgressBar
 from danceopd_core.research.soak.kills import kills
-from danceopd_core.runs import state_files
-from danceopd_core.runs.history import UpdateLines
+from danceopd_core.runs.files import state_files
+from danceopd_core.runs.files.history import UpdateLines
 
 from .endings import assert_same_run, history, write_recipe
 

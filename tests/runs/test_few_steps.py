@@ -9,10 +9,10 @@ from danceopd_core.errors import InputError
 from danceopd_core.models.registry import open_backbone
 from danceopd_core.recipe.io import read_stored_recipe, write_recipe
 from danceopd_core.recipe.schema import Bucket, Query, Recipe, Route, Teacher
-from danceopd_core.runs.identity import recipe_digest
-from danceopd_core.runs.planning import plan_run
-from danceopd_core.runs.run_dir import RunFolder
-from danceopd_core.runs.session import open_session
+from danceopd_core.runs.files.identity import recipe_digest
+from danceopd_core.runs.plans.planning import plan_run
+from danceopd_core.runs.training.run_dir import RunFolder
+from danceopd_core.runs.training.session import open_session
 
 from ..tiny_families import save_flux2
 from ..versions import needs_diffusers

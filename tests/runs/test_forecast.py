@@ -10,10 +10,10 @@ from danceopd_core.algorithm.flow import linear_sigmas
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.io import write_recipe
 from danceopd_core.recipe.schema import Bucket, Query, Recipe, Route, Teacher
-from danceopd_core.runs import forecast as module
-from danceopd_core.runs.forecast import Forecast, forecast, memory_text, time_text
-from danceopd_core.runs.memory import GIB, planned_memory
-from danceopd_core.runs.planning import build_method
+from danceopd_core.runs.budget.memory import GIB, planned_memory
+from danceopd_core.runs.front import forecast as module
+from danceopd_core.runs.front.forecast import Forecast, forecast, memory_text, time_text
+from danceopd_core.runs.plans.planning import build_method
 
 ROUTE = Route("draw", "base", Bucket(prompts=("a red circle",)))
 RECIPE = Recipe("shapes", (ROUTE,), {"base": Teacher()}, steps=100, width=64, height=64, dtype="float32", device="cpu")

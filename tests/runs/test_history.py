@@ -7,9 +7,9 @@ import os
 import pytest
 
 from danceopd_core.errors import InputError
-from danceopd_core.runs import history as module
-from danceopd_core.runs import history_pages
-from danceopd_core.runs.history import LIMIT, UpdateLines
+from danceopd_core.runs.files import history as module
+from danceopd_core.runs.files.history import LIMIT, UpdateLines
+from danceopd_core.runs.live import history_pages
 
 
 def test_lines_that_are_no_entries_are_left_out(tmp_path, monkeypatch):

@@ -8,8 +8,8 @@ from shutil import copytree
 import pytest
 
 from danceopd_core.recipe.io import read_stored_recipe
-from danceopd_core.runs.identity import VERSION, run_identity
-from danceopd_core.runs.records import RunRecord
+from danceopd_core.runs.files.identity import VERSION, run_identity
+from danceopd_core.runs.stored.records import RunRecord
 
 OLD = Path(__file__).parent / "fixtures" / "run_of_0_1_0" / "node"
 

@@ -14,16 +14,16 @@ from danceopd_core.recipe import from_graph as recipes
 from danceopd_core.recipe import graph as specs
 from danceopd_core.recipe import schema as core
 from danceopd_core.recipe.io import comments_of
-from danceopd_core.runs import interactive
-from danceopd_core.runs import live_status as live
-from danceopd_core.runs import records as runs
-from danceopd_core.runs.best import update_of
-from danceopd_core.runs.history import UpdateLines
-from danceopd_core.runs.identity import run_identity
-from danceopd_core.runs.run_id import run_of_lora
-from danceopd_core.runs.run_lock import RunLock
-from danceopd_core.runs.train_state import load_state
-from danceopd_core.runs.validation import Validation, read_pictures
+from danceopd_core.runs.files.history import UpdateLines
+from danceopd_core.runs.files.identity import run_identity
+from danceopd_core.runs.files.run_id import run_of_lora
+from danceopd_core.runs.files.run_lock import RunLock
+from danceopd_core.runs.files.train_state import load_state
+from danceopd_core.runs.front import interactive
+from danceopd_core.runs.live import live_status as live
+from danceopd_core.runs.stored import records as runs
+from danceopd_core.runs.training.best import update_of
+from danceopd_core.runs.training.validation import Validation, read_pictures
 
 
 class Cancelled(BaseException):

@@ -10,11 +10,11 @@ import torch
 from danceopd_core.algorithm.relief import OutOfMemory
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
-from danceopd_core.runs.ladder import choose, settle
-from danceopd_core.runs.loop import train_loop
-from danceopd_core.runs.memory import estimate, planned_memory
-from danceopd_core.runs.run_dir import RunFolder
-from danceopd_core.runs.session import open_session
+from danceopd_core.runs.budget.ladder import choose, settle
+from danceopd_core.runs.budget.memory import estimate, planned_memory
+from danceopd_core.runs.training.loop import train_loop
+from danceopd_core.runs.training.run_dir import RunFolder
+from danceopd_core.runs.training.session import open_session
 from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora import fresh_lora
 from danceopd_core.weights.lora_io import write_lora

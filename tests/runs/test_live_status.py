@@ -10,8 +10,8 @@ from danceopd_core.data import bucket_files
 from danceopd_core.data.csv_rows import read_csv
 from danceopd_core.errors import InputError
 from danceopd_core.listening import Step
-from danceopd_core.runs import live_status as live
-from danceopd_core.runs import records as runs
+from danceopd_core.runs.live import live_status as live
+from danceopd_core.runs.stored import records as runs
 
 
 def status(sent):

@@ -10,8 +10,8 @@ import pytest
 
 from danceopd_core.algorithm.trainer import ProcessGroup
 from danceopd_core.errors import InputError
-from danceopd_core.runs.loop import train_loop
-from danceopd_core.runs.rescue import SaveFailed
+from danceopd_core.runs.training.loop import train_loop
+from danceopd_core.runs.training.rescue import SaveFailed
 
 
 class Cancelled(BaseException):

@@ -18,9 +18,9 @@ from danceopd_core.models.loading import frozen
 from danceopd_core.models.registry import FAMILIES, default_targets
 from danceopd_core.recipe.io import write_recipe
 from danceopd_core.recipe.schema import Bucket, Optimizer, Recipe, Route, Student, Teacher
-from danceopd_core.runs.memory import GIB, planned_memory
-from danceopd_core.runs.released import released_estimate
-from danceopd_core.runs.walk_inputs import INPUTS, Pass, shapeless_lora, update_bytes
+from danceopd_core.runs.budget.memory import GIB, planned_memory
+from danceopd_core.runs.budget.released import released_estimate
+from danceopd_core.runs.budget.walk_inputs import INPUTS, Pass, shapeless_lora, update_bytes
 from danceopd_core.weights.adapters import Adapters
 from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora import fresh_lora

@@ -19,9 +19,9 @@ from danceopd_core.cli import main
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.io import write_recipe
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Teacher
-from danceopd_core.runs.known_models import known_model
-from danceopd_core.runs.model_card import is_card_of, write_card
-from danceopd_core.runs.student_metadata import student_metadata, thumbnail, workflow_metadata
+from danceopd_core.runs.cards.model_card import is_card_of, write_card
+from danceopd_core.runs.files.known_models import known_model
+from danceopd_core.runs.files.student_metadata import student_metadata, thumbnail, workflow_metadata
 from danceopd_core.weights.lora import Lora
 from danceopd_core.weights.lora_io import write_lora
 
@@ -193,7 +193,7 @@ def test_a_repository_needs_an_owner(recipe, capsys, repository, told):
 
 
 def test_a_folder_without_a_student_is_refused(tmp_path):
-    from danceopd_core.runs.pushing import planned_push
+    from danceopd_core.runs.cards.pushing import planned_push
 
     with pytest.raises(InputError, match="holds no student"):
         planned_push(tmp_path)

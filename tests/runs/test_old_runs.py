@@ -18,7 +18,11 @@ from danceopd_core.cli import main
 from danceopd_core.recipe import graph as specs
 from danceopd_core.recipe.from_graph import recipe_of
 from danceopd_core.recipe.schema import Bucket, Student, Teacher
-from danceopd_core.runs import identity, interactive, live_status, records, validation
+from danceopd_core.runs.files import identity
+from danceopd_core.runs.front import interactive
+from danceopd_core.runs.live import live_status
+from danceopd_core.runs.stored import records
+from danceopd_core.runs.training import validation
 
 FIXTURES = Path(__file__).parent / "fixtures" / "run_of_0_1_0"
 

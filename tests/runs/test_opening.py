@@ -13,8 +13,8 @@ import torch
 from danceopd_core.errors import InputError
 from danceopd_core.models.base import DiffusersBackbone
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
-from danceopd_core.runs import opening
-from danceopd_core.runs.session import open_session
+from danceopd_core.runs.plans import opening
+from danceopd_core.runs.training.session import open_session
 from danceopd_core.weights.full_checkpoints import load_full_checkpoint
 from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora import fresh_lora

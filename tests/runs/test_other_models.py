@@ -12,10 +12,10 @@ from danceopd_core.data.csv_rows import Item
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.graph import FieldSpec, ModelSpec
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
-from danceopd_core.runs.field_sampling import SamplingSettings, sample_fields
-from danceopd_core.runs.memory import planned_memory
-from danceopd_core.runs.preflight import preflight
-from danceopd_core.runs.session import TrainingSession, open_session
+from danceopd_core.runs.budget.memory import planned_memory
+from danceopd_core.runs.pictures.field_sampling import SamplingSettings, sample_fields
+from danceopd_core.runs.plans.preflight import preflight
+from danceopd_core.runs.training.session import TrainingSession, open_session
 from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_io import write_lora
 

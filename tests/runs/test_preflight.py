@@ -15,10 +15,10 @@ from danceopd_core.data.buckets import load_bucket
 from danceopd_core.data.encoded_bucket import write_encoded
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
-from danceopd_core.runs.preflight import preflight
-from danceopd_core.runs.preflight_buckets import MAX_ROW_FAULTS
-from danceopd_core.runs.session import open_session
-from danceopd_core.runs.sources import ModelFacts
+from danceopd_core.runs.plans.preflight import preflight
+from danceopd_core.runs.plans.preflight_buckets import MAX_ROW_FAULTS
+from danceopd_core.runs.plans.sources import ModelFacts
+from danceopd_core.runs.training.session import open_session
 
 from ..tiny_families import save_flux, save_qwen, save_sd3
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
-from danceopd_core.runs.preflight import preflight
+from danceopd_core.runs.plans.preflight import preflight
 from danceopd_core.weights.lora_io import write_lora
 
 from ..loras import random_lora

@@ -5,7 +5,7 @@ import pytest
 from danceopd_core.cli.parser import main
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.io import parse_recipe, read_recipe, write_recipe
-from danceopd_core.runs.queueing import queue_command, refuse_live
+from danceopd_core.runs.stored.queueing import queue_command, refuse_live
 
 RECIPE = {
     "model": "comfyui:Flux:0123",

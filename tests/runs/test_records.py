@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from danceopd_core.recipe.schema import Bucket, LearnedRouter, Recipe, Route, Student, Teacher
-from danceopd_core.runs.identity import run_identity
+from danceopd_core.runs.files.identity import run_identity
 
 FILES = [
     "model/transformer/weights.safetensors", "vae.safetensors", "lora.safetensors", "full.safetensors",

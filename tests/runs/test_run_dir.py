@@ -12,8 +12,8 @@ from shutil import copytree
 import pytest
 
 from danceopd_core.cli.parser import main
-from danceopd_core.runs.run_lock import LOCK, RunLock
-from danceopd_core.runs.train_state import load_state, save_state
+from danceopd_core.runs.files.run_lock import LOCK, RunLock
+from danceopd_core.runs.files.train_state import load_state, save_state
 
 from .endings import assert_same_run, history, write_recipe
 
@@ -228,7 +228,7 @@ def test_two_processes_do_not_have_one_folder(runs, part, resume, capfd):
 
 def test_a_lock_of_a_process_that_was_killed_is_free(part, resume):
     code = (
-        "import os, signal, sys; from pathlib import Path; from danceopd_core.runs.run_lock import RunLock; "
+        "import os, signal, sys; from pathlib import Path; from danceopd_core.runs.files.run_lock import RunLock; "
         "RunLock(Path(sys.argv[1])).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(part)], cwd=Path(__file__).parents[2], check=False)

@@ -7,9 +7,9 @@ import pytest
 
 from danceopd_core.errors import InputError
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Teacher
-from danceopd_core.runs.preflight import preflight
-from danceopd_core.runs.records import RunRecord, unfinished
-from danceopd_core.runs.run_names import MOST_BYTES, check_name, check_place, check_twin, is_reserved
+from danceopd_core.runs.files.run_names import MOST_BYTES, check_name, check_place, check_twin, is_reserved
+from danceopd_core.runs.plans.preflight import preflight
+from danceopd_core.runs.stored.records import RunRecord, unfinished
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from danceopd_core.runs.interactive import _continues
-from danceopd_core.runs.numbers import measured
-from danceopd_core.runs.saved_status import is_status
+from danceopd_core.runs.files.numbers import measured
+from danceopd_core.runs.front.interactive import _continues
+from danceopd_core.runs.live.saved_status import is_status
 
 STATUS = {"state": "done", "update": 4, "steps": 4, "losses": {"a": 0.5}, "pictures": []}
 NOT_FINITE = [float("nan"), float("inf"), -float("inf"), 10**400, -(10**400)]

@@ -11,7 +11,7 @@ import torch
 
 from danceopd_core.recipe.io import read_recipe
 from danceopd_core.recipe.schema import Optimizer, Query, Recipe, Student, Teacher
-from danceopd_core.runs.session import open_session
+from danceopd_core.runs.training.session import open_session
 from danceopd_core.weights.linear_like import linear_shapes
 from danceopd_core.weights.lora_io import write_lora
 

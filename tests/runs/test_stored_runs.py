@@ -9,10 +9,10 @@ import pytest
 from filelock import FileLock
 
 from danceopd_core.errors import InputError
-from danceopd_core.runs import stored_runs as stored
-from danceopd_core.runs.records import RunRecord, all_runs
-from danceopd_core.runs.run_lock import RunLock
-from danceopd_core.runs.stored_runs import delete_run, stored_runs
+from danceopd_core.runs.files.run_lock import RunLock
+from danceopd_core.runs.stored import stored_runs as stored
+from danceopd_core.runs.stored.records import RunRecord, all_runs
+from danceopd_core.runs.stored.stored_runs import delete_run, stored_runs
 
 
 def run_at(output, name, time, **files):

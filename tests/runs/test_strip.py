@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from danceopd_core.errors import InputError
-from danceopd_core.runs.plots import SheetRow, contact_sheet
-from danceopd_core.runs.run_dir import RunFolder
-from danceopd_core.runs.strip import MOST, Strip, StripRow
+from danceopd_core.runs.live.plots import SheetRow, contact_sheet
+from danceopd_core.runs.live.strip import MOST, Strip, StripRow
+from danceopd_core.runs.training.run_dir import RunFolder
 
 ROWS = [StripRow("a cat", "draw"), StripRow("make it red", None)]
 PICTURE = np.zeros((4, 4, 3), np.uint8)

@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import save_file
 
 from danceopd_core.errors import InputError
-from danceopd_core.runs.train_state import load_state, save_state
+from danceopd_core.runs.files.train_state import load_state, save_state
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):

@@ -18,9 +18,9 @@ import torch
 
 from danceopd_core.cli.parser import main
 from danceopd_core.recipe.io import read_recipe
-from danceopd_core.runs.run_id import facts_of_lora
-from danceopd_core.runs.session import open_session
-from danceopd_core.runs.stall import Meetings
+from danceopd_core.runs.files.run_id import facts_of_lora
+from danceopd_core.runs.training.session import open_session
+from danceopd_core.runs.training.stall import Meetings
 
 from .endings import assert_same_run, tensors, write_recipe
 
@@ -92,7 +92,7 @@ def test_two_processes_resume_to_the_run_that_nothing_ended(zimage_folder, tmp_p
 
 STALL = """
 import sys, time, torch
-from danceopd_core.runs.distributed import join_process_group
+from danceopd_core.runs.training.distributed import join_process_group
 group, _ = join_process_group("cpu", 0.5, lambda text: print(f"rank {group.rank}: {text}", file=sys.stderr, flush=True))
 for update in range(2):
     if update and group.rank:

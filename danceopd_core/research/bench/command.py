@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ...errors import InputError
 from ...lookup import lookup
-from ...runs.opening import pick_device
+from ...runs.plans.opening import pick_device
 from .benches import BENCHES, trials_of
 from .figure import draw_curves
 from .identity import plan_record

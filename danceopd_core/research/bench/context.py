@@ -19,7 +19,7 @@ from ...algorithm.trainer import RouteData, Settings, Trainer
 from ...models.backbone import Backbone
 from ...models.registry import open_backbone
 from ...recipe.schema import HELD_OUT
-from ...runs.opening import DTYPES, open_teachers
+from ...runs.plans.opening import DTYPES, open_teachers
 from ...shapes import GUIDANCE, locate
 from ...shapes.language import EDIT, T2I
 from ...shapes.score import HeldOutSet

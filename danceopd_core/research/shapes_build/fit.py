@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...runs.train_state import load_state, save_state
+from ...runs.files.train_state import load_state, save_state
 from ..shapes_build import batched
 
 

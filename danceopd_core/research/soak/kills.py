@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from ...runs.run_lock import HOLDER
+from ...runs.files.run_lock import HOLDER
 from ...weights.safetensors_io import open_safetensors
 
 RECIPE = """\
@@ -45,7 +45,8 @@ MOST_KILLS = 6
 EARLY = 0.25
 """Share of the kills that come before a process has made an update; the others come after it."""
 LIBRARIES = (
-    "danceopd_core.cli.train", "danceopd_core.runs.session", "danceopd_core.runs.loop", "diffusers.pipelines.z_image",
+    "danceopd_core.cli.train", "danceopd_core.runs.training.session", "danceopd_core.runs.training.loop",
+    "diffusers.pipelines.z_image",
     "diffusers.models.transformers.transformer_z_image", "diffusers.optimization", "transformers.models.qwen3",
 )  # fmt: skip
 """Imported once, by the process from which the runs are forked: an import takes longer than the run."""

@@ -85,7 +85,7 @@ def lora_folder(folder: Path, rng: Random) -> None:
 
 
 def state(folder: Path, rng: Random) -> None:
-    from ...runs.train_state import load_state, save_state
+    from ...runs.files.train_state import load_state, save_state
 
     save_state(folder / "whole.safetensors", inputs.state())
     whole = (folder / "whole.safetensors").read_bytes()
@@ -107,8 +107,8 @@ def bucket(folder: Path, rng: Random) -> None:
 
 
 def run_folder(folder: Path, rng: Random) -> None:
-    from ...runs.history_pages import history_page, json_pieces
-    from ...runs.records import RunRecord
+    from ...runs.live.history_pages import history_page, json_pieces
+    from ...runs.stored.records import RunRecord
 
     record = RunRecord(folder, "run")
     _put(record.path / "history.jsonl", mutated_bytes(inputs.HISTORY.encode(), rng))
@@ -121,7 +121,7 @@ def run_folder(folder: Path, rng: Random) -> None:
 
 
 def model_folder(folder: Path, rng: Random) -> None:
-    from ...runs.sources import FolderSource
+    from ...runs.plans.sources import FolderSource
     from ...shapes import MODEL
 
     files = sorted(path for path in MODEL.rglob("*.json") if "loras" not in path.parts and path.is_file())
@@ -161,7 +161,7 @@ def special_file(folder: Path, rng: Random) -> None:
     from ...data.csv_rows import read_csv
     from ...data.images import open_picture
     from ...recipe.io import read_recipe
-    from ...runs.train_state import load_state
+    from ...runs.files.train_state import load_state
     from ...weights.lora_io import read_lora
 
     path = folder / "special"

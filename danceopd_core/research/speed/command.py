@@ -13,8 +13,8 @@ import torch
 from ...errors import InputError
 from ...files import write_text
 from ...lookup import lookup
-from ...runs.opening import DTYPES, pick_device
-from ...runs.session import TrainingSession
+from ...runs.plans.opening import DTYPES, pick_device
+from ...runs.training.session import TrainingSession
 from .floor import bare_calls, expected_rollout
 from .pipeline import SIZES, build_pipeline
 from .timing import Spread, repeated, seconds, spread

@@ -12,7 +12,7 @@ import torch
 
 from ...errors import InputError
 from ...recipe.schema import Bucket, Optimizer, Recipe, Route, Student, Teacher
-from ...runs.session import TrainingSession, open_session
+from ...runs.training.session import TrainingSession, open_session
 from .pipeline import TARGETS
 
 PROMPTS = ("a red square", "two blue circles", "a cat", "a green triangle on a hill")

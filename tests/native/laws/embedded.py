@@ -13,8 +13,8 @@ from pack.danceopd_core.models.registry import open_backbone
 from pack.danceopd_core.models.sampling import integrate, seeded_noise
 from pack.danceopd_core.recipe.graph import FieldSpec, ModelSpec, PromptSpec, RouteSpec, RoutesSpec
 from pack.danceopd_core.recipe.schema import Bucket, Teacher
-from pack.danceopd_core.runs.comparison import comparison_fields, comparison_stacks
-from pack.danceopd_core.runs.field_sampling import SamplingSettings, sample_fields
+from pack.danceopd_core.runs.pictures.comparison import comparison_fields, comparison_stacks
+from pack.danceopd_core.runs.pictures.field_sampling import SamplingSettings, sample_fields
 from pack.danceopd_core.shapes import locate
 from pack.nodes.native.backbone import opened
 from pack.nodes.native.lora_names import passed_over, patched

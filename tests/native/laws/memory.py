@@ -12,7 +12,7 @@ import comfy.model_management as management
 import torch
 from pack.danceopd_core.algorithm.fields import Conditioning, Sample
 from pack.danceopd_core.recipe.schema import Bucket, Recipe, Route, Student, Teacher
-from pack.danceopd_core.runs.session import open_session
+from pack.danceopd_core.runs.training.session import open_session
 from pack.danceopd_core.weights.adapters import STUDENT, Adapters
 from pack.danceopd_core.weights.lora import fresh_lora
 from pack.nodes.native.checkpointing import enable_checkpointing

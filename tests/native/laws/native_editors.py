@@ -2,7 +2,7 @@
 
 import torch
 from pack.danceopd_core.recipe.schema import Teacher
-from pack.danceopd_core.runs.opening import open_teachers
+from pack.danceopd_core.runs.plans.opening import open_teachers
 from pack.danceopd_core.shapes import embedded
 from pack.danceopd_core.shapes.language import KINDS
 from pack.danceopd_core.shapes.score import HeldOutSet, score_table

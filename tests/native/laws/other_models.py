@@ -8,10 +8,10 @@ from pack.danceopd_core.models.registry import open_backbone
 from pack.danceopd_core.recipe.from_graph import recipe_of
 from pack.danceopd_core.recipe.graph import FieldSpec, ModelSpec, PromptSpec, RouteSpec, RoutesSpec
 from pack.danceopd_core.recipe.schema import Bucket, Student, Teacher
-from pack.danceopd_core.runs.opening import open_teachers
-from pack.danceopd_core.runs.other_models import check_latents
-from pack.danceopd_core.runs.session import open_session
-from pack.danceopd_core.runs.sources import graph_source
+from pack.danceopd_core.runs.plans.opening import open_teachers
+from pack.danceopd_core.runs.plans.other_models import check_latents
+from pack.danceopd_core.runs.plans.sources import graph_source
+from pack.danceopd_core.runs.training.session import open_session
 from pack.danceopd_core.shapes import locate
 from pack.danceopd_core.shapes.score import HeldOutSet
 from pack.nodes.native.shapes import shapes_clip, shapes_model, shapes_vae

@@ -1,0 +1,1 @@
+"""The buckets of a run encoded by its models."""

@@ -1,0 +1,1 @@
+"""A run driven by the Train node, and what it will take."""

@@ -1,0 +1,1 @@
+"""The runs below ComfyUI's output folder: listed, published, deleted."""
