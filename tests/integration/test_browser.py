@@ -261,6 +261,11 @@ def test_a_table_is_uploaded_from_the_bucket(page, base):
     page.shot("bucket_of_an_uploaded_table")
 
 
+def test_a_template_whose_files_are_missing_says_so_on_the_panel_and_complains_of_nothing(page):
+    page.choose_template("paper_zimage_local_global")
+    assert "is not in ComfyUI's folders" in page.panel("Not ready yet", 30)
+
+
 REPORT = {
     "1": {"class_type": "DanceOPD_LoraReport", "inputs": {"lora_name": "shapes:lit"}},
     "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
