@@ -206,7 +206,8 @@ def test_loras_on_models_are_stacked_as_a_chain_of_the_stock_loader():
     settings = SamplingSettings(3, 64, 64, 7, "cpu")
     for second in (field_of(edit, "edit"), file, chain):  # what the chain shares with the first counts once
         routes = routes_of(lit, second)
-        fields = comparison_fields(routes, None)
+        with torch.inference_mode():
+            fields = comparison_fields(routes, None)
         assert list(fields) == ["base", "lit", second.label, "stacked"]
         assert comparison_stacks(routes) == {}
         asked = {"chain": chain, "lit": lit, "stacked": fields["stacked"]}
