@@ -237,8 +237,8 @@ class RouteSelector(io.ComfyNode):
                     default="weighted",
                     tooltip="weighted: each update samples one route with probability proportional to its weight. "
                     "round_robin: one route per update, in turn. all: each update averages the losses of all routes. "
-                    "balanced: as weighted, with up to twice or half the weight for routes that learn slower or "
-                    "faster.",
+                    "balanced: as weighted, with up to twice or half the weight for routes farther from or nearer "
+                    "to their teachers.",
                 ),
             ],
             outputs=[

@@ -1,4 +1,4 @@
-"""A router whose shares follow what the routes have still to learn: those that learn slowest get more."""
+"""A router whose shares follow what the routes have still to learn: those farther from their teachers get more."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ BOUND = 2.0
 """A route's weight is multiplied or divided by this much at most."""
 SMOOTH = 0.5
 """How far a measurement moves the weights to what it says."""
-LEAST_START = 0.05
-"""A start is counted as this part of the farthest route's at least: a student that begins at a teacher is there."""
 
 
 @dataclass
 class Balanced:
     """One route per update, at random by weight times factor. The factors follow the distances to the teachers.
 
-    weights: of the recipe, which the factors begin from. measured: the update at which they were last measured; -1:
-    never. start: the first distances.
+    The distances as they are, not what is left of those at the start: a student often begins as one of its teachers,
+    and of a start of nothing any drift would be all. weights: of the recipe, which the factors begin from. measured:
+    the update at which they were last measured; -1: never.
     """
 
     weights: tuple[float, ...]
     factors: list[float] = field(default_factory=list)
-    start: list[float] = field(default_factory=list)
     measured: int = -1
 
     def __post_init__(self) -> None:
@@ -49,30 +47,25 @@ class Balanced:
         return update % EVERY == 0 and self.measured < update
 
     def learn(self, update: int, distances: Sequence[float]) -> None:
-        """Moves the factors by distances to the teachers, one for each route, of which one that is not finite is
-        passed over."""
+        """Moves the factors by relative distances to the teachers, one for each route; none if one is not finite."""
         self.measured = update
         if not all(map(math.isfinite, distances)):
             return
-        self.start = self.start or list(distances)
-        least = LEAST_START * max(self.start)
-        left = [now / max(first, least) if first or least else 0.0
-                for now, first in zip(distances, self.start, strict=True)]  # fmt: skip
-        chosen = [part for part, weight in zip(left, self.weights, strict=True) if weight]
+        chosen = [distance for distance, weight in zip(distances, self.weights, strict=True) if weight]
         mean = sum(chosen) / len(chosen)
         if mean > 0:
-            aims = [min(BOUND, max(1 / BOUND, part / mean)) for part in left]
+            aims = [min(BOUND, max(1 / BOUND, distance / mean)) for distance in distances]
             self.factors = [old + SMOOTH * (aim - old) for old, aim in zip(self.factors, aims, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
-        return {"factors": list(self.factors), "start": list(self.start), "measured": self.measured}
+        return {"factors": list(self.factors), "measured": self.measured}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues with what `state_dict` gave; ValueError if that is of other routes."""
         if len(state["factors"]) != len(self.weights):
             raise ValueError("the router's state is of other routes")
-        self.factors, self.start, self.measured = list(state["factors"]), list(state["start"]), state["measured"]
+        self.factors, self.measured = list(state["factors"]), state["measured"]
 
 
 def most_updates(weights: Sequence[float], route: int, updates: int) -> int:

@@ -158,7 +158,8 @@ class Recipe:
     """Distillation method: `danceopd`, `diffusionopd`, `flowopd`, or `offpolicy`, which trains on noised targets."""
     router: str = "weighted"
     """Choice of routes for an update: `weighted` (one at random, by weight), `round_robin` (one, in turn), `all`, or
-    `balanced` (as weighted, with up to twice or half the weight for routes that learn slower or faster)."""
+    `balanced` (as weighted, with up to twice or half the weight for routes farther from or nearer to their
+    teachers)."""
     steps: Count = 3000
     """Updates of the student; each uses `batch` x `accumulate` samples."""
     batch: Count = 1

@@ -49,31 +49,41 @@ def test_an_unknown_router_is_refused_with_the_nearest_name():
         router("weigted", [1.0])
 
 
-def test_balanced_shares_go_to_what_has_most_left_to_learn_within_bounds():
+def test_balanced_shares_go_to_what_is_farther_from_its_teacher_within_bounds():
     router = Balanced((1.0, 1.0, 2.0))
-    router.learn(0, [0.8, 0.1, 0.4])
-    assert router.shares() == (0.25, 0.25, 0.5)  # nobody has learned yet: the start does not count
-    for update in range(1, 30):
-        router.learn(update, [0.8, 0.0, 0.16])  # all of it left, none, two fifths
+    assert router.shares() == (0.25, 0.25, 0.5)
+    for update in range(30):
+        router.learn(update, [0.8, 0.0, 0.4])  # twice the mean, none, as the mean
     one, two, three = router.factors
-    assert one == pytest.approx(2.0, abs=0.01)
+    assert one == pytest.approx(BOUND, abs=0.01)
     assert two == pytest.approx(1 / BOUND, abs=0.01)
-    assert three == pytest.approx(0.4 / (1.4 / 3), abs=0.01)
+    assert three == pytest.approx(1.0)
     assert sum(router.shares()) == pytest.approx(1)
 
 
 def test_a_measurement_moves_the_shares_by_half():
     router = Balanced((1.0, 1.0))
-    router.learn(0, [1.0, 1.0])
-    router.learn(25, [1.0, 0.0])
+    router.learn(0, [1.0, 0.0])
     assert router.factors == [1.5, 0.75]
+    router.learn(25, [0.3, 0.3])
+    assert router.factors == [1.25, 0.875]
 
 
-def test_a_route_that_starts_at_its_teacher_and_drifts_gets_more():
+def test_a_route_that_begins_at_its_teacher_gets_more_only_once_it_is_the_farther_one():
     router = Balanced((1.0, 1.0))
     router.learn(0, [1.0, 0.0])
-    router.learn(25, [0.8, 0.2])
+    for update in (25, 50):
+        router.learn(update, [0.6, 0.1])
+        assert router.shares()[1] < 0.5
+    for update in (75, 100, 125):
+        router.learn(update, [0.1, 0.2])
     assert router.shares()[1] > 0.5
+
+
+def test_a_route_that_is_only_watched_does_not_count():
+    router = Balanced((1.0, 0.0, 1.0))
+    router.learn(0, [0.2, 9.0, 0.2])
+    assert router.shares() == (0.5, 0.0, 0.5)
 
 
 @pytest.mark.parametrize("distances", [[float("nan"), 1.0], [float("inf"), 1.0]])
