@@ -11,6 +11,7 @@ import pytest
 from danceopd_core.errors import InputError
 from danceopd_core.runs.live.plots import SheetRow, contact_sheet
 from danceopd_core.runs.live.strip import MOST, Strip, StripRow
+from danceopd_core.runs.training.earlier_run import EarlierRun
 from danceopd_core.runs.training.run_dir import RunFolder
 
 ROWS = [StripRow("a cat", "draw"), StripRow("make it red", None)]
@@ -108,7 +109,7 @@ def test_a_folder_of_pictures_that_is_a_link_is_neither_read_nor_written(tmp_pat
     strip.thin(None)
     assert strip.last() == []
     with pytest.raises(InputError, match="is a link to another folder"):
-        RunFolder(run)._inner_folders()
+        EarlierRun(run, RunFolder(run).states).own_folders()
     assert sorted(path.name for path in outside.iterdir()) == sorted(names)
 
 
