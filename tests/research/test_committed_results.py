@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from shutil import copytree
 
@@ -24,10 +24,17 @@ RUNS = {
     "ablations": ("ablations", "local_global", (0,), BenchPlan(60, 64, 8, dtype="bfloat16")),
     "operators": ("operators", "t2i_edit", (0,), BenchPlan(60, 64, 8, dtype="bfloat16")),
     "turning": ("turning", "local_global", (0,), BenchPlan(120, 16, 16, dtype="bfloat16")),
+    "starts": ("starts", "t2i_edit_from_local", (0, 1, 2), BenchPlan(60, 128, 1, dtype="bfloat16")),
 }
 """Folder -> the bench, task, seeds and plan of its results."""
-COMPLETE = {"ablations", "operators", "turning"}
-"""The compositions have no trials of the router `balanced` yet."""
+RATES = {
+    "starts": {
+        "offpolicy": 5e-4, "diffusionopd": 2e-3, "flowopd": 2e-4, "danceopd": 5e-4, "danceopd-uniform": 1e-3,
+    }
+}  # fmt: skip
+"""Of single rows: `--lr`."""
+COMPLETE = {"t2i_edit", "local_global", "ablations", "operators", "turning"}
+"""Folders with every row of their bench."""
 
 pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reason="needs the embedded model's weights")
 
@@ -35,7 +42,11 @@ pytestmark = pytest.mark.skipif(not (MODEL / "model_index.json").is_file(), reas
 @pytest.mark.parametrize("folder", RUNS)
 def test_every_committed_result_is_its_trials(folder):
     bench, task, seeds, plan = RUNS[folder]
-    trials = list(trials_of(BENCHES[bench], (task,), seeds))
+    rates = RATES.get(folder, {})
+    trials = [
+        replace(trial, config=replace(trial.config, lr=rates.get(trial.row)))
+        for trial in trials_of(BENCHES[bench], (task,), seeds)
+    ]
     results = finished_results(trials, plan, COMMITTED / folder)
     committed = {file.name for file in (COMMITTED / folder).glob(f"{task}-*.json")}
     assert len(results) == len(committed)
