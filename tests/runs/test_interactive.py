@@ -166,6 +166,24 @@ def test_a_finished_run_follows_its_privacy_without_training(go):
     assert all("a red circle" in told(file) for file in files)
 
 
+@pytest.mark.parametrize("step", ["publish_file", "write_card"])
+def test_privacy_that_was_interrupted_is_asked_for_again(go, monkeypatch, step):
+    status = go()
+    status.run()
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.RunRecord, step, interrupted)
+        asked = go(private=True)
+        with pytest.raises(KeyboardInterrupt):
+            asked.run()
+    go(private=True).run()
+    assert "a red circle" not in json.dumps(metadata_of(status.files.lora))
+    assert "a red circle" not in status.files.lora.with_suffix(".md").read_text()
+
+
 def test_a_deleted_lora_comes_back_without_training(go):
     status = go()
     status.run()

@@ -57,12 +57,15 @@ def publish_as_asked(record: RunRecord, private: bool) -> None:
         record.find_lora()
         last, best = record.folder.student, BestFile(record.path).path
         published = update_of(record.lora)
-        write_recipe(file, recipe, comments_of(file), stored=True)
         for student in filter(Path.is_file, (last, best)):
             copy_student(student, student, {}, recipe)
         chosen = best if published is not None and published == update_of(best) != update_of(last) else last
         if (update := update_of(chosen)) is not None:
-            record.publish_file(chosen, update)
+            record.publish_file(chosen, update, recipe)
+        # Last: who is interrupted before is asked again, by the recipe that is still as it was.
+        write_recipe(file, recipe, comments_of(file), stored=True)
+        if update is not None:
+            record.write_card()
 
 
 def saved_facts(record: RunRecord) -> dict[str, Any] | None:

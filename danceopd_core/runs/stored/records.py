@@ -36,6 +36,7 @@ from ..training.run_dir import RunFolder
 from .queueing import WORKFLOW
 
 if TYPE_CHECKING:  # reading records, as ComfyUI's page does, needs no model
+    from ...recipe.schema import Recipe
     from ..training.session import TrainingSession
 
 
@@ -94,10 +95,13 @@ class RunRecord:
         more = self._metadata(session.recipe.private, session.trainer.update)
         session.write_student(self.lora, date, self.folder.id, more)
 
-    def publish_file(self, student: Path, update: int) -> None:
-        """As `publish`, a student of the run's folder, with the model card that tells of that update."""
+    def publish_file(self, student: Path, update: int, recipe: Recipe | None = None) -> None:
+        """As `publish`, a student of the run's folder, with the model card that tells of that update.
+
+        recipe: None for the one in the run's folder.
+        """
         self._choose_place()
-        recipe = read_stored_recipe(self.path / "recipe.yaml")
+        recipe = recipe or read_stored_recipe(self.path / "recipe.yaml")
         copy_student(student, self.lora, self._metadata(recipe.private, update), recipe)
         self.write_card()
 
