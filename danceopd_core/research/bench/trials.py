@@ -45,7 +45,7 @@ _EDIT, _LOCAL, _GLOBAL = (Teacher(lora=f"shapes:{name}") for name in ("edit", "l
 _T2I_EDIT = Task({BASE: _BASE, "edit": _EDIT}, {BASE: T2I, "edit": EDIT}, "shapes:edit")
 TASKS = {
     "t2i_edit": _T2I_EDIT,
-    # Starts that lack text-to-image, and both capabilities.
+    # Starts that lack global edits, and both capabilities.
     "t2i_edit_from_local": replace(_T2I_EDIT, initial_lora="shapes:local_edit"),
     "t2i_edit_from_fresh": replace(_T2I_EDIT, initial_lora="fresh"),
     "local_global": Task({"local": _LOCAL, "global": _GLOBAL}, {"local": LOCAL, "global": GLOBAL}, "shapes:local_edit"),
