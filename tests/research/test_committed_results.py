@@ -24,7 +24,7 @@ RUNS = {
     "ablations": ("ablations", "local_global", (0,), BenchPlan(60, 64, 8, dtype="bfloat16")),
     "operators": ("operators", "t2i_edit", (0,), BenchPlan(60, 64, 8, dtype="bfloat16")),
     "turning": ("turning", "local_global", (0,), BenchPlan(120, 16, 16, dtype="bfloat16")),
-    "starts": ("starts", "t2i_edit_from_local", (0, 1), BenchPlan(60, 128, 1, dtype="bfloat16")),
+    "starts": ("starts", "t2i_edit_from_local", (0, 1, 2), BenchPlan(60, 128, 1, dtype="bfloat16")),
 }
 """Folder -> the bench, task, seeds and plan of its results."""
 RATES = {
