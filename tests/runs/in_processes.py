@@ -36,7 +36,16 @@ def main(recipe: str, out: str, *flags: str) -> None:
 
     bucket_encoders.encode_items = spied
     session = open_session(read_recipe(recipe), processes, cache=Path(out) / "cache", sharded="--fsdp" in flags)
-    errors = [session.errors()]
+    errors, measured = [session.errors()], []
+    router = session.trainer.router
+    learn = getattr(router, "learn", None)
+
+    def heard(update, distances):
+        measured.extend(distances)
+        learn(update, distances)
+
+    if learn:
+        router.learn = heard
     messages: list[tuple[str, int]] = []
     reduce = torch.distributed.all_reduce
 
@@ -52,7 +61,7 @@ def main(recipe: str, out: str, *flags: str) -> None:
         students.append(hashlib.sha256(b"".join(part.numpy().tobytes() for part in state)).hexdigest())
     torch.distributed.all_reduce = reduce
     found = {
-        "measured": getattr(session.trainer.router, "start", None),
+        "measured": measured,
         "losses": losses,
         "students": students,
         "encoded": encoded,
