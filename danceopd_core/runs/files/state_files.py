@@ -74,21 +74,22 @@ class StateFiles:
     def save(self, state: dict[str, Any], kept: int) -> None:
         """Writes the newest state. kept: how many there are afterwards, at most."""
         if self.update is not None and self.update != state["update"] and kept > 1 and self.newest.exists():
-            self._keep(self._folder / f"state-{self.update:06d}.safetensors")
+            keep_as(self.newest, self._folder / f"state-{self.update:06d}.safetensors")
         save_state(self.newest, state)
         self.update = state["update"]
         for path in self.earlier()[kept - 1 :]:
             path.unlink()
 
-    def _keep(self, place: Path) -> None:
-        """The newest state under another name too; where the file system has no such thing, moved there."""
-        with suppress(FileExistsError):
-            try:
-                os.link(self.newest, place)
-            except FileExistsError:
-                raise
-            except OSError:
-                os.replace(self.newest, place)
+
+def keep_as(file: Path, place: Path) -> None:
+    """The file under another name too, unless that is taken; where the file system has no such thing, moved there."""
+    with suppress(FileExistsError):
+        try:
+            os.link(file, place)
+        except FileExistsError:
+            raise
+        except OSError:
+            os.replace(file, place)
 
 
 def check_counters(state: dict[str, Any], path: Path) -> None:

@@ -11,13 +11,13 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..files.numbers import finite, is_update
 from ..files.run_id import facts_of_lora
+from ..files.state_files import keep_as
 
 if TYPE_CHECKING:
     from .session import TrainingSession
@@ -81,13 +81,7 @@ class BestFile:
         """Puts the student as it is now in the place of the one before, which stays as well until `settle`."""
         if (before := self.update) is not None and before != session.trainer.update:
             place = self.path.with_name(f"best-{before:06d}.safetensors")
-            with suppress(FileExistsError):
-                try:
-                    os.link(self.path, place)
-                except FileExistsError:
-                    raise
-                except OSError:
-                    os.replace(self.path, place)
+            keep_as(self.path, place)
         session.write_student(self.path, datetime.now(timezone.utc).isoformat(timespec="seconds"), run)
 
     def settle(self) -> None:
