@@ -258,19 +258,18 @@ def test_an_edit_bucket_of_pictures_trains(server):
 
 
 @pytest.mark.parametrize(
-    "train",
+    ("router", "train"),
     [
-        {"method": "diffusionopd"},
-        {"method": "flowopd", "more_settings": "group=2\neta=0.5"},
-        {"k": 2, "bias": "uniform", "ema": 0.9, "schedule": "constant", "warmup": 0},
-        {"gradient_checkpointing": True, "accumulate": 2},
-        {"more_settings": "query.sigma=[0.1, 0.6]\noptimizer.weight_decay=0.01"},
-        {"shift": 1.0, "sigma_low": 0.3, "sigma_high": 0.7},
+        ("all", {"method": "diffusionopd"}),
+        ("round_robin", {"method": "flowopd", "more_settings": "group=2\neta=0.5"}),
+        ("all", {"k": 2, "bias": "uniform", "ema": 0.9, "schedule": "constant", "warmup": 0}),
+        ("round_robin", {"gradient_checkpointing": True, "accumulate": 2}),
+        ("all", {"more_settings": "query.sigma=[0.1, 0.6]\noptimizer.weight_decay=0.01"}),
+        ("round_robin", {"shift": 1.0, "sigma_low": 0.3, "sigma_high": 0.7}),
     ],
-    ids=lambda train: ",".join(train),
+    ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )
-@pytest.mark.parametrize("router", ["all", "round_robin"])
-def test_settings_train(server, train, router):
+def test_settings_train(server, router, train):
     graph = only_training("quickstart", "settings", **{"bias": "low"} | train)
     change("Routes", router=router)(graph)
     entry = server.run(graph)

@@ -73,7 +73,9 @@ def drawn_by_base(world):
     return score(backbone, guided(adapters.field(backbone.velocity, None), GUIDANCE), T2I, 24)["t2i"].mean
 
 
-@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name != "global_edit" else name for name in TEACHERS]
+)  # weights that change with a new build alone: one of the three in every run
 def test_every_edit_teacher_edits_and_forgets(world, drawn_by_base, name):
     backbone, adapters = world
     field = adapters.field(
