@@ -59,11 +59,13 @@ def gap(found: Tensor, expected: Tensor) -> float:
 
 
 def worst(found: Sequence[dict[str, float]], expected: Sequence[dict[str, float]]) -> float:
-    """The largest relative distance of two lists of numbers by name."""
+    """The largest distance of numbers by name, relative to the largest number that is expected beside them."""
     assert [one.keys() for one in found] == [one.keys() for one in expected]
-    pairs = [(one[name], other[name]) for one, other in zip(found, expected, strict=True) for name in one]
-    assert all(math.isfinite(value) for pair in pairs for value in pair)
-    return max(abs(one - other) / max(abs(other), 1e-6) for one, other in pairs)
+    assert all(math.isfinite(value) for one in (*found, *expected) for value in one.values())
+    return max(
+        max(abs(one[name] - other[name]) for name in one) / max(map(abs, other.values()))
+        for one, other in zip(found, expected, strict=True)
+    )
 
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

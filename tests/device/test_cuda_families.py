@@ -22,7 +22,7 @@ from .cases import CASES, ONCE, Family, outcome
 pytestmark = [needs_card, pytest.mark.slow, pytest.mark.usefixtures("on_card")]
 
 NEAR = {"float32": 2e-3, "float16": 2e-2, "bfloat16": 0.25}
-"""Relative distances of losses and errors; those of Flow-OPD in half precision are of ranks within a group."""
+"""How far losses and errors may be off. Half precision of a tiny random network on the CPU alone is off by a fifth."""
 REPEATED = [case for case in ONCE if case != "out of memory"]
 
 
@@ -37,9 +37,7 @@ def check(family: Family, case: str) -> None:
     errors = worst([found["errors"]], [expected["errors"]])
     pictures = max(abs(one - other) for one, other in zip(found["pictures"], expected["pictures"], strict=True))
     told(f"{family.name}, {case}", dtype=kind, losses=losses, errors=errors, pictures=pictures)
-    if case != "flowopd":
-        assert losses < NEAR[kind]
-    assert errors < NEAR[kind]
+    assert max(losses, errors) < NEAR[kind]
     assert pictures < (1 if kind == "float32" else 8)
 
 

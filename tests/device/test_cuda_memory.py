@@ -43,7 +43,7 @@ def large(tmp_path):
     """A recipe maker: an update takes some hundred MiB."""
     family = Family("zimage", tmp_path)
     routes = [{"name": "lora", "teacher": "lora", "bucket": {"prompts": ["a cat", "a dog", "a tree", "a house"]}}]
-    size = {"width": 768, "height": 768, "batch": 4, "steps": 3, "rollout_steps": 2}
+    size = {"width": 1024, "height": 1024, "batch": 4, "steps": 3, "rollout_steps": 2}
     more = {"routes": routes, "teachers": {"lora": {"lora": str(family.lora)}}, "gradient_checkpointing": False}
 
     def recipe(name: str, **settings: object):

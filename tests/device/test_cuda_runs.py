@@ -22,7 +22,7 @@ from danceopd_core.shapes.score import HeldOutSet, score_table
 from danceopd_core.weights.adapters import STUDENT, Adapters
 
 from ..loras import random_lora
-from .card import CARD, DEVICE, needs_card, only_on_card, repeatable, same_bits, told, worst
+from .card import CARD, DEVICE, gap, needs_card, only_on_card, repeatable, same_bits, told, worst
 from .cases import Family, Watcher, train
 
 pytestmark = [needs_card, pytest.mark.slow, pytest.mark.usefixtures("on_card")]
@@ -98,9 +98,8 @@ def test_the_state_at_the_query_is_bitwise_that_of_the_whole_rollout(zimage_fold
             assert early.index.tolist() == [index]
             other = steps - 1 - index
             (parted,) = walk(rollout, [0, 1], [[index], [other]])
-            near = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.1}
             for row, at in enumerate((index, other)):
-                torch.testing.assert_close(parted.x[row], both[at].x[row], **near)
+                assert gap(parted.x[row], both[at].x[row]) < (1e-4 if dtype == torch.float32 else 0.1)
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
@@ -159,7 +158,7 @@ def test_the_demo_on_a_card_learns_what_it_learns_on_a_cpu(tmp_path):
     recipe = embedded(tmp_path / "run", 200)
     told_lines: list[str] = []
     session = open_session(recipe, log=told_lines.append)
-    held_out = HeldOutSet.of(session.backbone, {T2I: 32, EDIT: 12}, seed=7)
+    held_out = HeldOutSet.of(session.backbone, {T2I: 16, EDIT: 8}, seed=7)
     tables = {}
 
     def score(name: str, field: str) -> None:
