@@ -28,14 +28,14 @@ def graphs() -> int:
     return counters["stats"]["unique_graphs"]
 
 
-def pair(backbone, backend: str, checkpointing: bool = False) -> tuple[Fields, Fields]:
-    """Eager and compiled fields; none of what was compiled before is used."""
+def pair(backbone, backend: str, checkpointing: bool = False, device: str = "cpu") -> tuple[Fields, Fields]:
+    """Eager and compiled fields; none of what was compiled before is used. device: where the backbone is."""
     torch._dynamo.reset()
     counters.clear()
-    return _fields(backbone, None, checkpointing), _fields(backbone, backend, checkpointing)
+    return _fields(backbone, None, checkpointing, device), _fields(backbone, backend, checkpointing, device)
 
 
-def _fields(backbone, backend: str | None, checkpointing: bool) -> Fields:
+def _fields(backbone, backend: str | None, checkpointing: bool, device: str) -> Fields:
     backbone = backbone.with_network(copy.deepcopy(backbone.network))
     adapters, targets = Adapters(backbone.network), backbone.default_targets
     loras = (
@@ -46,7 +46,7 @@ def _fields(backbone, backend: str | None, checkpointing: bool) -> Fields:
     under = random_lora(adapters.shapes, 2, seed=4, targets=targets[1:])
     adapters.start_student(random_lora(adapters.shapes, 5, seed=3, targets=targets), under)
     if backend is not None:
-        adapters.as_data(torch.float32, "cpu")
+        adapters.as_data(torch.float32, device)
         assert compile_blocks(backbone.network, backend) >= 1
     if checkpointing:
         backbone.network.enable_gradient_checkpointing()
