@@ -1,0 +1,80 @@
+"""What is measured: released models, their student's rank, their teachers, their base, and the memory there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...runs.budget.released import RELEASED
+
+
+@dataclass(frozen=True)
+class Case:
+    """An update of batch 1 at 1024 x 1024 pixels, with two LoRA teachers of the student's rank.
+
+    model: a name of RELEASED. edit: its prompt has a source picture. full: one full checkpoint is the teacher instead.
+    base: the quantisation of the frozen network. free: GiB of the card that may be taken; then `memory: auto` chooses
+    checkpointing and base.
+    """
+
+    model: str
+    rank: int
+    checkpointing: bool = True
+    edit: bool = False
+    full: bool = False
+    base: str | None = None
+    free: float | None = None
+
+    def __str__(self) -> str:
+        parts = [
+            f"rank {self.rank}",
+            "edits" * self.edit,
+            "one full checkpoint" * self.full,
+            self.base or "",
+            "" if self.checkpointing else "without checkpointing",
+            "" if self.free is None else f"{self.free:g} GiB free",
+        ]
+        return ", ".join([RELEASED[self.model].title, *filter(None, parts)])
+
+
+CASES = (
+    Case("sd35m", 16),
+    Case("sd35m", 16, False),
+    Case("sd35m", 128),
+    Case("sd35m", 128, False),
+    Case("sd35m", 16, full=True),
+    Case("sd35m", 16, base="int8"),
+    Case("sd35m", 16, False, base="int8"),
+    Case("sd35m", 16, base="fp8"),
+    Case("sd35m", 16, base="nf4"),
+    Case("zimage", 16),
+    Case("zimage", 128),
+    Case("zimage", 128, False),
+    Case("zimage", 128, edit=True),
+    Case("zimage", 16, full=True),
+    Case("zimage", 128, base="int8"),
+    Case("zimage", 128, base="nf4"),
+    Case("klein4b", 16),
+    Case("klein4b", 128, False),
+    Case("klein4b", 16, edit=True),
+    Case("klein4b", 16, full=True),
+    Case("flux", 16),
+    Case("flux", 128, False),
+    Case("krea2", 16),
+    Case("krea2", 16, False),
+    Case("qwen21", 128),
+    Case("qwen21", 128, False),
+    Case("klein9b", 128),
+    Case("qwen", 16),
+    Case("qwen", 16, base="int8"),
+)
+"""Models one after another, so that each network is filled once for every kind of base."""
+QUICK = (Case("sd35m", 16), Case("sd35m", 16, base="int8"), Case("sd35m", 16, base="nf4"))
+LIMITED = (
+    Case("zimage", 128, free=23),
+    Case("sd35m", 128, free=11.2),
+    Case("zimage", 128, edit=True, free=15),
+    Case("zimage", 16, free=11.2),
+    Case("flux", 16, free=23),
+)
+"""Cards of 24, 12 and 16 GB, as in docs/memory.md."""
+QUICK_LIMITED = (Case("sd35m", 128, free=11.2),)
