@@ -39,6 +39,7 @@ def add_arguments(subparsers: Any) -> None:
     speed.add_argument("--repeats", type=int, default=5)
     speed.add_argument("--threads", type=int, default=1, help="of the processor")
     speed.add_argument("--compile", action="store_true", help="time ours with compiled blocks too")
+    speed.add_argument("--profile", action="store_true", help="also how much of an update a GPU is busy")
     speed.add_argument("--checkpointing", action="store_true", help="for ours too; the official trainer always has it")
     peaks = parser.add_argument_group("peaks", "updates at the size of released models, on an NVIDIA GPU")
     peaks.add_argument("--limits", action="store_true", help="also what `memory: auto` chooses, on limited memory")
