@@ -13,7 +13,7 @@ from danceopd_core.cli import main
 from danceopd_core.errors import InputError
 from danceopd_core.models.quantise import QUANTISATIONS
 from danceopd_core.recipe.schema import Bucket, Recipe, Route, Teacher
-from danceopd_core.research.peaks.cases import CASES, LIMITED, QUICK, Case
+from danceopd_core.research.peaks.cases import CASES, LIMITED, QUICK, PeakCase
 from danceopd_core.research.peaks.command import chosen, measurements
 from danceopd_core.research.peaks.computed import Computing, computed
 from danceopd_core.research.peaks.networks import filled_network
@@ -97,7 +97,7 @@ def test_a_network_is_quantised_where_it_is_filled(kind, zimage_folder):
 
 def test_a_case_that_fails_ends_no_other(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("danceopd_core.runs.budget.released.SIDE", 64)
-    cases = [Case("sd35m", 2), Case("zimage", 2), Case("zimage", 2, False, full=True)]
+    cases = [PeakCase("sd35m", 2), PeakCase("zimage", 2), PeakCase("zimage", 2, False, full=True)]
     rows = dict(measurements(cases, CPU, Computing([], ()), tmp_path / "log", time.monotonic() + 100))
     assert "NoSuchNetwork" in rows[cases[0]]["error"]
     assert "NoSuchNetwork" in (tmp_path / "log").read_text()
@@ -108,14 +108,16 @@ def test_a_case_that_fails_ends_no_other(tiny, tmp_path, monkeypatch):
 
 def test_it_is_compared_with_danceopd_memory(tiny, monkeypatch):
     monkeypatch.setattr("danceopd_core.runs.budget.released.SIDE", 64)
-    plain, whole, limited = computed([Case("zimage", 2), Case("zimage", 2, full=True), Case("zimage", 2, free=1)])
+    plain, whole, limited = computed(
+        [PeakCase("zimage", 2), PeakCase("zimage", 2, full=True), PeakCase("zimage", 2, free=1)]
+    )
     assert 0 < plain.peak < whole.peak
     assert limited.choice.startswith("memory: ")
     assert (limited.case.checkpointing, limited.case.base) == (True, None)
 
 
 def test_the_report_has_what_was_measured_and_what_failed():
-    case, failed = Case("zimage", 128, base="int8"), Case("qwen", 16, False, free=23)
+    case, failed = PeakCase("zimage", 128, base="int8"), PeakCase("qwen", 16, False, free=23)
     row = with_computed(record(case, Measured(2 * GIB, 3 * GIB, GIB, 0.5, 10**12)), GIB)
     assert (row["allocated"], row["ratio"], row["tflop_per_second"]) == (2, 2, 2)
     text = markdown("a card", [row, with_computed(record(failed, None, "out of memory"), GIB, "memory: chosen")])

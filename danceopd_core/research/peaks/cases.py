@@ -8,7 +8,7 @@ from ...runs.budget.released import RELEASED
 
 
 @dataclass(frozen=True)
-class Case:
+class PeakCase:
     """An update of batch 1 at 1024 x 1024 pixels, with two LoRA teachers of the student's rank.
 
     model: a name of RELEASED. edit: its prompt has a source picture. full: one full checkpoint is the teacher instead.
@@ -37,44 +37,44 @@ class Case:
 
 
 CASES = (
-    Case("sd35m", 16),
-    Case("sd35m", 16, False),
-    Case("sd35m", 128),
-    Case("sd35m", 128, False),
-    Case("sd35m", 16, full=True),
-    Case("sd35m", 16, base="int8"),
-    Case("sd35m", 16, False, base="int8"),
-    Case("sd35m", 16, base="fp8"),
-    Case("sd35m", 16, base="nf4"),
-    Case("zimage", 16),
-    Case("zimage", 128),
-    Case("zimage", 128, False),
-    Case("zimage", 128, edit=True),
-    Case("zimage", 16, full=True),
-    Case("zimage", 128, base="int8"),
-    Case("zimage", 128, base="nf4"),
-    Case("klein4b", 16),
-    Case("klein4b", 128, False),
-    Case("klein4b", 16, edit=True),
-    Case("klein4b", 16, full=True),
-    Case("flux", 16),
-    Case("flux", 128, False),
-    Case("krea2", 16),
-    Case("krea2", 16, False),
-    Case("qwen21", 128),
-    Case("qwen21", 128, False),
-    Case("klein9b", 128),
-    Case("qwen", 16),
-    Case("qwen", 16, base="int8"),
+    PeakCase("sd35m", 16),
+    PeakCase("sd35m", 16, False),
+    PeakCase("sd35m", 128),
+    PeakCase("sd35m", 128, False),
+    PeakCase("sd35m", 16, full=True),
+    PeakCase("sd35m", 16, base="int8"),
+    PeakCase("sd35m", 16, False, base="int8"),
+    PeakCase("sd35m", 16, base="fp8"),
+    PeakCase("sd35m", 16, base="nf4"),
+    PeakCase("zimage", 16),
+    PeakCase("zimage", 128),
+    PeakCase("zimage", 128, False),
+    PeakCase("zimage", 128, edit=True),
+    PeakCase("zimage", 16, full=True),
+    PeakCase("zimage", 128, base="int8"),
+    PeakCase("zimage", 128, base="nf4"),
+    PeakCase("klein4b", 16),
+    PeakCase("klein4b", 128, False),
+    PeakCase("klein4b", 16, edit=True),
+    PeakCase("klein4b", 16, full=True),
+    PeakCase("flux", 16),
+    PeakCase("flux", 128, False),
+    PeakCase("krea2", 16),
+    PeakCase("krea2", 16, False),
+    PeakCase("qwen21", 128),
+    PeakCase("qwen21", 128, False),
+    PeakCase("klein9b", 128),
+    PeakCase("qwen", 16),
+    PeakCase("qwen", 16, base="int8"),
 )
 """Models one after another, so that each network is filled once for every kind of base."""
-QUICK = (Case("sd35m", 16), Case("sd35m", 16, base="int8"), Case("sd35m", 16, base="nf4"))
+QUICK = (PeakCase("sd35m", 16), PeakCase("sd35m", 16, base="int8"), PeakCase("sd35m", 16, base="nf4"))
 LIMITED = (
-    Case("zimage", 128, free=23),
-    Case("sd35m", 128, free=11.2),
-    Case("zimage", 128, edit=True, free=15),
-    Case("zimage", 16, free=11.2),
-    Case("flux", 16, free=23),
+    PeakCase("zimage", 128, free=23),
+    PeakCase("sd35m", 128, free=11.2),
+    PeakCase("zimage", 128, edit=True, free=15),
+    PeakCase("zimage", 16, free=11.2),
+    PeakCase("flux", 16, free=23),
 )
 """Cards of 24, 12 and 16 GB, as in docs/memory.md."""
-QUICK_LIMITED = (Case("sd35m", 128, free=11.2),)
+QUICK_LIMITED = (PeakCase("sd35m", 128, free=11.2),)

@@ -24,7 +24,7 @@ from ...runs.budget.memory import GIB
 from ...runs.budget.released import RELEASED, released_pass
 from ...runs.budget.walk_inputs import Pass
 from ...runs.plans.opening import pick_device
-from .cases import CASES, LIMITED, QUICK, QUICK_LIMITED, Case
+from .cases import CASES, LIMITED, QUICK, QUICK_LIMITED, PeakCase
 from .computed import Computing
 from .networks import filled_network
 from .report import markdown, record, with_computed
@@ -48,7 +48,7 @@ def run_peaks(args: Namespace, log: Callable[[str], None]) -> None:
         "total": round(torch.cuda.get_device_properties(device).total_memory / GIB, 2),
     }
     computing = Computing(cases, [kind for kind in LADDER_KINDS if _loads(kind, device)])
-    rows: dict[Case, dict[str, Any]] = {}
+    rows: dict[PeakCase, dict[str, Any]] = {}
 
     def write() -> list[dict[str, Any]]:
         known = [_beside(case, row, computing) for case, row in rows.items()]
@@ -71,7 +71,7 @@ def run_peaks(args: Namespace, log: Callable[[str], None]) -> None:
     log(f"wrote {args.out / 'peaks.json'} and peaks.md")
 
 
-def chosen(quick: bool, limits: bool, only: str) -> list[Case]:
+def chosen(quick: bool, limits: bool, only: str) -> list[PeakCase]:
     """The cases of these options; InputError for a model that has none."""
     cases = [*(QUICK if quick else CASES), *((QUICK_LIMITED if quick else LIMITED) if limits else ())]
     names = {name.strip() for name in only.split(",") if name.strip()}
@@ -82,8 +82,8 @@ def chosen(quick: bool, limits: bool, only: str) -> list[Case]:
 
 
 def measurements(
-    cases: Sequence[Case], device: torch.device, computing: Computing, faults: Path, until: float
-) -> Iterator[tuple[Case, dict[str, Any]]]:
+    cases: Sequence[PeakCase], device: torch.device, computing: Computing, faults: Path, until: float
+) -> Iterator[tuple[PeakCase, dict[str, Any]]]:
     """A record for each case; what fails in one is in its record, with the traceback in `faults`.
 
     until: of the monotonic clock, after which no case begins.
@@ -131,7 +131,7 @@ def _no_more_than(free: float | None, device: torch.device) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
-def _beside(case: Case, row: dict[str, Any], computing: Computing) -> dict[str, Any]:
+def _beside(case: PeakCase, row: dict[str, Any], computing: Computing) -> dict[str, Any]:
     if not computing.done(case):
         return row
     try:
@@ -141,14 +141,14 @@ def _beside(case: Case, row: dict[str, Any], computing: Computing) -> dict[str, 
     return with_computed(row, found.peak, found.choice)
 
 
-def _wait_for(case: Case, computing: Computing) -> None:
+def _wait_for(case: PeakCase, computing: Computing) -> None:
     try:
         computing.of(case)
     except Exception:
         return  # it is in the record
 
 
-def _keep(faults: Path, case: Case) -> None:
+def _keep(faults: Path, case: PeakCase) -> None:
     faults.parent.mkdir(parents=True, exist_ok=True)
     with faults.open("a", encoding="utf-8") as file:
         file.write(f"{case}\n{traceback.format_exc()}\n")

@@ -13,7 +13,7 @@ import torch
 from ...runs.budget.ladder import choose
 from ...runs.budget.memory import GIB
 from ...runs.budget.released import released_estimate, with_checkpoint
-from .cases import Case
+from .cases import PeakCase
 
 WORKERS = 8
 
@@ -23,11 +23,11 @@ class Computed:
     """Bytes at the peak of an update, and the case itself, with what `memory: auto` chose for it in `choice`."""
 
     peak: int
-    case: Case
+    case: PeakCase
     choice: str = ""
 
 
-def computed(cases: Sequence[Case], kinds: Sequence[str] = ()) -> list[Computed]:
+def computed(cases: Sequence[PeakCase], kinds: Sequence[str] = ()) -> list[Computed]:
     """Of cases that share model, rank and edits. kinds: the quantisations that can be loaded."""
     torch.set_num_threads(1)
     first, found = cases[0], []
@@ -48,25 +48,25 @@ def computed(cases: Sequence[Case], kinds: Sequence[str] = ()) -> list[Computed]
 class Computing:
     """Computes all of these cases from now on; `of` waits for one of them."""
 
-    def __init__(self, cases: Sequence[Case], kinds: Sequence[str]) -> None:
+    def __init__(self, cases: Sequence[PeakCase], kinds: Sequence[str]) -> None:
         self._pool = ProcessPoolExecutor(
             max(1, min(WORKERS, (os.cpu_count() or 1) // 2)), multiprocessing.get_context("spawn")
         )
-        shared: dict[tuple[str, int, bool], list[Case]] = {}
+        shared: dict[tuple[str, int, bool], list[PeakCase]] = {}
         for case in cases:
             shared.setdefault((case.model, case.rank, case.edit), []).append(case)
-        self._found: Mapping[Case, tuple[Future[list[Computed]], int]] = {
+        self._found: Mapping[PeakCase, tuple[Future[list[Computed]], int]] = {
             case: (future, number)
             for alike in shared.values()
             for future in [self._pool.submit(computed, alike, kinds)]
             for number, case in enumerate(alike)
         }
 
-    def of(self, case: Case) -> Computed:
+    def of(self, case: PeakCase) -> Computed:
         future, number = self._found[case]
         return future.result()[number]
 
-    def done(self, case: Case) -> bool:
+    def done(self, case: PeakCase) -> bool:
         return self._found[case][0].done()
 
     def close(self) -> None:

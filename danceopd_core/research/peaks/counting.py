@@ -1,4 +1,4 @@
-"""Counts floating-point operations of an update on any device, and what the host waits for on the meta device."""
+"""UpdateCounts floating-point operations of an update on any device, and what the host waits for on the meta device."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Flops(TorchDispatchMode):
         return out
 
 
-class Counts(Meter):
+class UpdateCounts(Meter):
     """counted: host reads and copies between devices. kernels: of attention. flops: of products and attention."""
 
     def __init__(self) -> None:

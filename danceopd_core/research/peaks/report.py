@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...runs.budget.memory import GIB
-from .cases import Case
+from .cases import PeakCase
 from .update import Measured
 
 
-def record(case: Case, found: Measured | None, error: str = "") -> dict[str, Any]:
+def record(case: PeakCase, found: Measured | None, error: str = "") -> dict[str, Any]:
     """A case as plain values; sizes in GiB. `with_computed` adds what was computed."""
     values: dict[str, Any] = {"case": str(case), **vars(case)}
     if found is None:

@@ -22,7 +22,7 @@ from ...runs.budget.walk import GpuAttention, recomputed
 from ...runs.budget.walk_inputs import Pass, asked, shapeless_lora
 from ...weights.adapters import STUDENT, Adapters
 from ...weights.linear_like import linear_shapes
-from .counting import Counts, Flops
+from .counting import Flops, UpdateCounts
 from .networks import filled_lora
 
 STEPS = 2
@@ -31,7 +31,7 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Simulated:
-    """Of an update. peak: bytes, weights included. counted, kernels: as of Counts."""
+    """Of an update. peak: bytes, weights included. counted, kernels: as of UpdateCounts."""
 
     peak: int
     flops: int
@@ -99,7 +99,7 @@ def simulated(of: Pass, rank: int, checkpointing: bool = True, full: bool = Fals
         weights = sum(tensor.nbytes for tensor in (*of.network.parameters(), *of.network.buffers()))
         # A full checkpoint is another network; two LoRA teachers are in half precision, the student in float32.
         weights += (weights if full else 2 * 2 * factors) + 4 * factors
-        counts = Counts()
+        counts = UpdateCounts()
         with GpuAttention(), counts:
             for parameter in parameters:
                 parameter.grad = torch.zeros_like(parameter)
