@@ -68,6 +68,7 @@ CASES = (
     PeakCase("qwen", 16, base="int8"),
 )
 """Models one after another, so that each network is filled once for every kind of base."""
+SMALL = ("sd35m", "zimage")
 QUICK = (PeakCase("sd35m", 16), PeakCase("sd35m", 16, base="int8"), PeakCase("sd35m", 16, base="nf4"))
 LIMITED = (
     PeakCase("zimage", 128, free=23),

@@ -24,7 +24,7 @@ from ...runs.budget.memory import GIB
 from ...runs.budget.released import RELEASED, released_pass
 from ...runs.budget.walk_inputs import Pass
 from ...runs.plans.opening import pick_device
-from .cases import CASES, LIMITED, QUICK, QUICK_LIMITED, PeakCase
+from .cases import CASES, LIMITED, QUICK, QUICK_LIMITED, SMALL, PeakCase
 from .computed import Computing
 from .networks import filled_network
 from .report import markdown, record, with_computed
@@ -73,7 +73,10 @@ def run_peaks(args: Namespace, log: Callable[[str], None]) -> None:
 
 def chosen(quick: bool, limits: bool, only: str) -> list[PeakCase]:
     """The cases of these options; InputError for a model that has none."""
-    cases = [*(QUICK if quick else CASES), *((QUICK_LIMITED if quick else LIMITED) if limits else ())]
+    wanted, limited = (QUICK, QUICK_LIMITED) if quick else (CASES, LIMITED)
+    # Limited cards after the small models: the large ones are what --within may leave out.
+    small = [case for case in wanted if case.model in SMALL]
+    cases = [*small, *(limited if limits else ()), *(case for case in wanted if case.model not in SMALL)]
     names = {name.strip() for name in only.split(",") if name.strip()}
     if unknown := names - {case.model for case in cases}:
         there = ", ".join(dict.fromkeys(case.model for case in cases))
