@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from danceopd_core.cli import main
+from danceopd_core.research.speed import command
 from danceopd_core.research.speed.command import ratios
 from danceopd_core.research.speed.floor import bare_calls, expected_rollout
 from danceopd_core.research.speed.pipeline import SIZES, build_pipeline
@@ -26,6 +27,19 @@ def test_the_report_holds_every_ratio(tmp_path, capsys):
     assert set(report["seconds"]) == {"ours", "fast", "floor", "fast floor"}
     assert all(len(each) == 2 and min(each) > 0 for each in report["seconds"].values())
     assert (tmp_path / "speed.md").read_text() in capsys.readouterr().out
+
+
+def test_a_trainer_that_fails_is_left_out_and_told(tmp_path, monkeypatch):
+    def fails():
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(command, "official", lambda plan, checkout: fails)
+    arguments = ["--pixels", "32", "--repeats", "1", "--updates", "1", "--accumulate", "1", "--device", "cpu"]
+    assert main(["bench", "speed", "--out", str(tmp_path), "--official", str(tmp_path), *arguments]) == 0
+    report = json.loads((tmp_path / "speed.json").read_text())
+    assert "no such kernel" in report["faults"]["official"]
+    assert set(report["ratios"]) == {"ours / floor", "fast / its floor"}
+    assert "official failed" in (tmp_path / "speed.md").read_text()
 
 
 def test_what_was_timed_is_compared():

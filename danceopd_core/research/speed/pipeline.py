@@ -30,8 +30,11 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_
 """The layers that the official trainer adapts."""
 
 
-def build_pipeline(folder: Path, size: str, dtype: torch.dtype) -> Path:
-    """A pipeline folder: a transformer of this size with text encoders and a VAE as small as their classes allow."""
+def build_pipeline(folder: Path, size: str, dtype: torch.dtype, device: str = "cpu") -> Path:
+    """A pipeline folder: a transformer of this size with text encoders and a VAE as small as their classes allow.
+
+    device: where the transformer's random weights are drawn.
+    """
     from diffusers import (
         AutoencoderKL,
         FlowMatchEulerDiscreteScheduler,
@@ -49,9 +52,10 @@ def build_pipeline(folder: Path, size: str, dtype: torch.dtype) -> Path:
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         scaling_factor=1.5305, shift_factor=0.0609,
     )  # fmt: skip
-    transformer: Any = SD3Transformer2DModel(
-        sample_size=128, patch_size=2, in_channels=16, out_channels=16, qk_norm="rms_norm", **shapes
-    )
+    with torch.device(device):
+        transformer: Any = SD3Transformer2DModel(
+            sample_size=128, patch_size=2, in_channels=16, out_channels=16, qk_norm="rms_norm", **shapes
+        )
     pipeline: Any = StableDiffusion3Pipeline(
         transformer=transformer.to(dtype),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -32,11 +33,11 @@ class Released:
     encoders: tuple[tuple[str, str, Settings], ...]
     vae: str = "AutoencoderKL"
 
-    def network(self) -> nn.Module:
-        """The transformer on the meta device, in bfloat16."""
+    def network(self, empty: AbstractContextManager[Any] | None = None) -> nn.Module:
+        """The transformer on the meta device, in bfloat16. empty: what leaves weights out instead of that device."""
         import diffusers
 
-        with torch.device("meta"):
+        with empty or torch.device("meta"):
             network = getattr(diffusers, self.transformer)(**self.settings)
         return frozen(network, torch.bfloat16)
 
@@ -200,13 +201,23 @@ def released_estimate(name: str, rank: int, edit: bool = False, full: bool = Fal
     """
     model = lookup(RELEASED, name, "released model")
     network, vae = model.network(), model.autoencoder()
-    factor = compression(model.vae, dict(vae.config))  # type: ignore[arg-type]
-    of = Pass(model.pipeline, network, latent_channels(vae), factor, torch.bfloat16, SIDE, SIDE, edit)
+    of = _pass(model, network, vae, edit)
     lora = shapeless_lora(linear_shapes(network), rank, default_targets(model.pipeline))
     size = sum(factor.numel() for factors in (lora.down, lora.up) for factor in factors.values())
     return Estimate(
         _recipe(rank, full), of, vae, lora, 0 if full else 2 * HALF * size, model.encoder_elements(), int(full)
     )
+
+
+def released_pass(name: str, network: nn.Module, edit: bool = False) -> Pass:
+    """What is asked of a network of a released model at 1024 x 1024 pixels; it may be on any device."""
+    model = lookup(RELEASED, name, "released model")
+    return _pass(model, network, model.autoencoder(), edit)
+
+
+def _pass(model: Released, network: nn.Module, vae: nn.Module, edit: bool) -> Pass:
+    factor = compression(model.vae, dict(vae.config))  # type: ignore[arg-type]
+    return Pass(model.pipeline, network, latent_channels(vae), factor, torch.bfloat16, SIDE, SIDE, edit)
 
 
 def _recipe(rank: int, full: bool) -> Recipe:
@@ -229,7 +240,7 @@ def memory_table(name: str, ranks: Sequence[int] = RANKS, edit: bool = False) ->
     found = None
     for rank in ranks:
         found = released_estimate(name, rank, edit)
-        for teachers, made in (("two LoRA teachers", found), ("one full checkpoint", _with_checkpoint(found))):
+        for teachers, made in (("two LoRA teachers", found), ("one full checkpoint", with_checkpoint(found))):
             peaks = {
                 kind: made.memory(replace(made.recipe, quantise=base), True, 1).update
                 for kind, base in BASES.items()
@@ -246,7 +257,7 @@ def memory_table(name: str, ranks: Sequence[int] = RANKS, edit: bool = False) ->
     return lines
 
 
-def _with_checkpoint(found: Estimate) -> Estimate:
+def with_checkpoint(found: Estimate) -> Estimate:
     """The estimate with one full checkpoint as its teacher, for what was walked already."""
     made = replace(found, recipe=_recipe(found.recipe.student.rank, True), loras=0, copies=1)
     made.__dict__.update({name: found.__dict__[name] for name in ("checkpointed", "kept") if name in found.__dict__})

@@ -96,9 +96,13 @@ def shapeless_lora(shapes: Mapping[str, tuple[int, int]], rank: int, targets: tu
     return Lora(down, {module: torch.empty(shapes[module][0], rank, device="meta") for module in layers})
 
 
+def asked(of: Pass) -> tuple[Any, dict[str, Value]]:
+    """The family's velocity over the network of a pass, and the values of a sample on the meta device."""
+    return INPUTS[next(name for name, row in FAMILIES.items() if of.pipeline in row.pipelines)](of)
+
+
 def _velocity(of: Pass) -> Tensor:
-    family = next(name for name, row in FAMILIES.items() if of.pipeline in row.pipelines)
-    backbone, values = INPUTS[family](of)
+    backbone, values = asked(of)
     noise = _empty(torch.float32, 1, of.channels, of.height // of.factor, of.width // of.factor)
     sigma = torch.ones(1, device="meta")
     return backbone(noise, sigma, Conditioning((Sample(values),)))
