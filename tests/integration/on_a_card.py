@@ -29,6 +29,14 @@ def settled(server: Server) -> float:
     return found[-1]
 
 
+def fault_of(entry: dict[str, Any]) -> str:
+    """What went wrong in a prompt, its traceback first."""
+    error = messages(entry).get("execution_error")
+    if not error:
+        return str(entry["status"])
+    return f"{''.join(error['traceback'])}{error['node_type']}: {error['exception_type']}: {error['exception_message']}"
+
+
 def tried(server: Server, base: Path, names: list[str], **train: Any) -> Iterator[dict[str, Any]]:
     """A row for every workflow; `train` are widgets of its Train node. A fault is told in its row."""
     for name in names:
@@ -40,7 +48,7 @@ def tried(server: Server, base: Path, names: list[str], **train: Any) -> Iterato
             entry = server.run(graph)
             row["seconds"] = round(time.perf_counter() - start, 1)
             if not succeeded(entry):
-                row["fault"] = str(messages(entry).get("execution_error", entry["status"]))
+                row["fault"] = fault_of(entry)
             row["lora"] = (base / "output" / "loras" / f"{run}.safetensors").exists()
             row["trains"] = any(node["class_type"] == "DanceOPD_Train" for node in graph.values())
             if name == NATIVE and not row["fault"]:
