@@ -1,8 +1,9 @@
 # ruff: noqa: PT017 (run without pytest)
 """What only a card can tell of training over MODELs: dynamic VRAM, memory, kernels of quantised weights, start options.
 
-The MODELs are files of random weights, loaded by the stock loader: `SMALL` is for numbers, `LARGE` is Stable Diffusion
-3 with sixteen blocks, 1.3 GB in bfloat16, for memory. Figures are printed as JSON.
+The MODELs are files of random weights, loaded by the stock loader: "small" ones for numbers; "large" and "medium" for
+memory, in bfloat16: sixteen blocks in 1.3 GB, and the 24 blocks of Stable Diffusion 3.5 Medium at its width. Figures
+are printed as JSON.
 """
 
 import atexit
@@ -52,7 +53,8 @@ def sized(depth, text, **more):
 
 
 SMALL = sized(6, 48)
-LARGE = sized(16 if CARD else 4, 4096, adm_in_channels=2048, num_patches=4096, pos_embed_max_size=64)
+WIDTHS = {"large": 16, "medium": 24} if CARD else {"large": 4, "medium": 4}
+MORE = {"adm_in_channels": 2048, "num_patches": 4096, "pos_embed_max_size": 64}
 SIDE = 1024
 """Pixels of the pictures that memory is measured at."""
 SLACK = 192 * 2**20
@@ -71,21 +73,24 @@ def folder():
 
 @cache
 def file_of(size):
-    """A file of random weights: "small" in float32, of `tiny_model`'s numbers, or "large" in bfloat16."""
+    """A file of random weights: "small" in float32, of `tiny_model`'s numbers; the others in bfloat16."""
     path = folder() / f"{size}.safetensors"
     with torch.inference_mode(False), torch.no_grad():
         if size == "small":
             network = tiny_model("SD3", more=tuple(SMALL.items())).model.diffusion_model
         else:
-            network = tiny_model("SD3", torch.bfloat16, more=tuple(LARGE.items()), filled=False).model.diffusion_model
+            settings = sized(WIDTHS[size], 4096, **MORE)
+            network = tiny_model(
+                "SD3", torch.bfloat16, more=tuple(settings.items()), filled=False
+            ).model.diffusion_model
             randomize(network, device=DEVICE)
         save_file({name: weight.contiguous() for name, weight in network.state_dict().items()}, str(path))
     return str(path)
 
 
-def given(size):
-    """The MODEL of a file as Load Diffusion Model gives it."""
-    dtype = torch.float32 if size == "small" else torch.bfloat16
+def given(size, dtype=None):
+    """The MODEL of a file as Load Diffusion Model gives it, in the file's precision or another one."""
+    dtype = dtype or (torch.float32 if size == "small" else torch.bfloat16)
     with torch.inference_mode():
         model = comfy.sd.load_diffusion_model(file_of(size), {"dtype": dtype})
     assert model.is_dynamic() == DYNAMIC
@@ -174,10 +179,10 @@ def test_gradients_over_streamed_weights_are_those_over_resident_ones():
     again = gradients_of(backbone)
     assert not opening.misplaced(backbone.patcher)
     told(gradients=far(found, expected), after_sampling=far(again, expected))
-    assert far(found, expected) < 1e-5
-    assert far(again, expected) < 1e-5
+    assert far(found, expected) < 1e-4
+    assert far(again, expected) < 1e-4
     enable_checkpointing(backbone.network)
-    assert far(gradients_of(backbone), expected) < 1e-5
+    assert far(gradients_of(backbone), expected) < 1e-4
 
 
 def gradients_of(backbone):
@@ -194,6 +199,18 @@ def random_lora_of(backbone):
     return random_lora(backbone)
 
 
+def test_a_file_in_another_precision_trains():
+    """Dynamic VRAM keeps weights as the file has them and casts them in use; the copy has them cast."""
+    for dtype, tolerance in ((torch.bfloat16, 0.03), (torch.float16, 0.01)):
+        model = given("small", dtype)
+        sampled(model, "small")
+        backbone = backbone_of(model)
+        assert {weight.dtype for weight in backbone.network.parameters()} == {dtype}
+        apart = far(gradients_of(backbone), gradients_of(backbone_of(resident())))
+        told(dtype=str(dtype), gradients=apart)
+        assert apart < tolerance
+
+
 def test_it_trains_or_is_refused_in_one_sentence():
     """Under whatever options ComfyUI was started with; without room for any weight it cannot."""
     model = given("small")
@@ -208,7 +225,7 @@ def test_it_trains_or_is_refused_in_one_sentence():
     assert management.vram_state is not management.VRAMState.NO_VRAM
     assert all(0 < loss < 1e4 for loss in losses)
     with workspace(True):
-        assert far(gradients_of(backbone_of(model)), gradients_of(backbone_of(resident()))) < 1e-5
+        assert far(gradients_of(backbone_of(model)), gradients_of(backbone_of(resident()))) < 1e-4
 
 
 def test_a_training_leaves_the_model_and_the_memory_as_they_were():
@@ -228,30 +245,6 @@ def test_a_training_leaves_the_model_and_the_memory_as_they_were():
     after = sampled(model, "large")
     told(picture=far(after, before), the_same=torch.equal(after, before))
     assert far(after, before) < 1e-3
-
-
-def test_the_peak_is_below_what_comfyui_is_asked_for():
-    """Of whole updates with AdamW, batch 2, rank 4."""
-    for checkpointing in (False, True):
-        with workspace(True):
-            backbone = backbone_of(given("large"))
-            shape = backbone.latent_shape(*side_of("large"))
-            lora = random_lora(backbone, 4)
-            count = sum(factor.numel() for part in (lora.down, lora.up) for factor in part.values())
-            needed = training_memory(backbone.patcher, count, False, 2, shape, 0, checkpointing)
-            opening.load_fully(backbone.patcher, needed.total)
-            if CARD:
-                torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated() if CARD else 0
-            distilled(backbone, lora, asked("large"), 2, method("danceopd"), checkpointing, size=side_of("large"))
-            peak = torch.cuda.max_memory_allocated() - before if CARD else 0
-            told(
-                checkpointing=checkpointing, weights=backbone.patcher.model_size(), peak=peak,
-                optimizer=needed.optimizer, activations=needed.activations,
-                asked_over_peak=round(needed.total / max(peak, 1), 2),
-            )  # fmt: skip
-            assert peak < needed.total
-        del backbone
 
 
 def in_8_bits(kind):
@@ -364,3 +357,28 @@ def test_the_embedded_model_trains_and_nothing_stays():
         assert not [part() for part in made if part() is not None]
         assert digest(model) == before
         assert end["torch"] - start["torch"] < SLACK
+
+
+def test_the_peak_is_below_what_comfyui_is_asked_for():
+    """Of whole updates with AdamW, batch 1, rank 4."""
+    for checkpointing in (False, True):
+        with workspace(True):
+            backbone = backbone_of(given("medium"))
+            shape = backbone.latent_shape(*side_of("medium"))
+            lora = random_lora(backbone, 4)
+            count = sum(factor.numel() for part in (lora.down, lora.up) for factor in part.values())
+            needed = training_memory(backbone.patcher, count, False, 1, shape, 0, checkpointing)
+            opening.load_fully(backbone.patcher, needed.total)
+            if CARD:
+                torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated() if CARD else 0
+            chosen, cond = method("danceopd"), asked("medium")
+            distilled(backbone, lora, cond, 2, chosen, checkpointing, size=side_of("medium"), batch=1)
+            peak = torch.cuda.max_memory_allocated() - before if CARD else 0
+            told(
+                checkpointing=checkpointing, weights=backbone.patcher.model_size(), peak=peak,
+                optimizer=needed.optimizer, activations=needed.activations,
+                asked_over_peak=round(needed.total / max(peak, 1), 2),
+            )  # fmt: skip
+            assert peak < needed.total
+        del backbone

@@ -28,7 +28,7 @@ def trained(name, steps, chosen, checkpointing=False, start=None, lr=1e-2, **mor
     return backbone, *distilled(backbone, lora, cond, steps, chosen, checkpointing, start, lr)
 
 
-def distilled(backbone, lora, samples, steps, chosen, checkpointing=False, start=None, lr=1e-2, size=None):
+def distilled(backbone, lora, samples, steps, chosen, checkpointing=False, start=None, lr=1e-2, size=None, batch=2):
     """The adapters, the teacher's name and the losses of a student that learns `lora`."""
     adapters = Adapters(backbone.network, DEVICE, torch.float32)
     teacher = adapters.add_teacher(lora)
@@ -46,7 +46,7 @@ def distilled(backbone, lora, samples, steps, chosen, checkpointing=False, start
         chosen,
         linear_sigmas(4, 3.0),
         shape,
-        Settings(steps=steps, batch=2, accumulate=1, lr=lr),
+        Settings(steps=steps, batch=batch, accumulate=1, lr=lr),
         device=DEVICE,
     )
     management.in_training = True
