@@ -11,6 +11,7 @@ from comfy.latent_formats import LTXAV, LatentFormat
 from comfy.model_base import BaseModel
 from comfy.model_patcher import LowVramPatch, ModelPatcher
 from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW
+from comfy.quant_ops import QuantizedTensor
 from torch import nn
 
 from ...danceopd_core.errors import InputError
@@ -110,6 +111,7 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
                 own = patcher.clone(model_override=(_copied(patcher), ({}, {}, {}, set())))
             else:
                 own = patcher.clone(disable_dynamic=True, force_deepcopy=True)
+                _in_its_precision(own)
     except InputError:
         raise
     except Exception as error:
@@ -125,6 +127,19 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
         )
     own.model.requires_grad_(False).eval()
     return own
+
+
+def _in_its_precision(patcher: ModelPatcher) -> None:
+    """Casts weights to the precision that the network was made for.
+
+    Where dynamic VRAM is on, ComfyUI loads them as the file has them, and casts them when it streams them.
+    """
+    for module in patcher.model.diffusion_model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            dtype = vars(module).get(f"{name}_comfy_model_dtype", weight.dtype)
+            if dtype != weight.dtype and not isinstance(weight, QuantizedTensor):
+                weight.data = weight.data.to(dtype)
+                patcher.size = 0  # is counted again
 
 
 def _copied(patcher: ModelPatcher) -> BaseModel:

@@ -36,7 +36,9 @@ class Refused(Exception):
 
 
 class Server:
-    def __init__(self, comfyui: Path, python: str, base: Path, *flags: str, port: int = 0) -> None:
+    """flags: ComfyUI's start options. card: on the CUDA card instead of the CPU."""
+
+    def __init__(self, comfyui: Path, python: str, base: Path, *flags: str, port: int = 0, card: bool = False) -> None:
         for name in ("input", "output", "temp", "user", "models/diffusers", "models/loras"):
             (base / name).mkdir(parents=True, exist_ok=True)
         self.base, self.log_file = base, base / "server.log"
@@ -45,7 +47,8 @@ class Server:
             free.bind(("127.0.0.1", port))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        arguments = ["main.py", "--cpu", "--port", str(port), "--base-directory", str(base), "--disable-auto-launch"]
+        arguments = ["main.py", "--port", str(port), "--base-directory", str(base), "--disable-auto-launch"]
+        arguments += [] if card else ["--cpu"]
         arguments += ["--disable-api-nodes", "--database-url", f"sqlite:///{base}/user/comfyui.db", *flags]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
         with self.log_file.open("ab") as log:

@@ -1,4 +1,4 @@
-"""The laws of the native backbone, each file of `laws` in a ComfyUI process of its own."""
+"""The laws of the native backbone, each file of `laws` in a ComfyUI process of its own; some on a CUDA card too."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from ..comfyui import comfyui_python, comfyui_root
 
@@ -14,18 +15,26 @@ ROOT = HERE.parent.parent
 HELPERS = ("runner", "tiny_models", "configs", "diffusers_pairs", "diffusers_backbones")
 LONG = ("native_editors",)
 """Of shipped weights alone, which change with a new build."""
-FILES = sorted(file.stem for file in (HERE / "laws").glob("*.py") if file.stem not in HELPERS)
+CARD = "cuda"
+FILES = sorted(file.stem for file in (HERE / "laws").glob("*.py") if file.stem not in (*HELPERS, CARD))
+STARTS = {
+    (): (),
+    ("--disable-dynamic-vram",): (),
+    ("--lowvram",): ("test_it_trains_or_is_refused_in_one_sentence",),
+    ("--novram",): ("test_it_trains_or_is_refused_in_one_sentence",),
+}
+"""ComfyUI's start options, and the laws of a card that are tried under them; none: all."""
+ON_A_CARD_TOO = ("gradients", "gguf_models", "loras", "training")
+"""Files whose laws hold on a card as on a CPU."""
 
 
-@pytest.mark.parametrize(
-    "laws", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in FILES]
-)
-def test_the_laws_hold_in_comfyui(laws):
+def broken(laws, *more):
+    """The tracebacks of the laws that do not hold; what is printed beside them is passed on."""
     root = comfyui_root()
     # Without the project on the path: its folder `nodes` would stand in for ComfyUI's module of that name.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [comfyui_python(), HERE / "laws" / "runner.py", root, ROOT, laws],
+        [comfyui_python(), HERE / "laws" / "runner.py", root, ROOT, laws, *more],
         capture_output=True,
         text=True,
         cwd=root,
@@ -33,7 +42,34 @@ def test_the_laws_hold_in_comfyui(laws):
         timeout=900,
     )
     assert done.returncode == 0, done.stderr[-4000:]
+    print(done.stdout)
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"law"')]
     assert found, "the file holds no law"
-    broken = {law["law"]: law["fault"] for law in found if law["fault"]}
-    assert not broken, "\n".join(f"{name}:\n{fault}" for name, fault in broken.items())
+    faults = {law["law"]: law["fault"] for law in found if law["fault"]}
+    return "\n".join(f"{name}:\n{fault}" for name, fault in faults.items())
+
+
+@pytest.mark.parametrize(
+    "laws", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in FILES]
+)
+def test_the_laws_hold_in_comfyui(laws):
+    faults = broken(laws)
+    assert not faults, faults
+
+
+@pytest.fixture
+def card():
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA card, which these laws are about")
+
+
+@pytest.mark.parametrize("options", STARTS, ids=" ".join)
+def test_the_laws_of_a_card_hold(options, card):
+    faults = broken(CARD, *STARTS[options], "--card", *options)
+    assert not faults, faults
+
+
+@pytest.mark.parametrize("laws", ON_A_CARD_TOO)
+def test_the_laws_hold_on_a_card_too(laws, card):
+    faults = broken(laws, "--card")
+    assert not faults, faults

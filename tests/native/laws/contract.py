@@ -15,7 +15,7 @@ ATTRIBUTES = {
     "comfy.model_patcher.ModelPatcher": (
         "add_patches", "cached_patcher_init", "callbacks", "cleanup", "clone", "get_model_object", "injections",
         "is_clone", "is_dynamic", "load_device", "memory_required", "model", "model_options", "model_size",
-        "object_patches", "patches", "patches_uuid", "pre_run", "wrappers",
+        "object_patches", "patches", "patches_uuid", "pre_run", "size", "wrappers",
     ),
     "comfy.model_base.BaseModel": (
         "apply_model", "diffusion_model", "extra_conds", "get_dtype_inference", "latent_format", "model_config",

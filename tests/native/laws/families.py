@@ -15,7 +15,7 @@ from pack.nodes.native.conditioning import conditioning_of, settings_tensor
 from pack.nodes.native.opening import untrainable
 from pack_laws.configs import CONFIGS
 from pack_laws.loras import GENERATOR, random_lora
-from pack_laws.tiny_models import fresh_backbone, prompts, sizes, state, tiny_backbone, tiny_model
+from pack_laws.tiny_models import DEVICE, fresh_backbone, prompts, sizes, state, tiny_backbone, tiny_model
 
 EDITS = {
     "Flux", "Flux2", "FluxSchnell", "LongCatImage", "QwenImage", "ZImage", "Krea2", "MageFlow", "JoyImage", "Omnigen2",
@@ -109,7 +109,7 @@ def test_an_answer_does_not_depend_on_what_was_asked_before():
         answers = []
         for asked in ((STUDENT,), (None, STUDENT)):
             backbone = fresh_backbone(name)
-            adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
+            adapters = Adapters(backbone.network, DEVICE, torch.float32)
             GENERATOR.manual_seed(0)
             adapters.start_student(random_lora(backbone))
             with torch.no_grad():

@@ -91,10 +91,10 @@ class PackedPatcher(ModelPatcher):
         return new
 
 
-def both(name="SD3"):
+def both(name="SD3", more=()):
     """A MODEL as its GGUF loader gives it, and one of the same unpacked weights in float32."""
     with torch.inference_mode(False):
-        source = tiny_model(name).model.diffusion_model
+        source = tiny_model(name, more=more).model.diffusion_model
     state_dict = {key: weight.clone() for key, weight in source.state_dict().items()}
     packs = {f"{module}.weight" for module, (_, width) in linear_shapes(source).items() if width % BLOCK == 0}
     plain = {key: unpacked(packed(weight)) if key in packs else weight for key, weight in state_dict.items()}

@@ -13,7 +13,7 @@ from pack.danceopd_core.weights.lora import Lora
 from pack.nodes.native.checkpointing import enable_checkpointing
 from pack_laws.configs import CONFIGS
 from pack_laws.loras import random_lora
-from pack_laws.tiny_models import backbone_of, fresh_backbone, prompts, state, tiny_model
+from pack_laws.tiny_models import DEVICE, backbone_of, fresh_backbone, prompts, state, tiny_model
 
 UNREAD = re.compile(
     r"joint_blocks\.1\.context_block|transformer_blocks\.1\.(attn\.(add_q|to_add_out)|txt_mlp)"
@@ -40,7 +40,7 @@ def loss_of(backbone, name, adapters):
 
 
 def student(backbone, lora=None):
-    adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
+    adapters = Adapters(backbone.network, DEVICE, torch.float32)
     torch.manual_seed(0)
     adapters.start_student(lora or random_lora(backbone))
     return adapters
@@ -97,10 +97,10 @@ def test_every_family_has_gradients_everywhere_with_and_without_checkpointing():
         assert far(flat(again), flat(plain)) < 1e-5, name
 
 
-def quantised(kind):
+def quantised(kind, more=()):
     """SD3 with its blocks in 8 bits as a file holds them, by the stock loader, and the same weights in float32."""
     with torch.inference_mode(False):
-        source = tiny_model("SD3")
+        source = tiny_model("SD3", more=more)
     return stored_in_8_bits(source.model.diffusion_model, kind, "joint_blocks.", "adaLN")
 
 
@@ -124,7 +124,7 @@ def stored_in_8_bits(network, kind, blocks, left_out):
 
 def loaded(state_dict, dtype=None, disable_dynamic=False):
     options = {} if dtype is None else {"dtype": dtype}
-    patcher = comfy.sd.load_diffusion_model_state_dict(dict(state_dict), options)
+    patcher = comfy.sd.load_diffusion_model_state_dict(dict(state_dict), options, disable_dynamic=disable_dynamic)
     patcher.cached_patcher_init = (loaded, (state_dict, dtype))
     return patcher
 

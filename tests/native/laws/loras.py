@@ -17,7 +17,7 @@ from pack.danceopd_core.weights.lora import Lora
 from pack.nodes.native.lora_names import lora_of, native_tensors
 from pack_laws.configs import CONFIGS
 from pack_laws.diffusers_pairs import PAIRS, both, question
-from pack_laws.tiny_models import backbone_of, fresh_backbone, prompts, state, tiny_backbone, tiny_model
+from pack_laws.tiny_models import DEVICE, backbone_of, fresh_backbone, prompts, state, tiny_backbone, tiny_model
 
 GENERATOR = torch.Generator().manual_seed(0)
 DIFFUSERS = {
@@ -105,7 +105,7 @@ def patched_by_comfyui(load, file):
 def agree(name, file):
     """Our reading as an adapter, and ComfyUI's patching of the weights, answer alike; how far from the bare base."""
     backbone = fresh_backbone(name)
-    adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
+    adapters = Adapters(backbone.network, DEVICE, torch.float32)
     teacher = adapters.add_teacher(lora_of(file, backbone.model, "the file"))
     x, sigma = state(backbone)
     cond = prompts(name)
@@ -177,7 +177,7 @@ def test_a_student_is_read_by_the_stock_loader_with_no_key_left_over():
     """And it changes the MODEL by what it was trained to."""
     for name in CONFIGS:
         backbone = fresh_backbone(name)
-        adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
+        adapters = Adapters(backbone.network, DEVICE, torch.float32)
         adapters.start_student(random_lora(backbone))
         file = native_tensors(adapters.student())
         assert all(key.startswith("diffusion_model.") for key in file)

@@ -94,7 +94,7 @@ def loaded():
 def digest(patcher):
     found = hashlib.sha256()
     for name, tensor in sorted(patcher.model.state_dict().items()):
-        found.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        found.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     options = sorted(patcher.model_options["transformer_options"]), sorted(patcher.model_options), patcher.patches_uuid
     modules = dict(patcher.model.named_modules())
     hooks = [name for name, module in modules.items() if module._forward_hooks or "forward" in vars(module)]

@@ -3,6 +3,7 @@
 from contextlib import ExitStack, contextmanager
 from functools import cache
 
+import comfy.memory_management
 import comfy.model_management as management
 import comfy.sd
 import torch
@@ -13,6 +14,7 @@ from pack.danceopd_core.weights.adapters import STUDENT, Adapters
 from pack.danceopd_core.weights.lora import fresh_lora
 from pack.nodes.native import opening
 from pack.nodes.native.lora_names import native_tensors
+from pack_laws.gradients import loaded
 from pack_laws.loras import far, random_lora
 from pack_laws.tiny_models import backbone_of, prompts, state, tiny_backbone, tiny_model
 
@@ -149,6 +151,22 @@ def test_a_model_under_dynamic_vram_is_loaded_anew_without():
     backbone = backbone_of(model)
     assert type(backbone.patcher) is ModelPatcher
     assert equal(gradients(backbone, "SD3"), resident)
+
+
+def test_a_copy_has_the_precision_of_its_network():
+    """Where dynamic VRAM is on, ComfyUI leaves weights as the file has them until they are streamed."""
+    file = given("SD3").model.diffusion_model.state_dict()
+    before, comfy.memory_management.aimdo_enabled = comfy.memory_management.aimdo_enabled, True
+    try:
+        with torch.inference_mode():
+            model = loaded(file, torch.bfloat16)
+        assert torch.float32 in {weight.dtype for weight in model.model.diffusion_model.parameters()}
+        backbone = backbone_of(model)
+    finally:
+        comfy.memory_management.aimdo_enabled = before
+    assert {weight.dtype for weight in backbone.network.parameters()} == {torch.bfloat16}
+    exact = torch.cat([part.flatten() for part in gradients(backbone_of(given("SD3")), "SD3")])
+    assert far(torch.cat([part.flatten() for part in gradients(backbone, "SD3")]), exact) < 0.05
 
 
 def test_a_loader_that_streams_all_the_same_or_fails_is_refused():

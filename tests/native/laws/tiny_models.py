@@ -1,7 +1,9 @@
 """Tiny MODELs of ComfyUI's real classes with random weights, and random prompts for them."""
 
+from contextlib import contextmanager
 from functools import cache, partial
 
+import comfy.memory_management
 import comfy.model_management as management
 import comfy.supported_models as supported
 import torch
@@ -10,30 +12,51 @@ from pack.danceopd_core.algorithm.fields import Conditioning, Sample
 from pack.nodes.native.backbone import opened
 from pack_laws.configs import CONFIGS, TEXTS
 
+DEVICE = management.get_torch_device()
+"""ComfyUI's own; states and prompts are drawn on the CPU, so that they are the same everywhere, and moved there."""
+
 
 @torch.no_grad()
-def randomize(module, seed=0):
-    """Fills every parameter: gates and output layers start at zero, and zero networks agree with anything."""
-    generator = torch.Generator().manual_seed(seed)
+def randomize(module, seed=0, device="cpu"):
+    """Fills every parameter: gates and output layers start at zero, and zero networks agree with anything.
+
+    device: where the numbers are drawn.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
     for name, weight in module.named_parameters():
-        drawn = torch.randn(weight.shape, generator=generator)
+        drawn = torch.randn(weight.shape, generator=generator, device=device)
         if weight.ndim >= 2:
             weight.copy_(drawn / weight[0].numel() ** 0.5)
         else:
             weight.copy_(0.1 * drawn + float("norm" in name and name.endswith(("weight", "scale"))))
     for name, buffer in module.named_buffers():
         if name == "pos_embed":  # left empty until a file is loaded
-            buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
+            buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator, device=device))
 
 
-def tiny_model(name, dtype=torch.float32, disable_dynamic=False, more=()):
-    """A MODEL with its factory, as a stock loader gives it; `more` are pairs that change its settings."""
+@contextmanager
+def with_weights():
+    """Layers have weights when they are made: under dynamic VRAM ComfyUI's have none until a file is loaded."""
+    before, comfy.memory_management.aimdo_enabled = comfy.memory_management.aimdo_enabled, False
+    try:
+        yield
+    finally:
+        comfy.memory_management.aimdo_enabled = before
+
+
+def tiny_model(name, dtype=torch.float32, disable_dynamic=False, more=(), filled=True):
+    """A MODEL with its factory, as a stock loader gives it; `more` are pairs that change its settings.
+
+    filled: with random numbers; else its weights are whatever is in memory.
+    """
     settings = {**CONFIGS[name], **dict(more)}
     config = vars(supported)[name](settings)
     config.unet_config.update(settings)  # over sizes that the class knows for itself
     config.set_inference_dtype(dtype, None)
-    model = config.get_model({}, "", device=torch.device("cpu"))
-    randomize(model.diffusion_model)
+    with with_weights():
+        model = config.get_model({}, "", device=torch.device("cpu"))
+    if filled:
+        randomize(model.diffusion_model)
     patcher = ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
     patcher.cached_patcher_init = (partial(tiny_model, more=more), (name, dtype))
     return patcher
@@ -73,7 +96,7 @@ def prompts(name, count=2, seed=1, **more):
     shapes = {"text": (5, 48)} | TEXTS.get(name, {})
     return Conditioning(
         tuple(Sample({key: drawn(key, shape, generator) for key, shape in shapes.items()} | more) for _ in range(count))
-    )
+    ).to(DEVICE)
 
 
 def drawn(key, shape, generator):
@@ -95,4 +118,4 @@ def state(backbone, count=2, seed=2, size=None):
     """States and times for the velocity."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, *backbone.latent_shape(*(size or sizes(backbone))), generator=generator)
-    return x, torch.linspace(0.9, 0.2, count)
+    return x.to(DEVICE), torch.linspace(0.9, 0.2, count).to(DEVICE)

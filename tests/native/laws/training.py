@@ -14,7 +14,7 @@ from pack.nodes.native.backbone import opened
 from pack.nodes.native.checkpointing import enable_checkpointing
 from pack.nodes.native.lora_names import native_tensors
 from pack_laws.loras import GENERATOR, far, loaded_by_comfyui, random_lora
-from pack_laws.tiny_models import NoVae, fresh_backbone, prompts, sizes, state, tiny_model
+from pack_laws.tiny_models import DEVICE, NoVae, fresh_backbone, prompts, sizes, state, tiny_model
 
 
 def trained(name, steps, chosen, checkpointing=False, start=None, lr=1e-2, **more):
@@ -28,16 +28,16 @@ def trained(name, steps, chosen, checkpointing=False, start=None, lr=1e-2, **mor
     return backbone, *distilled(backbone, lora, cond, steps, chosen, checkpointing, start, lr)
 
 
-def distilled(backbone, lora, samples, steps, chosen, checkpointing=False, start=None, lr=1e-2, size=None):
+def distilled(backbone, lora, samples, steps, chosen, checkpointing=False, start=None, lr=1e-2, size=None, batch=2):
     """The adapters, the teacher's name and the losses of a student that learns `lora`."""
-    adapters = Adapters(backbone.network, torch.device("cpu"), torch.float32)
+    adapters = Adapters(backbone.network, DEVICE, torch.float32)
     teacher = adapters.add_teacher(lora)
     generator = torch.Generator().manual_seed(1)
     adapters.start_student(start or fresh_lora(adapters.shapes, 4, 4.0, backbone.default_targets, generator))
     if checkpointing:
         enable_checkpointing(backbone.network)
     shape = backbone.latent_shape(*(size or sizes(backbone)))
-    clean = torch.randn(len(samples), *shape, generator=generator)
+    clean = torch.randn(len(samples), *shape, generator=generator).to(DEVICE)
     trainer = Trainer(
         adapters,
         adapters.field(backbone.velocity, STUDENT),
@@ -46,7 +46,8 @@ def distilled(backbone, lora, samples, steps, chosen, checkpointing=False, start
         chosen,
         linear_sigmas(4, 3.0),
         shape,
-        Settings(steps=steps, batch=2, accumulate=1, lr=lr),
+        Settings(steps=steps, batch=batch, accumulate=1, lr=lr),
+        device=DEVICE,
     )
     management.in_training = True
     try:
