@@ -46,7 +46,7 @@ class ReaderAhead:
         found = coming[1].result() if coming is not None and coming[0] == key else None
         if found is None:
             found = Read(samples.select(rows), None if clean is None else clean[list(rows)])
-        return found.moved(lambda tensor: tensor.to(self._device, non_blocking=tensor.is_pinned()))
+        return found.moved(lambda tensor: tensor.to(self._device, non_blocking=tensor.ispinned()))
 
     def ahead(self, samples: Samples, clean: CleanLatents | None, rows: Sequence[int]) -> None:
         """Begins to read rows that will be taken next; where nothing would be gained, it does not."""
@@ -62,7 +62,12 @@ class ReaderAhead:
         if cond is None or (clean is not None and latents is None):
             return None
         read = Read(cond, latents)
-        return read.moved(torch.Tensor.pin_memory) if self._device.type == "cuda" else read
+        return read.moved(pinned) if self._device.type == "cuda" else read
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """Only memory of the host can be pinned: conditionings may have come on the device."""
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
 
 def _stored(bucket: object, read: Callable[[list[int]], Any], rows: list[int]) -> Any:

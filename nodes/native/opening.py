@@ -11,11 +11,15 @@ from comfy.latent_formats import LTXAV, LatentFormat
 from comfy.model_base import BaseModel
 from comfy.model_patcher import LowVramPatch, ModelPatcher
 from comfy.model_sampling import CONST, COSMOS_RFLOW, IMG_TO_IMG_FLOW
+from comfy.ops import fp8_ops, manual_cast
 from comfy.quant_ops import QuantizedTensor
 from torch import nn
 
 from ...danceopd_core.errors import InputError
 from ...danceopd_core.listening import work
+
+STREAMING = ("dynamic_vbars", "dynamic_pins", "dynamic_patchers")
+"""What dynamic VRAM leaves on the model that it streams."""
 
 
 def untrainable(sampling: object, latent_format: LatentFormat) -> str:
@@ -112,6 +116,7 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
             else:
                 own = patcher.clone(disable_dynamic=True, force_deepcopy=True)
                 _in_its_precision(own)
+            _without_fast_products(own)
     except InputError:
         raise
     except Exception as error:
@@ -142,6 +147,14 @@ def _in_its_precision(patcher: ModelPatcher) -> None:
                 patcher.size = 0  # is counted again
 
 
+def _without_fast_products(patcher: ModelPatcher) -> None:
+    """The option fp8_e4m3fn_fast multiplies in float8 by calls that have no backward pass: its layers become those of
+    fp8_e4m3fn, with the same weights."""
+    for module in patcher.model.diffusion_model.modules():
+        if type(module) is fp8_ops.Linear:
+            module.__class__ = manual_cast.Linear
+
+
 def _copied(patcher: ModelPatcher) -> BaseModel:
     """The bare model of a MODEL, copied in memory; InputError for one whose weights cannot be."""
     management.unload_model_and_clones(patcher)  # takes the patches out of the weights
@@ -153,6 +166,8 @@ def _copied(patcher: ModelPatcher) -> BaseModel:
         raise _no_second(patcher)
     made = copy.copy(patcher.model)
     made._modules = {**patcher.model._modules, "diffusion_model": network}
+    for name in STREAMING:
+        vars(made).pop(name, None)
     return made
 
 

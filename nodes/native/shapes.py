@@ -82,10 +82,15 @@ def shapes_model(part: str = "shapes", weights: str = "float32", disable_dynamic
 
 
 def scaled_fp8(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with the linear layers of the blocks in float8, each with its scale and its mark."""
+    """The weights with the linear layers of the blocks in float8, each with its scale and its mark.
+
+    Those alone whose sides are multiples of 16, as the products of float8 that GPUs have need them.
+    """
     quantised = dict(state)
     layout = torch.tensor(list(json.dumps({"format": "float8_e4m3fn"}).encode()), dtype=torch.uint8)
     for name in filter(BLOCK_WEIGHT.fullmatch, state):
+        if any(side % 16 for side in state[name].shape):
+            continue
         scale = state[name].abs().max() / torch.finfo(torch.float8_e4m3fn).max
         layer = name.removesuffix(".weight")
         quantised[name] = (state[name] / scale).to(torch.float8_e4m3fn)

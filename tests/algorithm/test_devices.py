@@ -8,6 +8,7 @@ import torch
 from danceopd_core.algorithm.fields import Conditioning, Sample
 from danceopd_core.algorithm.methods import METHODS, method, state_losses
 from danceopd_core.algorithm.query import QUERIES, BySigma, query_distribution
+from danceopd_core.algorithm.reading_ahead import pinned
 from danceopd_core.algorithm.rollout import Start
 
 
@@ -72,3 +73,8 @@ def test_updates_of_every_method(name):
             total += term.loss.item()
         found.append((total, factor.grad.item()))
     assert found[0] == found[1]
+
+
+def test_only_memory_of_the_host_is_pinned():
+    """What other nodes give may be on the device: pinning that raises."""
+    assert pinned(torch.empty(2, device="meta")).device.type == "meta"

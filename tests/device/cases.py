@@ -135,7 +135,8 @@ class Family:
             for route, word in zip(routes, ("cat", "dog"), strict=True):
                 route["bucket"] = {"prompts": [f"{word} {letter}" for letter in "abcdef"]}
         if case == "another model's teacher":
-            teachers["lora"] = {"model": str(save_twin(self.root / f"twin-{device}", self.model))}
+            twin = self.root / f"twin-{device}"
+            teachers["lora"] = {"model": str(twin if twin.exists() else save_twin(twin, self.model))}
         if case == "over a frozen LoRA":
             settings["student"] = {"rank": 4, "base_lora": lora}
         return parse_recipe(

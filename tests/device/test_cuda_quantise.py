@@ -65,7 +65,8 @@ def test_a_run_over_it_changes_only_the_student(kind, tmp_path):
     frozen = {n: p for n, p in session.backbone.network.named_parameters() if id(p) not in own}
     before = {name: value(p) for name, p in frozen.items()}
     student = {name: factor.clone() for name, factor in session.adapters.state_dict().items()}
-    again = train(family.recipe("diffusionopd", DEVICE, quantise=kind, steps=3), watcher, resume=True)
+    more = family.recipe("diffusionopd", DEVICE, quantise=kind, gradient_checkpointing=True, steps=3)
+    again = train(more, watcher, resume=True)
     assert len(watcher.losses) == 3
     later = {n: p for n, p in again.backbone.network.named_parameters() if n in before}
     assert all(value(p).equal(before[name]) for name, p in later.items())

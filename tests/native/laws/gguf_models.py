@@ -108,7 +108,15 @@ def both(name="SD3", more=()):
         model = comfy.sd.load_diffusion_model_state_dict(wrapped, {"custom_operations": PackedOps})
         patcher = PackedPatcher.clone(model)
     assert patcher.cached_patcher_init is None
-    return patcher, comfy.sd.load_diffusion_model_state_dict(plain, {"dtype": torch.float32})
+    return patcher, in_float32(plain)
+
+
+def in_float32(state_dict, disable_dynamic=False):
+    model = comfy.sd.load_diffusion_model_state_dict(
+        dict(state_dict), {"dtype": torch.float32}, disable_dynamic=disable_dynamic
+    )
+    model.cached_patcher_init = (in_float32, (state_dict,))
+    return model
 
 
 def test_the_packing_is_ggufs():

@@ -5,12 +5,14 @@ import re
 
 import comfy.model_management as management
 import comfy.sd
+import comfy_kitchen
 import torch
 from pack.danceopd_core.algorithm.fields import Conditioning, Sample
 from pack.danceopd_core.weights.adapters import Adapters
 from pack.danceopd_core.weights.linear_like import linear_shapes
 from pack.danceopd_core.weights.lora import Lora
 from pack.nodes.native.checkpointing import enable_checkpointing
+from pack.nodes.native.saved_tensors import differentiable
 from pack_laws.configs import CONFIGS
 from pack_laws.loras import random_lora
 from pack_laws.tiny_models import DEVICE, backbone_of, fresh_backbone, prompts, state, tiny_model
@@ -122,10 +124,12 @@ def stored_in_8_bits(network, kind, blocks, left_out):
     return state_dict, plain
 
 
-def loaded(state_dict, dtype=None, disable_dynamic=False):
-    options = {} if dtype is None else {"dtype": dtype}
+def loaded(state_dict, dtype=None, operations=None, disable_dynamic=False):
+    options = {
+        name: value for name, value in (("dtype", dtype), ("custom_operations", operations)) if value is not None
+    }
     patcher = comfy.sd.load_diffusion_model_state_dict(dict(state_dict), options, disable_dynamic=disable_dynamic)
-    patcher.cached_patcher_init = (loaded, (state_dict, dtype))
+    patcher.cached_patcher_init = (loaded, (state_dict, dtype, operations))
     return patcher
 
 
@@ -204,3 +208,13 @@ def test_what_comes_in_goes_out_unchanged():
         for key, weight in before.items():
             assert weight.dtype == after[key].dtype
             assert torch.equal(weight.float(), after[key].float()), key
+
+
+def test_kernels_that_pack_activations_are_left_as_they_are():
+    """Those have no twin in plain torch: layers with 8-bit weights call them before the first adapter, and inside a
+    function that has its own backward pass."""
+    x, scale = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)), torch.tensor(0.5)
+    expected = comfy_kitchen.quantize_per_tensor_fp8(x, scale)
+    with differentiable():
+        found = comfy_kitchen.quantize_per_tensor_fp8(x, scale)
+    assert torch.equal(found.float(), expected.float())

@@ -8,6 +8,7 @@ import comfy.model_management as management
 import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher, ModelPatcherDynamic
+from comfy.ops import fp8_ops
 from comfy_aimdo import host_buffer
 from pack.danceopd_core.errors import InputError
 from pack.danceopd_core.weights.adapters import STUDENT, Adapters
@@ -195,3 +196,15 @@ def test_a_wrapper_of_a_weight_is_no_streaming():
     with torch.no_grad():
         plain = tiny_backbone("SD3").velocity(x, sigma, prompts("SD3"))
         assert far(halved.velocity(x, sigma, prompts("SD3")), plain) > 1e-4
+
+
+def test_layers_that_multiply_in_float8_have_gradients():
+    """Of the loader's option fp8_e4m3fn_fast, whose products only some GPUs have: its layers become those without."""
+    file = given("SD3").model.diffusion_model.state_dict()
+    with torch.inference_mode():
+        model = loaded(file, operations=fp8_ops)
+    assert fp8_ops.Linear in {type(module) for module in model.model.diffusion_model.modules()}
+    backbone = backbone_of(model)
+    assert fp8_ops.Linear not in {type(module) for module in backbone.network.modules()}
+    assert fp8_ops.Linear in {type(module) for module in model.model.diffusion_model.modules()}
+    assert equal(gradients(backbone, "SD3"), gradients(backbone_of(given("SD3")), "SD3"))
