@@ -86,8 +86,8 @@ class SavedTensors(TorchFunctionMode):
 
 
 class Kind(NamedTuple):
-    """in_place: whether it overwrites its first operand. eager: the kernel in plain torch, for a fused one that has one:
-    those that pack activations in 8 bits have none, and ComfyUI's own layers give them their backward pass."""
+    """in_place: whether it overwrites its first operand. eager: the kernel in plain torch, for a fused one:
+    those that pack activations in 8 bits have none; ComfyUI's own layers give them their backward pass."""
 
     in_place: bool
     eager: Any
