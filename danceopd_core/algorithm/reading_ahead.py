@@ -46,7 +46,7 @@ class ReaderAhead:
         found = coming[1].result() if coming is not None and coming[0] == key else None
         if found is None:
             found = Read(samples.select(rows), None if clean is None else clean[list(rows)])
-        return found.moved(lambda tensor: tensor.to(self._device, non_blocking=tensor.ispinned()))
+        return found.moved(lambda tensor: tensor.to(self._device, non_blocking=tensor.is_pinned()))
 
     def ahead(self, samples: Samples, clean: CleanLatents | None, rows: Sequence[int]) -> None:
         """Begins to read rows that will be taken next; where nothing would be gained, it does not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import re
 
 import comfy.model_management as management
@@ -179,6 +180,7 @@ def load_fully(patcher: ModelPatcher, room: int = 0) -> None:
     Gradients are right only over weights that stay where they are: weights streamed layer by layer are
     overwritten before the backward pass reads them.
     """
+    gc.collect()  # dead models leave ComfyUI's list now, not while it walks through it
     management.load_models_gpu([patcher], memory_required=room, force_full_load=True)
     if away := misplaced(patcher):
         raise InputError(

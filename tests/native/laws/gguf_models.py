@@ -49,7 +49,8 @@ class PackedTensor(torch.Tensor):
 
     def to(self, *args, **kwargs):
         new = super().to(*args, **kwargs)
-        new.tensor_type, new.tensor_shape = self.tensor_type, self.tensor_shape
+        new.tensor_type = getattr(self, "tensor_type", None)  # as the loader's own class: a part of one has none
+        new.tensor_shape = getattr(self, "tensor_shape", new.data.shape)
         return new
 
     def clone(self, *args, **kwargs):
