@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..signals import held
+from .attention import sound_attention, with_sound_attention
 from .balance import Balanced
 from .draws import Draws, RouteData
 from .fields import VelocityField
@@ -220,9 +221,10 @@ class Trainer:
                 if part.stop == self.settings.batch:
                     self.draws.look_ahead(chosen, place, micro, self._following)
                 weight = len(part) / self.settings.batch
-                student, teacher = watch.student(self.field), watch.timed("teacher", route.teacher)
+                student = watch.student(with_sound_attention(self.field))
+                teacher = watch.timed("teacher", route.teacher)
                 for term in self._terms(student, teacher, start, generator, part if weight < 1 else None):
-                    with watch.phase("backward"):
+                    with watch.phase("backward"), sound_attention():
                         (term.loss * (share * weight * self.loss_scale)).backward()
                     terms[route.name].append(term.detached())
         with watch.phase("optimizer"):

@@ -3,7 +3,7 @@
 Networks overwrite activations that autograd has saved: what is overwritten is copied first. Operations that have no
 backward pass are replaced by others that do: fused kernels, where ComfyUI does not step aside for training by itself
 (Anima and JoyImage always take them), and operations that write into `out`, as ComfyUI's attention in chunks has, which
-it takes when memory is low.
+it takes when memory is low. Attention is never cuDNN's, which ComfyUI asks for by name: see `sound_attention`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch._ops import OpOverloadPacket
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
+
+from ...danceopd_core.algorithm.attention import sound_attention
 
 LIBRARY = "torch._ops.comfy_kitchen"
 """Of the fused kernels."""
@@ -58,9 +60,12 @@ class SavedTensors(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         call = _kind(func)
-        if not kwargs and not call.in_place and call.eager is None:  # as nearly all are
+        if not kwargs and not call.in_place and call.eager is None and not call.attention:  # as nearly all are
             return func(*args)
         kwargs = kwargs or {}
+        if call.attention:
+            with sound_attention():
+                return func(*args, **kwargs)
         if call.eager is not None and _needs_gradients(args, kwargs):
             return call.eager(*args, **kwargs)
         out = kwargs.get("out")
@@ -91,6 +96,7 @@ class Kind(NamedTuple):
 
     in_place: bool
     eager: Any
+    attention: bool
 
 
 @lru_cache(4096)
@@ -98,7 +104,8 @@ def _kind(func: Any) -> Kind:
     name = func.__name__
     fused = isinstance(func, OpOverloadPacket) and func.__module__ == LIBRARY
     in_place = (name.endswith("_") and not name.endswith("__")) or name == "__setitem__"
-    return Kind(in_place, vars(eager).get(name) if fused else None)
+    attention = func is nn.functional.scaled_dot_product_attention
+    return Kind(in_place, vars(eager).get(name) if fused else None, attention)
 
 
 def _needs_gradients(args: Any, kwargs: Any) -> bool:

@@ -487,3 +487,34 @@ def test_a_state_of_other_routes_is_refused():
     two = trainer(routes=[RouteData("one", Affine(1), bucket()), RouteData("two", Affine(2), bucket())])
     with pytest.raises(InputError, match="other routes"):
         trainer().load_state_dict(two.state_dict())
+
+
+def test_differentiated_passes_leave_out_cudnns_attention():
+    """Rollouts keep it. The backward pass counts: it computes checkpointed layers again."""
+    asked: dict[str, set[bool]] = {}
+
+    def note(where: str) -> None:
+        asked.setdefault(where, set()).add(torch.backends.cuda.cudnn_sdp_enabled())
+
+    class Noting(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            note("backward")
+            return gradient
+
+    here = trainer()
+    plain = here.field
+
+    def field(x, sigma, cond):
+        note("with gradients" if torch.is_grad_enabled() else "rollout")
+        return Noting.apply(plain(x, sigma, cond))
+
+    here.field = field
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    next(iter(here))
+    assert asked == {"rollout": {True}, "with gradients": {False}, "backward": {False}}
+    assert torch.backends.cuda.cudnn_sdp_enabled()

@@ -24,8 +24,8 @@ STARTS = {
     ("--novram",): ("test_it_trains_or_is_refused_in_one_sentence",),
 }
 """ComfyUI's start options, and the laws of a card that are tried under them; none: all."""
-ON_A_CARD_TOO = ("gradients", "gguf_models", "loras", "training")
-"""Files whose laws hold on a card as on a CPU."""
+ON_A_CARD_TOO = ("gradients", "loras", "training")
+"""Files whose laws hold on a card as on a CPU; GGUF models have one of their own there."""
 
 
 def broken(laws, *more):

@@ -16,6 +16,9 @@ from pack.nodes.native.saved_tensors import differentiable
 from pack_laws.configs import CONFIGS
 from pack_laws.loras import random_lora
 from pack_laws.tiny_models import DEVICE, backbone_of, fresh_backbone, prompts, state, tiny_model
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention as attention
+from torch.utils._python_dispatch import TorchDispatchMode
 
 UNREAD = re.compile(
     r"joint_blocks\.1\.context_block|transformer_blocks\.1\.(attn\.(add_q|to_add_out)|txt_mlp)"
@@ -218,3 +221,25 @@ def test_kernels_that_pack_activations_are_left_as_they_are():
     with differentiable():
         found = comfy_kitchen.quantize_per_tensor_fp8(x, scale)
     assert torch.equal(found.float(), expected.float())
+
+
+def test_attention_with_gradients_is_never_cudnns():
+    """Whose backward pass can give NaN; ComfyUI asks for it by name."""
+    asked = []
+
+    class Kernels(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "scaled_dot_product" in str(func):
+                asked.append(torch.backends.cuda.cudnn_sdp_enabled())
+            return func(*args, **(kwargs or {}))
+
+    x = torch.randn(1, 2, 4, 8, requires_grad=True)
+    with Kernels(), sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]):
+        attention(x, x, x)
+        with differentiable():
+            attention(x, x, x)
+        attention(x, x, x)
+    assert asked
+    assert asked[0]
+    assert asked[-1]
+    assert not all(asked)

@@ -93,8 +93,9 @@ def loaded():
 
 def digest(patcher):
     found = hashlib.sha256()
-    for name, tensor in sorted(patcher.model.state_dict().items()):
-        found.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    with torch.inference_mode():  # as the weights that a loader node made
+        for name, tensor in sorted(patcher.model.state_dict().items()):
+            found.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     options = sorted(patcher.model_options["transformer_options"]), sorted(patcher.model_options), patcher.patches_uuid
     modules = dict(patcher.model.named_modules())
     hooks = [name for name, module in modules.items() if module._forward_hooks or "forward" in vars(module)]
