@@ -12,7 +12,7 @@ from ..comfyui import comfyui_python, comfyui_root
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-HELPERS = ("runner", "tiny_models", "configs", "diffusers_pairs", "diffusers_backbones")
+HELPERS = ("runner", "tiny_models", "card_models", "configs", "diffusers_pairs", "diffusers_backbones")
 LONG = ("native_editors",)
 """Of shipped weights alone, which change with a new build."""
 CARD = "cuda"
