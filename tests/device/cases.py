@@ -223,4 +223,4 @@ def small_sources() -> Iterator[None]:
 
 def cases_of(family: str) -> list[str]:
     """What a family runs."""
-    return [*CASES, *(ONCE if family == "zimage" else ())]
+    return [*CASES, *{"zimage": ONCE, "sd3": ("resumed", "from the disk", "out of memory")}.get(family, ())]

@@ -185,7 +185,17 @@ TEMPLATES = {name: over_files(name) for name in native_names()}
 """Over Z-Image at its real width a template takes minutes: its loaders and its training have a test above."""
 
 
-@pytest.mark.parametrize("name", [name for name, (kind, _) in TEMPLATES.items() if kind == "klein"])
+OFTEN = ("two_loras_into_one_flux2_klein", "quantised_base")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.long])
+        for name, (kind, _) in TEMPLATES.items()
+        if kind == "klein"
+    ],
+)
 def test_a_template_runs_over_files_of_its_family(name, server, base):
     kind, graph = TEMPLATES[name]
     if not (base / f"output/loras/{kind}.safetensors").is_file():
