@@ -1,7 +1,8 @@
 """Attention with sound gradients: passes that are differentiated leave cuDNN's kernels out.
 
-cuDNN's backward pass gives gradients of NaN for some masks and lengths (PyTorch issue 196678; torch 2.11 and later take
-it by default on Hopper GPUs). Passes without gradients, nearly all of an update, keep the faster kernels.
+cuDNN's backward pass gives gradients of NaN for some shapes, as FLUX in bfloat16 had on an H100 with torch 2.11, which
+takes it there by default (PyTorch issue 196678 is such a case). Passes without gradients, nearly all of an update,
+keep the faster kernels.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Networks overwrite activations that autograd has saved: what is overwritten is copied first. Operations that have no
 backward pass are replaced by others that do: fused kernels, where ComfyUI does not step aside for training by itself
 (Anima and JoyImage always take them), and operations that write into `out`, as ComfyUI's attention in chunks has, which
-it takes when memory is low. Attention is never cuDNN's, which ComfyUI asks for by name: see `sound_attention`.
+it takes when memory is low. Attention is never cuDNN's, which ComfyUI asks for by name, in some releases on Windows
+alone: see `sound_attention`.
 """
 
 from __future__ import annotations

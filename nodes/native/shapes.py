@@ -57,7 +57,7 @@ class Shapes(comfy.supported_models.ZImage):
 def shapes_model(part: str = "shapes", weights: str = "float32", disable_dynamic: bool = False) -> ModelPatcher:
     """The transformer; `part` "shapes:realism" is that of the full-checkpoint teacher.
 
-    weights: "float32", "bfloat16", or "fp8", whose blocks are as in files named fp8_scaled, and compute in bfloat16.
+    weights: "float32", "bfloat16", or "fp8", whose attention is as in files named fp8_scaled; the rest is in bfloat16.
     disable_dynamic: as ComfyUI asks a loader for a copy whose weights are not streamed.
     """
     folder = locate("shapes") / "transformer" if part == "shapes" else locate(part)

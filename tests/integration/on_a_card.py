@@ -22,7 +22,7 @@ def settled(server: Server) -> float:
     found = [-1.0]
     for _ in range(20):
         time.sleep(0.25)
-        (card,) = server.get("/system_stats")["devices"]
+        card = server.get("/system_stats")["devices"][0]
         found.append(round((card["torch_vram_total"] - card["torch_vram_free"]) / 1e6, 1))
         if len(found) > 4 and found[-1] == found[-2] == found[-3]:
             break

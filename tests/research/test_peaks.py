@@ -68,9 +68,7 @@ def test_every_family_is_filled_and_updated(pipeline, save, tmp_path):
     network = filled_network(released(folder), CPU)
     assert all(tensor.device == CPU for tensor in network.state_dict().values())
     found = measured(small_pass(folder, network), 2, CPU)
-    assert found.seconds > 0
     assert found.flops > 0
-    assert found.allocated == 0
 
 
 def test_the_simulated_update_is_the_measured_one(zimage_folder):
@@ -101,7 +99,7 @@ def test_a_case_that_fails_ends_no_other(tiny, tmp_path, monkeypatch):
     rows = dict(measurements(cases, CPU, Computing([], ()), tmp_path / "log", time.monotonic() + 100))
     assert "NoSuchNetwork" in rows[cases[0]]["error"]
     assert "NoSuchNetwork" in (tmp_path / "log").read_text()
-    assert all(rows[case]["tflop"] >= 0 and "error" not in rows[case] for case in cases[1:])
+    assert not any("error" in rows[case] for case in cases[1:])
     late = dict(measurements(cases, CPU, Computing([], ()), tmp_path / "log", time.monotonic() - 1))
     assert all("left out" in row["error"] for row in late.values())
 

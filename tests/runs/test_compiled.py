@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch._dynamo.utils import counters
 
+from danceopd_core.algorithm.fields import Conditioning, Sample
 from danceopd_core.algorithm.trainer import ProcessGroup
 from danceopd_core.errors import InputError
 from danceopd_core.models import compiling
 from danceopd_core.recipe.io import checked
 from danceopd_core.recipe.schema import Bucket, Optimizer, Recipe, Route, Student, Teacher
 from danceopd_core.runs.plans.preflight import preflight
+from danceopd_core.runs.training import compiled as warming
 from danceopd_core.runs.training.session import open_session
 from danceopd_core.runs.training.sharding import check_shardable
 from danceopd_core.weights.linear_like import linear_shapes
@@ -139,3 +142,19 @@ def test_a_compiled_base_is_never_quantised_by_the_ladder(recipe, monkeypatch):
         with pytest.raises(InputError, match="seen"):
             open_session(asked)
     assert chosen == [True, False]
+
+
+def test_blocks_are_compiled_for_the_kernels_that_updates_take():
+    """A compiler keeps the kernel of attention that was chosen when it saw it."""
+    asked: set[tuple[bool, bool]] = set()
+    weight = torch.zeros(1, requires_grad=True)
+
+    def field(x, sigma, cond):
+        asked.add((torch.is_grad_enabled(), torch.backends.cuda.cudnn_sdp_enabled()))
+        return x * weight
+
+    samples = Conditioning((Sample({}), Sample({})))
+    trainer = SimpleNamespace(micro_batch=2, device=torch.device("cpu"), shape=(3,), field=field)
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    warming._call(trainer, SimpleNamespace(samples=samples, teacher=field))
+    assert asked == {(False, True), (True, False)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 import traceback
@@ -16,10 +15,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ...algorithm.relief import empty_caches
 from ...errors import InputError, shown
 from ...files import write_text
-from ...models.quantise import check_quantise
-from ...runs.budget.ladder import LADDER_KINDS
+from ...runs.budget.ladder import LADDER_KINDS, loads
 from ...runs.budget.memory import GIB
 from ...runs.budget.released import RELEASED, released_pass
 from ...runs.budget.walk_inputs import Pass
@@ -40,6 +39,7 @@ def run_peaks(args: Namespace, log: Callable[[str], None]) -> None:
             f"bench peaks measures the memory of an NVIDIA GPU, and the device is {device}: run it on a machine with "
             "one, or take what `danceopd memory --like` computes"
         )
+    device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
     name = torch.cuda.get_device_name(device)
     card = {
         "device": name,
@@ -47,7 +47,7 @@ def run_peaks(args: Namespace, log: Callable[[str], None]) -> None:
         "cuda": torch.version.cuda,
         "total": round(torch.cuda.get_device_properties(device).total_memory / GIB, 2),
     }
-    computing = Computing(cases, [kind for kind in LADDER_KINDS if _loads(kind, device)])
+    computing = Computing(cases, [kind for kind in LADDER_KINDS if loads(kind, device)])
     rows: dict[PeakCase, dict[str, Any]] = {}
 
     def write() -> list[dict[str, Any]]:
@@ -114,10 +114,10 @@ def measurements(
                     row = record(case, None, shown(f"{type(error).__name__}: {' '.join(str(error).split())}", 300))
                     _keep(faults, case)
                 # Out of the handlers, where the error's frames would hold the tensors of the update.
-                _free()
+                empty_caches()
                 yield case, row
         network = of = None
-        _free()
+        empty_caches()
 
 
 @contextmanager
@@ -141,7 +141,8 @@ def _beside(case: PeakCase, row: dict[str, Any], computing: Computing) -> dict[s
         found = computing.of(case)
     except Exception as error:
         return {**row, "computing": shown(str(error), 200)}
-    return with_computed(row, found.peak, found.choice)
+    made = {"base": found.case.base, "checkpointing": found.case.checkpointing}
+    return with_computed({**row, **made}, found.peak, found.choice)
 
 
 def _wait_for(case: PeakCase, computing: Computing) -> None:
@@ -155,17 +156,3 @@ def _keep(faults: Path, case: PeakCase) -> None:
     faults.parent.mkdir(parents=True, exist_ok=True)
     with faults.open("a", encoding="utf-8") as file:
         file.write(f"{case}\n{traceback.format_exc()}\n")
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _loads(kind: str, device: torch.device) -> bool:
-    try:
-        check_quantise(kind, device)
-    except InputError:
-        return False
-    return True

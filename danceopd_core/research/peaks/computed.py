@@ -29,7 +29,6 @@ class Computed:
 
 def computed(cases: Sequence[PeakCase], kinds: Sequence[str] = ()) -> list[Computed]:
     """Of cases that share model, rank and edits. kinds: the quantisations that can be loaded."""
-    torch.set_num_threads(1)
     first, found = cases[0], []
     plain = released_estimate(first.model, first.rank, first.edit)
     for case in cases:
@@ -38,7 +37,8 @@ def computed(cases: Sequence[PeakCase], kinds: Sequence[str] = ()) -> list[Compu
             choice = choose(made, int(case.free * GIB), kinds)
             recipe, memory = choice.recipe, choice.memory
             case = replace(case, checkpointing=bool(recipe.gradient_checkpointing), base=recipe.quantise)
-            found.append(Computed(memory.update if memory else 0, case, choice.text()))
+            assert memory is not None  # its figures were given
+            found.append(Computed(memory.update, case, choice.text()))
         else:
             recipe = replace(made.recipe, quantise=case.base)  # type: ignore[arg-type]
             found.append(Computed(made.memory(recipe, case.checkpointing, 1).update, case))
@@ -50,7 +50,10 @@ class Computing:
 
     def __init__(self, cases: Sequence[PeakCase], kinds: Sequence[str]) -> None:
         self._pool = ProcessPoolExecutor(
-            max(1, min(WORKERS, (os.cpu_count() or 1) // 2)), multiprocessing.get_context("spawn")
+            max(1, min(WORKERS, (os.cpu_count() or 1) // 2)),
+            multiprocessing.get_context("spawn"),
+            torch.set_num_threads,
+            (1,),
         )
         shared: dict[tuple[str, int, bool], list[PeakCase]] = {}
         for case in cases:

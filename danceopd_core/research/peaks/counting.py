@@ -1,4 +1,4 @@
-"""UpdateCounts floating-point operations of an update on any device, and what the host waits for on the meta device."""
+"""Counts floating-point operations of an update on any device, and what the host waits for on the meta device."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from argparse import Namespace
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def run_speed(args: Namespace, log: Callable[[str], None]) -> None:
         table = ratios(found.seconds)
         record = {
             **began, "rollout_steps": plan.rollout_steps, "seconds": found.seconds,
-            "ratios": {what: tuple(value) for what, value in table.items()},
+            "ratios": {what: [_or_none(part) for part in value] for what, value in table.items()},
             "peak_gib": {name: round(size / GIB, 3) for name, size in found.footprint.peaks.items()},
             "busy": found.busy, "faults": found.faults,
         }  # fmt: skip
@@ -210,3 +211,8 @@ def _told(device: str) -> dict[str, str | None]:
     if not device.startswith("cuda"):
         return {"device": device, "torch": torch.__version__}
     return {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda}
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no NaN, which half an interval of one repeat is."""
+    return value if math.isfinite(value) else None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from ...algorithm.attention import sound_attention
 from ...algorithm.query import Beta
 from ...algorithm.trainer import Trainer
 from ...models.backbone import Backbone
@@ -41,6 +42,7 @@ def bare_calls(backbone: Backbone, trainer: Trainer) -> tuple[Callable[[], None]
 
     def both() -> None:
         state = x.clone().requires_grad_(True)
-        torch.autograd.grad(backbone.velocity(state, sigma, cond).square().mean(), state)
+        with sound_attention():  # as the trainer
+            torch.autograd.grad(backbone.velocity(state, sigma, cond).square().mean(), state)
 
     return lambda: without_lora(forward), lambda: without_lora(both)

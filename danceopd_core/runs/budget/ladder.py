@@ -99,7 +99,7 @@ def settle(
     if available is None:
         return Choice(decided, recipe.batch)
     try:
-        kinds = [kind for kind in LADDER_KINDS if quantise and _loads(kind, device)]
+        kinds = [kind for kind in LADDER_KINDS if quantise and loads(kind, device)]
         found = estimated()
         return (
             Choice(decided, recipe.batch) if found is None else choose(replace(found, recipe=decided), available, kinds)
@@ -136,7 +136,8 @@ def _rungs(recipe: Recipe, estimate: Estimate, kinds: Collection[str]) -> Iterat
                 yield replace(recipe, quantise=kind, gradient_checkpointing=True), batch
 
 
-def _loads(kind: str, device: torch.device) -> bool:
+def loads(kind: str, device: torch.device) -> bool:
+    """Whether this quantisation can be loaded there."""
     try:
         check_quantise(kind, device)
     except InputError:

@@ -34,7 +34,8 @@ class Released:
     vae: str = "AutoencoderKL"
 
     def network(self, empty: AbstractContextManager[Any] | None = None) -> nn.Module:
-        """The transformer on the meta device, in bfloat16. empty: what leaves weights out instead of that device."""
+        """The transformer on the meta device, in bfloat16. empty: a block in which weights
+        take no memory, in place of that device."""
         import diffusers
 
         with empty or torch.device("meta"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from ...algorithm.attention import sound_attention
 from ...algorithm.fields import Sample
 from ...algorithm.relief import empty_caches, ran_out_of_memory
 from ...algorithm.trainer import RouteData, Trainer
@@ -69,7 +70,8 @@ def _call(trainer: Trainer, route: RouteData) -> None:
         if len(rows) == size:
             with torch.no_grad():
                 route.teacher(*inputs)
-            trainer.field(*inputs).square().mean().backward()
+            with sound_attention():  # kernels are chosen while a block is compiled
+                trainer.field(*inputs).square().mean().backward()
 
 
 def _length(sample: Sample) -> int:

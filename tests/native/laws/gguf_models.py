@@ -180,3 +180,13 @@ def test_weights_that_cannot_be_copied_are_refused_in_the_users_words():
         assert "SD3" in str(error)
     else:
         raise AssertionError("it was taken")
+
+
+def test_weights_that_dynamic_vram_would_stream_are_copied_without():
+    """ComfyUI marks the model it loads; a GGUF loader's own patcher does not stream it, nor does its copy."""
+    patcher, _ = both()
+    patcher.model.dynamic_vbars, patcher.model.dynamic_pins, patcher.model.dynamic_patchers = {}, {}, set()
+    backbone = backbone_of(patcher)
+    assert not {"dynamic_vbars", "dynamic_pins", "dynamic_patchers"} & vars(backbone.model).keys()
+    assert patcher.model.dynamic_vbars == {}
+    assert backbone.model is not patcher.model

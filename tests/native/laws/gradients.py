@@ -224,7 +224,7 @@ def test_kernels_that_pack_activations_are_left_as_they_are():
 
 
 def test_attention_with_gradients_is_never_cudnns():
-    """Whose backward pass can give NaN; ComfyUI asks for it by name."""
+    """Whose backward pass can give NaN; ComfyUI asks for it by name, in some releases on Windows alone."""
     asked = []
 
     class Kernels(TorchDispatchMode):
