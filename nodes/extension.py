@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ..nodes import routes_http
 from ._comfy import ComfyExtension, io
+from .bucket_node import PromptBucket
 from .conditioning_nodes import ConditioningBucket
 from .field_nodes import GuidedField, LoadModel, MixedField, TeacherField
 from .guard import guarded
 from .learned_router_node import LearnedRouterNode
 from .native_nodes import FieldFromModel, FieldFromOtherModel, LoadLora, LoadShapes, NativeFlowModel
 from .report_node import LoraReport
-from .route_nodes import PromptBucket, RouteSelector
+from .route_node import RouteSelector
 from .sample_nodes import Compare, Evaluate, SampleStudent
 from .student_nodes import StudentLora
 from .train_nodes import TrainStudent

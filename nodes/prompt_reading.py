@@ -15,11 +15,11 @@ from ..danceopd_core.recipe.from_graph import recipe_of, teacher_label
 from ..danceopd_core.recipe.graph import FieldSpec, ModelSpec, PromptSpec, RouteSpec, RoutesSpec
 from ..danceopd_core.recipe.schema import Bucket, Recipe, Teacher
 from ._comfy import checkpoint_choices, chosen, csv_choices, lora_choices, readable_folders, size_of
+from .bucket_node import KINDS, QUICK_BYTES
 from .field_nodes import LoadModel
 from .native.identity import upstream_digest
 from .native_nodes import DIGESTED
 from .quality import resolved
-from .route_nodes import KINDS, QUICK_BYTES
 from .student_spec import student_of
 from .train_nodes import recipe_settings
 from .training_inputs import training_inputs
