@@ -151,7 +151,8 @@ def measured(plan: SpeedPlan, asked: Asked, log: Callable[[str], None], write: C
     if asked.profile and plan.device != "cpu":
         for name in timers.keys() - {"floor", "fast floor"}:
             try:
-                found.busy[name] = round(busy_share(timers[name]), 4)
+                if share := busy_share(timers[name]):
+                    found.busy[name] = round(share, 4)
             except Exception as error:
                 _failed(found, f"profile of {name}", error, log)
     return found

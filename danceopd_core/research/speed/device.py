@@ -54,7 +54,7 @@ class Footprint:
 def busy_share(call: Callable[[], object]) -> float:
     """Of the time that `call` takes, the part in which kernels run on the GPU, by torch's profiler.
 
-    The rest is the GPU's waiting for the host. NaN where the profiler sees no kernel.
+    The rest is the GPU's waiting for the host. 0 where the profiler sees no kernel.
     """
     from torch.profiler import ProfilerActivity, profile
 
@@ -66,4 +66,4 @@ def busy_share(call: Callable[[], object]) -> float:
         spent = time.perf_counter() - begin
     kernels: list[Any] = list(profiled.key_averages())
     busy = sum(kernel.self_device_time_total for kernel in kernels) / 1e6
-    return busy / spent if busy else float("nan")
+    return busy / spent
