@@ -24,7 +24,7 @@ from pack.nodes.native.shapes import shapes_clip, shapes_model, shapes_vae
 from pack.nodes.native.source import NativeModel, NativeTeacher, NativeWeights
 from pack_laws import gguf_models
 from pack_laws.card_models import CARD, SMALL, asked, given, held, resident, sampled, side_of, told, trained
-from pack_laws.gradients import far, flat, gradients, quantised, student
+from pack_laws.gradients import far, flat, gradients, loaded, quantised, student
 from pack_laws.loras import GENERATOR, random_lora
 from pack_laws.memory import digest, session_over
 from pack_laws.tiny_models import backbone_of, prompts, state, tiny_model
@@ -132,16 +132,6 @@ def in_8_bits(kind):
         fast = {"fp8_optimizations": True} if kind == "fp8_fast" else {}
         plain = {name: weight.float() for name, weight in packed.items()}
         return loaded(packed, dtype=torch.float8_e4m3fn, **fast), loaded(plain, dtype=torch.float32)
-
-
-def loaded(state_dict, disable_dynamic=False, **options):
-    model = comfy.sd.load_diffusion_model_state_dict(dict(state_dict), options, disable_dynamic=disable_dynamic)
-
-    def again(disable_dynamic=False):
-        return loaded(state_dict, disable_dynamic, **options)
-
-    model.cached_patcher_init = (again, ())
-    return model
 
 
 def check_8_bits(kind):

@@ -17,7 +17,7 @@ from pack.danceopd_core.errors import InputError
 from pack.danceopd_core.weights.linear_like import linear_shapes
 from pack.nodes.native.checkpointing import enable_checkpointing
 from pack.nodes.native.source import NativeTeacher, NativeWeights
-from pack_laws.gradients import far, flat, gradients, student
+from pack_laws.gradients import far, flat, gradients, loaded, student
 from pack_laws.loras import random_lora
 from pack_laws.tiny_models import backbone_of, prompts, state, tiny_model
 
@@ -109,15 +109,7 @@ def both(name="SD3", more=()):
         model = comfy.sd.load_diffusion_model_state_dict(wrapped, {"custom_operations": PackedOps})
         patcher = PackedPatcher.clone(model)
     assert patcher.cached_patcher_init is None
-    return patcher, in_float32(plain)
-
-
-def in_float32(state_dict, disable_dynamic=False):
-    model = comfy.sd.load_diffusion_model_state_dict(
-        dict(state_dict), {"dtype": torch.float32}, disable_dynamic=disable_dynamic
-    )
-    model.cached_patcher_init = (in_float32, (state_dict,))
-    return model
+    return patcher, loaded(plain, torch.float32)
 
 
 def test_the_packing_is_ggufs():

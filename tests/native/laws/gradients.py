@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import comfy.model_management as management
 import comfy.sd
@@ -127,12 +128,11 @@ def stored_in_8_bits(network, kind, blocks, left_out):
     return state_dict, plain
 
 
-def loaded(state_dict, dtype=None, operations=None, disable_dynamic=False):
-    options = {
-        name: value for name, value in (("dtype", dtype), ("custom_operations", operations)) if value is not None
-    }
-    patcher = comfy.sd.load_diffusion_model_state_dict(dict(state_dict), options, disable_dynamic=disable_dynamic)
-    patcher.cached_patcher_init = (loaded, (state_dict, dtype, operations))
+def loaded(state_dict, dtype=None, disable_dynamic=False, **options):
+    """The MODEL of these weights by the stock loader, which can load it again; options: the loader's own."""
+    given = {**options, **({} if dtype is None else {"dtype": dtype})}
+    patcher = comfy.sd.load_diffusion_model_state_dict(dict(state_dict), given, disable_dynamic=disable_dynamic)
+    patcher.cached_patcher_init = (partial(loaded, **options), (state_dict, dtype))
     return patcher
 
 

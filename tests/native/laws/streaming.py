@@ -203,7 +203,7 @@ def test_layers_that_multiply_in_float8_have_gradients():
     """Of the loader's option fp8_e4m3fn_fast, whose products only some GPUs have: its layers become those without."""
     file = given("SD3").model.diffusion_model.state_dict()
     with torch.inference_mode():
-        model = loaded(file, operations=fp8_ops)
+        model = loaded(file, custom_operations=fp8_ops)
     assert fp8_ops.Linear in {type(module) for module in model.model.diffusion_model.modules()}
     backbone = backbone_of(model)
     assert fp8_ops.Linear not in {type(module) for module in backbone.network.modules()}
